@@ -1,0 +1,78 @@
+# Sourced by the lab's scripts: names, places, addresses and the few helpers
+# they share. Nothing here starts or changes anything.
+# shellcheck shell=bash disable=SC2034
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+LAB=$ROOT/tests/lab
+CACHE=$ROOT/target/lab-cache
+LOGS=$ROOT/target/lab-logs
+# The lab's python is the distribution's, whatever a version manager puts first.
+PYTHON=/usr/bin/python3
+
+# More than one lab can be up at a time; every name and place derives from this.
+LAB_NAME=${LAB_NAME:-main}
+[[ $LAB_NAME =~ ^[a-z0-9]{1,12}$ ]] || {
+  echo "LAB_NAME must be 1 to 12 of a-z0-9: $LAB_NAME" >&2
+  exit 2
+}
+# Short, for a unix socket's path has at most 108 bytes.
+LAB_RUN=/run/lbctl-lab/$LAB_NAME
+# Not under the checkout: postgres must be able to walk to its data.
+LAB_STATE=/var/lib/lbctl-lab/$LAB_NAME
+
+NS=lbctl-$LAB_NAME
+HOST_NS=$NS-host     # libvirtd: plays the KVM host
+NET_NS=$NS-net       # the segment's switch, DNS and etcd
+CLIENT_NS=$NS-client # whoever connects through the load balancer
+NODE_NS=("$NS-pg1" "$NS-pg2" "$NS-pg3")
+
+# The segment: nodes, DNS, client, macvtap guests.
+SEGMENT=10.77.0
+SEGMENT_PREFIX=24
+SEGMENT_GATEWAY=$SEGMENT.1
+DNS_IP=$SEGMENT.2
+CLIENT_IP=$SEGMENT.50
+NODE_IP=("$SEGMENT.11" "$SEGMENT.12" "$SEGMENT.13")
+# The libvirt network, behind the host.
+GUESTS=192.168.150
+GUESTS_PREFIX=24
+GUESTS_GATEWAY=$GUESTS.1
+MACVTAP_DEV=lbmac0
+
+DOMAIN=postgres.lab
+POSTGRES_DOMAIN=server.$DOMAIN
+PATRONI_PORT=4443
+PG_SUPERUSER=postgres
+PG_PASSWORD=lab-password
+LIBVIRT_URI="qemu+unix:///system?socket=$LAB_RUN/libvirt-sock"
+
+say() { printf '%s\n' "lab $LAB_NAME: $*" >&2; }
+die() {
+  say "$*"
+  exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || die "must be root: it makes network namespaces and mounts"; }
+
+# within SECONDS WHAT COMMAND...: waits until COMMAND succeeds.
+within() {
+  local limit=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $limit ] || die "waited in vain for $what"
+    sleep 0.1
+  done
+}
+
+# daemon NAMESPACE NAME COMMAND...: starts COMMAND in a session of its own, so
+# that it outlives its starter; down finds it by its namespace.
+daemon() {
+  local ns=$1 name=$2
+  shift 2
+  mkdir -p "$LAB_STATE/log"
+  setsid ip netns exec "$ns" "$@" </dev/null >"$LAB_STATE/log/$name.log" 2>&1 &
+}
+
+in_ns() { ip netns exec "$@"; }
+virsh_lab() { virsh -q -c "$LIBVIRT_URI" "$@"; }
+pg_bin() { find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -1; }
