@@ -14,5 +14,7 @@
 
 pub mod cert;
 pub mod config;
+pub mod host;
 pub mod iso;
+pub mod mark;
 pub mod secret;

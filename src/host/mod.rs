@@ -1,0 +1,287 @@
+//! The door to the libvirt host: what can be asked of it ([`Observe`]), what can be done to it ([`Change`]), and the facts
+//! that come back. No decision is taken here.
+//!
+//! Invariant: only [`libvirt`] uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
+//! Invariant: *absent* is a value (`None`); every other libvirt answer is an error. "Cannot connect" is never "not found".
+
+mod definition;
+pub mod libvirt;
+mod sys;
+mod xml;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+pub use xml::escape;
+
+pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
+
+use crate::config::{MacAddr, VolumeRef};
+
+/// What went wrong, by libvirt's error code and never by its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostErrorKind {
+    /// libvirt cannot be reached, or the connection broke.
+    Connection,
+    /// libvirt or the system refuses: polkit, socket permissions, `AppArmor`, `SELinux`.
+    Permission,
+    /// The thing is not there (any more).
+    NotFound,
+    /// It is there already: somebody was faster.
+    Exists,
+    /// The guest agent does not answer, or not in time.
+    Agent,
+    Other,
+}
+
+/// A call to the host that failed: what was being done, what libvirt said, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostError {
+    pub kind: HostErrorKind,
+    /// A lower-case gerund that names the object: `uploading seed lb-1-cloud-init.iso to pool default`.
+    pub doing: String,
+    /// libvirt's or the system's own words.
+    pub said: String,
+    pub hint: Option<String>,
+}
+
+impl HostError {
+    #[must_use]
+    pub fn new(kind: HostErrorKind, doing: impl Into<String>, said: impl Into<String>) -> Self {
+        Self { kind, doing: doing.into(), said: said.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.said)
+    }
+}
+
+impl std::error::Error for HostError {}
+
+pub type HostResult<T> = Result<T, HostError>;
+
+/// `virDomainState`, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DomainState {
+    Running,
+    Paused,
+    /// Asked to stop and not stopped yet.
+    ShuttingDown,
+    ShutOff,
+    Crashed,
+    /// Suspended to memory by the guest itself.
+    Suspended,
+}
+
+impl DomainState {
+    /// Whether a qemu process stands behind it.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        !matches!(self, Self::ShutOff | Self::Crashed)
+    }
+}
+
+impl fmt::Display for DomainState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::ShuttingDown => "shutting down",
+            Self::ShutOff => "shut off",
+            Self::Crashed => "crashed",
+            Self::Suspended => "suspended",
+        })
+    }
+}
+
+/// A domain as libvirt has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainFacts {
+    pub uuid: String,
+    pub state: DomainState,
+    pub autostart: bool,
+    /// A transient domain has no definition that survives its stop.
+    pub persistent: bool,
+    /// What the next start will use (`VIR_DOMAIN_XML_INACTIVE`).
+    pub config: Definition,
+    /// What the guest runs with now; `None` while it is off.
+    pub live: Option<Definition>,
+}
+
+/// What another domain lays claim to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    pub domain: String,
+    pub macs: Vec<MacAddr>,
+    pub disks: Vec<Source>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeFacts {
+    pub at: VolumeRef,
+    pub key: String,
+    /// How a domain refers to it: by file path wherever the pool has one (`AppArmor` labels those and not pool volumes).
+    pub source: Source,
+    /// Bytes the guest sees.
+    pub capacity: u64,
+    /// Bytes in use in the pool.
+    pub allocation: u64,
+    /// `raw`, `qcow2`, …
+    pub format: String,
+    pub backing: Option<String>,
+    /// Whole permission bits, for instance `0o600`.
+    pub mode: Option<u32>,
+}
+
+/// A storage pool and a volume of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeState {
+    NoPool,
+    PoolInactive,
+    Absent,
+    Present(Box<VolumeFacts>),
+}
+
+impl VolumeState {
+    #[must_use]
+    pub fn present(&self) -> Option<&VolumeFacts> {
+        match self {
+            Self::Present(facts) => Some(facts),
+            Self::NoPool | Self::PoolInactive | Self::Absent => None,
+        }
+    }
+}
+
+/// A DHCP host entry of a libvirt network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostEntry {
+    pub mac: Option<MacAddr>,
+    pub ip: Ipv4Addr,
+    pub name: Option<String>,
+}
+
+impl fmt::Display for HostEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ip)?;
+        if let Some(mac) = self.mac {
+            write!(f, " for {mac}")?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " ({name})")?;
+        }
+        Ok(())
+    }
+}
+
+/// An IPv4 subnet that a libvirt network serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    /// The host's own address in it.
+    pub address: Ipv4Addr,
+    pub prefix_length: u8,
+    pub dhcp: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkFacts {
+    pub name: String,
+    pub uuid: String,
+    pub active: bool,
+    pub persistent: bool,
+    pub subnets: Vec<Subnet>,
+    /// Of the persistent definition.
+    pub reservations: Vec<HostEntry>,
+    /// Of the running network; differs where only one of both was updated.
+    pub live_reservations: Vec<HostEntry>,
+}
+
+/// A DHCP lease handed out by a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub mac: MacAddr,
+    pub ip: Ipv4Addr,
+    pub hostname: Option<String>,
+}
+
+/// How a network is named in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum NetworkRef {
+    Name(String),
+    Id(String),
+}
+
+impl fmt::Display for NetworkRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text) | Self::Id(text) => f.write_str(text),
+        }
+    }
+}
+
+/// How to clone a root disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneSpec {
+    pub volume: VolumeRef,
+    pub base: VolumeRef,
+    /// Bytes.
+    pub capacity: u64,
+    /// `qcow2`: copy on write. `raw`: a full copy.
+    pub format: &'static str,
+}
+
+/// What is asked of a host. Nothing here changes anything.
+pub trait Observe {
+    /// The architecture of the host, as the kernel names it: `x86_64`, `aarch64`.
+    fn architecture(&self) -> HostResult<String>;
+    /// Whether libvirt offers kvm for that architecture. It may still fail at start (DESIGN section 5).
+    fn offers_kvm(&self, architecture: &str) -> HostResult<bool>;
+    fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>>;
+    /// What every domain but `name` claims.
+    fn claims(&self, but: &str) -> HostResult<Vec<Claims>>;
+    fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState>;
+    /// Finds a volume by key, by path, or by `pool/name`.
+    fn volume_by_id(&self, id: &str) -> HostResult<Option<VolumeFacts>>;
+    /// At most `limit` bytes from the volume's beginning.
+    fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>>;
+    fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>>;
+    fn leases(&self, network_uuid: &str) -> HostResult<Vec<Lease>>;
+    /// Whether the host has the network device; `None` where libvirt cannot tell.
+    fn has_device(&self, name: &str) -> HostResult<Option<bool>>;
+}
+
+/// What is done to a host. Each call is one change, named in its error.
+pub trait Change: Observe {
+    fn add_reservation(&self, network_uuid: &str, entry: &HostEntry) -> HostResult<()>;
+    fn remove_reservation(&self, network_uuid: &str, entry: &HostEntry) -> HostResult<()>;
+    fn clone_volume(&self, spec: &CloneSpec) -> HostResult<()>;
+    fn grow_volume(&self, at: &VolumeRef, capacity: u64) -> HostResult<()>;
+    /// Creates the volume, mode 0600, of exactly the size of `content`, and fills it. On failure the volume is gone again.
+    fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()>;
+    fn delete_volume(&self, at: &VolumeRef) -> HostResult<()>;
+    /// Defines or redefines; the text carries the uuid of the one it replaces.
+    fn define(&self, name: &str, xml: &str) -> HostResult<()>;
+    fn undefine(&self, name: &str) -> HostResult<()>;
+    fn set_autostart(&self, name: &str, on: bool) -> HostResult<()>;
+    fn start(&self, name: &str) -> HostResult<()>;
+    fn resume(&self, name: &str) -> HostResult<()>;
+    /// Asks the guest to stop and returns at once.
+    fn request_shutdown(&self, name: &str) -> HostResult<()>;
+    /// Pulls the plug.
+    fn power_off(&self, name: &str) -> HostResult<()>;
+    /// Replaces a device of the running domain (the medium of its CD-ROM).
+    fn update_live_device(&self, name: &str, xml: &str) -> HostResult<()>;
+}
+
+/// The guest agent's channel. Only the `guest` module speaks through it.
+pub trait AgentDoor {
+    fn agent(&self, domain: &str, command: &str, timeout: Duration) -> HostResult<String>;
+}

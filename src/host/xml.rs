@@ -1,0 +1,144 @@
+//! Reading libvirt's XML: small helpers, and the documents of networks, volumes and pools. Domains are in `definition`.
+
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use roxmltree::{Document, Node};
+
+use super::{HostEntry, Source, Subnet};
+use crate::config::{MacAddr, VolumeRef};
+
+pub(super) fn child<'a, 'd>(node: Node<'a, 'd>, name: &str) -> Option<Node<'a, 'd>> {
+    node.children().find(|n| n.has_tag_name(name))
+}
+
+/// The attribute's value; empty where it is missing.
+pub(super) fn attribute(node: Node<'_, '_>, name: &str) -> String {
+    node.attribute(name).unwrap_or_default().to_owned()
+}
+
+pub(super) fn text(node: Node<'_, '_>) -> String {
+    node.text().unwrap_or_default().trim().to_owned()
+}
+
+pub(super) fn number<T: FromStr>(node: Node<'_, '_>) -> Option<T> {
+    node.text()?.trim().parse().ok()
+}
+
+/// What lbctl needs of a `<network>` document.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NetworkXml {
+    pub subnets: Vec<Subnet>,
+    pub reservations: Vec<HostEntry>,
+}
+
+/// Reads a `<network>` document: its IPv4 subnets and their DHCP host entries.
+pub(super) fn network(xml: &str) -> Result<NetworkXml, String> {
+    let document = Document::parse(xml).map_err(|e| format!("the network's XML cannot be read: {e}"))?;
+    let mut found = NetworkXml { subnets: Vec::new(), reservations: Vec::new() };
+    for ip in document.root_element().children().filter(|n| n.has_tag_name("ip")) {
+        let Some(address) = ip.attribute("address").and_then(|a| a.parse::<Ipv4Addr>().ok()) else {
+            continue; // IPv6
+        };
+        let dhcp = child(ip, "dhcp");
+        let prefix_length = ip.attribute("prefix").and_then(|p| p.parse().ok()).or_else(|| netmask(ip)).unwrap_or(24);
+        found.subnets.push(Subnet { address, prefix_length, dhcp: dhcp.is_some() });
+        let hosts = dhcp.into_iter().flat_map(|d| d.children().filter(|n| n.has_tag_name("host")).collect::<Vec<_>>());
+        found.reservations.extend(hosts.filter_map(host_entry));
+    }
+    Ok(found)
+}
+
+fn netmask(ip: Node<'_, '_>) -> Option<u8> {
+    let mask: Ipv4Addr = ip.attribute("netmask")?.parse().ok()?;
+    u8::try_from(u32::from(mask).leading_ones()).ok()
+}
+
+fn host_entry(node: Node<'_, '_>) -> Option<HostEntry> {
+    Some(HostEntry {
+        mac: node.attribute("mac").and_then(|m| MacAddr::parse(m).ok()),
+        ip: node.attribute("ip")?.parse().ok()?,
+        name: node.attribute("name").map(String::from),
+    })
+}
+
+/// What lbctl needs of a `<volume>` document.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct VolumeXml {
+    pub kind: String,
+    pub capacity: u64,
+    pub allocation: u64,
+    pub format: String,
+    pub path: String,
+    pub backing: Option<String>,
+    pub mode: Option<u32>,
+}
+
+/// Reads a `<volume>` document; sizes are in bytes there.
+pub(super) fn volume(xml: &str) -> Result<VolumeXml, String> {
+    let document = Document::parse(xml).map_err(|e| format!("the volume's XML cannot be read: {e}"))?;
+    let root = document.root_element();
+    let target = child(root, "target");
+    let bytes = |name| child(root, name).and_then(number).unwrap_or(0);
+    Ok(VolumeXml {
+        kind: root.attribute("type").unwrap_or("file").to_owned(),
+        capacity: bytes("capacity"),
+        allocation: bytes("allocation"),
+        format: target.and_then(|t| child(t, "format")).map_or_else(|| "raw".into(), |f| attribute(f, "type")),
+        path: target.and_then(|t| child(t, "path")).map(text).unwrap_or_default(),
+        backing: child(root, "backingStore").and_then(|b| child(b, "path")).map(text).filter(|p| !p.is_empty()),
+        mode: target
+            .and_then(|t| child(t, "permissions"))
+            .and_then(|p| child(p, "mode"))
+            .and_then(|m| u32::from_str_radix(&text(m), 8).ok()),
+    })
+}
+
+/// How a domain should refer to a volume of this kind.
+pub(super) fn source(volume: &VolumeXml, at: &VolumeRef) -> Source {
+    match volume.kind.as_str() {
+        "file" => Source::File(volume.path.clone()),
+        "block" => Source::Block(volume.path.clone()),
+        _ => Source::Volume(at.clone()),
+    }
+}
+
+/// Whether a `<capabilities>` document offers a kvm domain for the architecture.
+pub(super) fn offers_kvm(xml: &str, architecture: &str) -> Result<bool, String> {
+    let document = Document::parse(xml).map_err(|e| format!("the host's capabilities cannot be read: {e}"))?;
+    Ok(document
+        .root_element()
+        .children()
+        .filter(|n| n.has_tag_name("guest"))
+        .filter_map(|guest| child(guest, "arch"))
+        .filter(|arch| arch.attribute("name") == Some(architecture))
+        .any(|arch| arch.children().any(|n| n.has_tag_name("domain") && n.attribute("type") == Some("kvm"))))
+}
+
+/// The name of the network device that a `<device>` document of a node device describes.
+pub(super) fn device_interface(xml: &str) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    document.root_element().descendants().find(|n| n.has_tag_name("interface")).map(text)
+}
+
+/// Escapes text for an attribute or an element, and drops what XML 1.0 cannot hold (section 2.2 of its specification).
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            '\t' | '\n' | '\r' => {
+                use std::fmt::Write as _;
+                let _ = write!(out, "&#{};", u32::from(c));
+            }
+            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {}
+            _ => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,149 @@
+//! lbctl's mark in a domain's `<metadata>`: by it lbctl knows what it made (DESIGN section 1, promises 5 and 6). It holds
+//! names and fingerprints, nothing secret.
+//!
+//! The lists may hold more than exists (a step that takes something away runs after the definition that still names it, so
+//! that a crash in between loses nothing), but never less: what lbctl made is always named here or recognised by its own
+//! mark (the seed's first bytes).
+
+use std::fmt::Write as _;
+
+use roxmltree::Node;
+
+use crate::config::{MacAddr, VolumeRef};
+use crate::host::HostEntry;
+use crate::host::escape;
+
+/// Namespace of the mark. A new one would make older marks foreign: change it never.
+const NAMESPACE: &str = "urn:lbctl:mark:1";
+
+/// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get.
+pub const LAYOUT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub layout: u32,
+    pub seed: SeedMark,
+    /// Seeds of before, perhaps still there.
+    pub stale_seeds: Vec<VolumeRef>,
+    pub disk: Option<DiskMark>,
+    pub reservations: Vec<ReservationMark>,
+}
+
+/// The seed that the domain's CD-ROM holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedMark {
+    pub volume: VolumeRef,
+    /// SHA-256 over the seed's files, in hexadecimal.
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskMark {
+    pub volume: VolumeRef,
+    /// Whether lbctl cloned it, and so may delete it when asked.
+    pub cloned: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservationMark {
+    /// uuid of the network.
+    pub network: String,
+    pub entry: HostEntry,
+}
+
+impl Mark {
+    /// The mark's element, to stand in `<metadata>`.
+    #[must_use]
+    pub fn to_xml(&self) -> String {
+        let mut xml = format!("<lbctl:mark xmlns:lbctl=\"{NAMESPACE}\" layout=\"{}\">\n", self.layout);
+        let volume = |v: &VolumeRef| format!("pool=\"{}\" name=\"{}\"", escape(&v.pool), escape(&v.name));
+        let SeedMark { volume: seed, fingerprint } = &self.seed;
+        let _ = writeln!(xml, "  <lbctl:seed {} fingerprint=\"{}\"/>", volume(seed), escape(fingerprint));
+        for stale in &self.stale_seeds {
+            let _ = writeln!(xml, "  <lbctl:stale-seed {}/>", volume(stale));
+        }
+        if let Some(DiskMark { volume: disk, cloned }) = &self.disk {
+            let cloned = if *cloned { "yes" } else { "no" };
+            let _ = writeln!(xml, "  <lbctl:disk {} cloned=\"{cloned}\"/>", volume(disk));
+        }
+        for ReservationMark { network, entry } in &self.reservations {
+            let _ = write!(xml, "  <lbctl:reservation network=\"{}\" ip=\"{}\"", escape(network), entry.ip);
+            if let Some(mac) = entry.mac {
+                let _ = write!(xml, " mac=\"{mac}\"");
+            }
+            if let Some(name) = &entry.name {
+                let _ = write!(xml, " name=\"{}\"", escape(name));
+            }
+            xml.push_str("/>\n");
+        }
+        xml.push_str("</lbctl:mark>");
+        xml
+    }
+
+    /// The mark in a `<domain>` element; `None` where there is none that this lbctl can read.
+    pub(crate) fn find(domain: Node<'_, '_>) -> Option<Self> {
+        let metadata = domain.children().find(|n| n.has_tag_name("metadata"))?;
+        let mark = metadata.children().find(|n| n.has_tag_name((NAMESPACE, "mark")))?;
+        let all = |name: &'static str| mark.children().filter(move |n| n.has_tag_name((NAMESPACE, name)));
+        let seed = all("seed").next()?;
+        Some(Self {
+            layout: mark.attribute("layout")?.parse().ok()?,
+            seed: SeedMark { volume: volume(seed)?, fingerprint: seed.attribute("fingerprint")?.to_owned() },
+            stale_seeds: all("stale-seed").filter_map(volume).collect(),
+            disk: all("disk").next().and_then(|n| {
+                Some(DiskMark { volume: volume(n)?, cloned: n.attribute("cloned") == Some("yes") })
+            }),
+            reservations: all("reservation").filter_map(reservation).collect(),
+        })
+    }
+}
+
+fn volume(node: Node<'_, '_>) -> Option<VolumeRef> {
+    Some(VolumeRef { pool: node.attribute("pool")?.to_owned(), name: node.attribute("name")?.to_owned() })
+}
+
+fn reservation(node: Node<'_, '_>) -> Option<ReservationMark> {
+    Some(ReservationMark {
+        network: node.attribute("network")?.to_owned(),
+        entry: HostEntry {
+            mac: node.attribute("mac").and_then(|m| MacAddr::parse(m).ok()),
+            ip: node.attribute("ip")?.parse().ok()?,
+            name: node.attribute("name").map(String::from),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_back_as_it_was_written() {
+        let volume = |name: &str| VolumeRef { pool: "a<b".into(), name: name.into() };
+        let mark = Mark {
+            layout: 7,
+            seed: SeedMark { volume: volume("s & \"q\".iso"), fingerprint: "ab12".into() },
+            stale_seeds: vec![volume("old.iso")],
+            disk: Some(DiskMark { volume: volume("disk"), cloned: true }),
+            reservations: vec![ReservationMark {
+                network: "uuid".into(),
+                entry: HostEntry {
+                    mac: Some(MacAddr([0x52, 0x54, 0, 1, 2, 3])),
+                    ip: "192.0.2.7".parse().unwrap(),
+                    name: Some("lb-1".into()),
+                },
+            }],
+        };
+        let xml = format!("<domain><metadata>{}</metadata></domain>", mark.to_xml());
+        let document = roxmltree::Document::parse(&xml).unwrap();
+        assert_eq!(Mark::find(document.root_element()), Some(mark));
+    }
+
+    #[test]
+    fn somebody_elses_metadata_is_no_mark() {
+        let xml = "<domain><metadata><mark xmlns='urn:other' layout='1'/></metadata></domain>";
+        let document = roxmltree::Document::parse(xml).unwrap();
+        assert_eq!(Mark::find(document.root_element()), None);
+    }
+}
