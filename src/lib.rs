@@ -17,4 +17,5 @@ pub mod config;
 pub mod host;
 pub mod iso;
 pub mod mark;
+pub mod render;
 pub mod secret;

@@ -1,0 +1,55 @@
+//! What the guest gets, as text: the seed's three files, `haproxy.cfg`, and the list of files in the guest they are made
+//! from. Pure: the same input gives the same bytes, and nothing here reads a file, the environment or the clock.
+//!
+//! Not here: the domain's XML (beside the planner), the ISO image, the making of certificates.
+//!
+//! Invariants: the templates under `templates/` read like the file they become, and decide nothing but repetition and
+//! presence; every string of the configuration enters YAML through [`yaml::Quoted`] or [`yaml::Block`] and never bare; a
+//! secret is read only through [`Secrets::show`], so that the masked text has the same shape as the real one.
+
+mod files;
+mod haproxy;
+mod image;
+mod network;
+mod password;
+mod seed;
+mod services;
+pub mod yaml;
+
+pub use files::{GuestFile, Owner, Service, guest_files};
+pub use haproxy::haproxy_cfg;
+pub use image::{image_reference, registry_host};
+pub use seed::{SeedFiles, fingerprint, masked, seed_files};
+
+use crate::secret::{MASK, Secret};
+
+/// What HAProxy shows to the nodes and whom it trusts when it checks them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckTls {
+    /// Private key and certificate in one PEM text: HAProxy's `crt`.
+    pub client_pem: Secret,
+    /// One or more certificates, PEM: HAProxy's `ca-file`. While the CA is being changed it holds the old and the new.
+    pub ca_pem: String,
+}
+
+/// Whether secrets are written or masked. One renderer for both, so that they cannot drift apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    Exposed,
+    Masked,
+}
+
+impl Secrets {
+    pub(crate) fn show(self, secret: &Secret) -> &str {
+        match self {
+            Self::Exposed => secret.expose(),
+            Self::Masked => MASK,
+        }
+    }
+}
+
+/// A template that fails to render is a bug that no input can cause: writing to a `String` cannot fail, and no template
+/// calls anything fallible. The empty text that stands for it is refused by every test of this module.
+fn render(template: &impl askama::Template) -> String {
+    template.render().unwrap_or_default()
+}

@@ -1,0 +1,61 @@
+//! `network-config`, version 2, for the renderers of cloud-init from 22.4 on (netplan, networkd, ifupdown).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use askama::Template;
+
+use super::yaml::Quoted;
+use crate::config::{Addressing, Config, Interface};
+
+#[derive(Template)]
+#[template(path = "network-config.yaml", escape = "none")]
+struct NetworkConfig {
+    interfaces: Vec<Card>,
+}
+
+struct Card {
+    mac: String,
+    fixed: Option<Fixed>,
+    /// The earlier card's gateway wins where several are given; the later ones are there when it goes away.
+    metric: usize,
+    /// Only the first card, which carries the advertised address, holds up the boot.
+    optional: bool,
+}
+
+struct Fixed {
+    address: String,
+    gateway: Option<Ipv4Addr>,
+    dns_servers: Vec<IpAddr>,
+}
+
+/// The seed's `network-config`. It holds no secret.
+pub(super) fn network_config(config: &Config) -> String {
+    let interfaces = config
+        .interfaces
+        .iter()
+        .enumerate()
+        .map(|(place, interface)| card(place, interface))
+        .collect();
+    super::render(&NetworkConfig { interfaces })
+}
+
+fn card(place: usize, interface: &Interface) -> Card {
+    let fixed = match &interface.addressing {
+        Addressing::DhcpReservation => None,
+        Addressing::Static {
+            prefix_length,
+            gateway,
+            dns_servers,
+        } => Some(Fixed {
+            address: format!("{}/{prefix_length}", interface.ip),
+            gateway: *gateway,
+            dns_servers: dns_servers.clone(),
+        }),
+    };
+    Card {
+        mac: interface.mac.to_string(),
+        fixed,
+        metric: 100 * (place + 1),
+        optional: place > 0,
+    }
+}
