@@ -1,0 +1,131 @@
+//! Making a client certificate. rcgen builds it; its issuer is then replaced by the CA's subject as the CA's
+//! certificate has it, byte for byte, and the result is signed. Reason: rcgen keeps a name as a map, so that of two OU
+//! or two DC one is lost, and it refuses multi-valued attributes; a verifier compares the whole name.
+
+use aws_lc_rs::rand;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RsaKeySize, SerialNumber,
+    SignatureAlgorithm, SigningKey,
+};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::{OffsetDateTime, UtcOffset};
+
+use super::ca::{Ca, Signer};
+use super::pair::ClientPair;
+use super::{COMMON_NAME, CertError, der};
+use crate::config::KeyAlgorithm;
+
+/// A fresh key and a certificate for it. Times are cut to whole seconds.
+pub(super) fn issue(
+    ca: &Ca,
+    algorithm: KeyAlgorithm,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<ClientPair, CertError> {
+    let key = generate(algorithm)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, COMMON_NAME);
+    // rcgen writes the clock's digits without looking at its offset.
+    params.not_before = not_before.to_offset(UtcOffset::UTC);
+    params.not_after = not_after.to_offset(UtcOffset::UTC);
+    params.serial_number = Some(serial()?);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    let draft = params
+        .signed_by(&key.0, &issuer(ca))
+        .map_err(|e| crypto(&e))?;
+    let certificate = name_issuer(draft.der(), ca)?;
+    let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.0.serialized_der()));
+    let pair = ClientPair::new(&pkcs8, &key.0, &certificate)
+        .map_err(|e| CertError::Issuing(e.to_string()))?;
+    if !pair.is_issued_by(ca) {
+        return Err(CertError::Issuing(
+            "the new certificate does not verify with its CA".into(),
+        ));
+    }
+    Ok(pair)
+}
+
+fn generate(algorithm: KeyAlgorithm) -> Result<Signer, CertError> {
+    match algorithm {
+        KeyAlgorithm::EcdsaP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        KeyAlgorithm::Rsa4096 => {
+            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096)
+        }
+    }
+    .map(Signer)
+    .map_err(|e| crypto(&e))
+}
+
+/// 126 random bits below a set one: positive, never shorter than 16 bytes (RFC 5280, section 4.1.2.2).
+fn serial() -> Result<SerialNumber, CertError> {
+    let mut bytes = [0u8; 16];
+    rand::fill(&mut bytes)
+        .map_err(|_| CertError::Issuing("no randomness from the system".into()))?;
+    bytes[0] = bytes[0] & 0x3f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// rcgen's issuer with an empty name (it is replaced) and a signer that leaves the signature empty (it is made after).
+fn issuer(ca: &Ca) -> Issuer<'static, Unsigned<'_>> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(id) = ca.subject_key_id() {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
+    }
+    Issuer::new(params, Unsigned(ca.key()))
+}
+
+/// The CA's key as far as its algorithm and public half go.
+struct Unsigned<'a>(&'a KeyPair);
+
+impl PublicKeyData for Unsigned<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl SigningKey for Unsigned<'_> {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// The draft with the CA's subject as its issuer, signed (RFC 5280, section 4.1).
+fn name_issuer(draft: &[u8], ca: &Ca) -> Result<Vec<u8>, CertError> {
+    let parts = || {
+        let (tbs, rest) = der::split(der::content(draft)?)?;
+        let (signature_algorithm, _) = der::split(rest)?;
+        let fields = der::content(tbs)?;
+        let (_version, rest) = der::split(fields)?;
+        let (_serial, rest) = der::split(rest)?;
+        let (_signature, rest) = der::split(rest)?;
+        let (_issuer, after) = der::split(rest)?;
+        let before = fields.get(..fields.len() - rest.len())?;
+        Some((signature_algorithm, before, after))
+    };
+    let (signature_algorithm, before, after) = parts().ok_or_else(|| {
+        CertError::Issuing("rcgen built a certificate of an unknown shape".into())
+    })?;
+    let tbs = der::sequence(&[before, ca.subject_der(), after]);
+    let signature = ca.key().sign(&tbs).map_err(|e| crypto(&e))?;
+    Ok(der::sequence(&[
+        &tbs,
+        signature_algorithm,
+        &der::bit_string(&signature),
+    ]))
+}
+
+fn crypto(error: &rcgen::Error) -> CertError {
+    CertError::Issuing(error.to_string())
+}
