@@ -11,7 +11,6 @@
   fluentd        becomes fluentd
 
 Exit 0: done. Exit 1: something failed, named on stderr. Secrets are never printed.
-LBCTL_ROOT puts another directory before every path: for tests.
 """
 import base64
 import grp
@@ -27,15 +26,14 @@ import sys
 import tempfile
 import time
 
-ROOT = os.environ.get("LBCTL_ROOT", "")
-SETTINGS = ROOT + "/etc/lbctl/guest.json"
-CONFIG = ROOT + "/etc/haproxy/haproxy.cfg"
-CLIENT = ROOT + "/etc/haproxy/client.pem"
-STATE = ROOT + "/var/lib/haproxy/server-state"
-RUN = ROOT + "/run/haproxy"
-ADMIN = RUN + "/admin.sock"
-MASTER = RUN + "/master.sock"
-APPLIED = ROOT + "/run/lbctl/haproxy.json"
+SETTINGS = "/etc/lbctl/guest.json"
+CONFIG = "/etc/haproxy/haproxy.cfg"
+CLIENT = "/etc/haproxy/client.pem"
+STATE = "/var/lib/haproxy/server-state"
+RUN = "/run/haproxy"
+ADMIN = "/run/haproxy/admin.sock"
+MASTER = "/run/haproxy/master.sock"
+APPLIED = "/run/lbctl/haproxy.json"
 CONTAINER = "haproxy"
 # The official image's user.
 CONTAINER_UID = 99
@@ -182,7 +180,7 @@ def container_options():
 def own_files(conf):
     """cloud-init writes everything as root, for the other users may not exist yet."""
     for entry in conf["files"]:
-        path = ROOT + entry["path"]
+        path = entry["path"]
         if entry["owner"] == "haproxy":
             uid = CONTAINER_UID if conf["runtime"] == "container" else 0
             os.chown(path, uid, uid)
@@ -202,7 +200,7 @@ def haproxy_digests(conf):
     """What decides between nothing to do, a reload and a restart."""
     by = {"haproxy": [], "haproxy-unit": []}
     for entry in conf["files"]:
-        by.get(entry["affects"], []).append(ROOT + entry["path"])
+        by.get(entry["affects"], []).append(entry["path"])
     start = hashlib.sha256((digest(by["haproxy-unit"]) + json.dumps([conf.get("image"), conf["nofile"]])).encode())
     return {"config": digest(by["haproxy"]), "start": start.hexdigest()}
 
@@ -312,9 +310,9 @@ def tell_systemd(text):
 
 def apply_docker(conf):
     """Adds our settings to those the image has; restarts Docker only when that changed something."""
-    path = ROOT + "/etc/docker/daemon.json"
+    path = "/etc/docker/daemon.json"
     present = read_json(path) or {}
-    wanted = dict(present, **(read_json(ROOT + "/etc/lbctl/docker-daemon.json") or {}))
+    wanted = dict(present, **(read_json("/etc/lbctl/docker-daemon.json") or {}))
     if wanted != present:
         write(path, json.dumps(wanted, indent=2) + "\n")
         systemctl("restart", "docker.service", timeout=120)
@@ -349,8 +347,8 @@ def apply_node_exporter(_conf):
 
 def apply_chrony(_conf):
     """The package's own sources and makestep give way to ours: its makestep is read later and would win."""
-    path = ROOT + "/etc/chrony/chrony.conf"
-    ours = b"".join(read(ROOT + p, b"") for p in ("/etc/chrony/sources.d/lbctl.sources", "/etc/chrony/conf.d/lbctl.conf"))
+    path = "/etc/chrony/chrony.conf"
+    ours = b"".join(read(p, b"") for p in ("/etc/chrony/sources.d/lbctl.sources", "/etc/chrony/conf.d/lbctl.conf"))
     taken = []
     if re.search(rb"^(server|pool) ", ours, re.M):
         taken += [b"server", b"pool", b"peer"]
@@ -360,7 +358,7 @@ def apply_chrony(_conf):
     wanted = re.sub(rb"^((?:%s)\s.*)$" % b"|".join(taken), rb"#lbctl# \1", plain, flags=re.M) if taken else plain
     if wanted != read(path, b""):
         write(path, wanted)
-    applied = ROOT + "/run/lbctl/chrony"
+    applied = "/run/lbctl/chrony"
     now = hashlib.sha256(wanted + ours).hexdigest()
     systemctl("enable", "--now", "chrony.service")
     if read(applied, b"").decode() != now:
@@ -373,13 +371,13 @@ def apply_fluentd(conf):
         run("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "fluentd")
     own_files(conf)
     # The journal is only kept in memory where this directory is missing, and fluentd reads it from here.
-    os.makedirs(ROOT + "/var/log/journal", exist_ok=True)
+    os.makedirs("/var/log/journal", exist_ok=True)
     run("journalctl", "--flush", check=False)
     if fluentd_program() is None:
         install_fluentd(conf)
     systemctl("enable", "--now", "fluentd.service")
-    applied = ROOT + "/run/lbctl/fluentd"
-    now = digest(ROOT + e["path"] for e in conf["files"] if e["affects"] == "fluentd")
+    applied = "/run/lbctl/fluentd"
+    now = digest(e["path"] for e in conf["files"] if e["affects"] == "fluentd")
     if read(applied, b"").decode() != now:
         systemctl("restart", "fluentd.service")
         write(applied, now)
@@ -505,7 +503,7 @@ def number(text):
 
 def cloud_init():
     """From the files that `cloud-init status` reads too, without its seconds of starting up."""
-    run_dir = ROOT + "/run/cloud-init"
+    run_dir = "/run/cloud-init"
     found = {"status": "not started", "detail": None, "stage": None, "errors": [], "recoverable_errors": {},
              "finished": os.path.exists(run_dir + "/result.json")}
     if os.path.exists(run_dir + "/disabled"):

@@ -51,5 +51,6 @@ impl Secrets {
 /// A template that fails to render is a bug that no input can cause: writing to a `String` cannot fail, and no template
 /// calls anything fallible. The empty text that stands for it is refused by every test of this module.
 fn render(template: &impl askama::Template) -> String {
-    template.render().unwrap_or_default()
+    // askama drops the line break at a template's end, and HAProxy refuses a file that has none.
+    template.render().unwrap_or_default() + "\n"
 }
