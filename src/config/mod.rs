@@ -1,8 +1,139 @@
 //! From TOML text to a checked [`Config`]: all problems in one report. The only place that reads files and the environment
 //! on behalf of the configuration. Nothing here knows libvirt.
+//!
+//! The way: `toml` parses (with spans) → `schema` holds the tree against `keys` → the readers (`vm`, `network`,
+//! `haproxy`, `services`) take and check the values → `report` shows what is wrong. A reader that finds a value wrong
+//! notes it and goes on; only at the end is it decided whether there is a [`Config`].
 
+mod checks;
+mod haproxy;
+mod inputs;
+pub mod keys;
 mod model;
+mod network;
+mod reader;
+mod report;
+mod schema;
+mod services;
+mod ssh;
+mod syntax;
 mod types;
+mod vm;
 
+use std::path::Path;
+
+pub use inputs::*;
 pub use model::*;
+pub use report::{Problem, Report, render_warnings};
 pub use types::*;
+
+use reader::{Notes, Reader, Section};
+use report::Source;
+
+/// Longest configuration that is read, in bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// A configuration that may be used, and what its author should know all the same.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads and checks a file. References in it start at its folder.
+pub fn load(path: &Path, now: time::OffsetDateTime) -> Result<Loaded, Report> {
+    let (text, base) = (
+        syntax::read(path, MAX_FILE)?,
+        path.parent().unwrap_or(Path::new("")),
+    );
+    parse(
+        &text,
+        &path.display().to_string(),
+        &SystemInputs {
+            base: base.to_owned(),
+        },
+        now,
+    )
+}
+
+/// Checks a configuration that is already read. `file_name` is only for messages; `now` is held against the CA's life.
+pub fn parse(
+    text: &str,
+    file_name: &str,
+    inputs: &dyn Inputs,
+    now: time::OffsetDateTime,
+) -> Result<Loaded, Report> {
+    let tree = syntax::tree(text, file_name)?;
+    let reader = Reader {
+        inputs,
+        notes: Notes::default(),
+        now,
+    };
+    let hidden = schema::check(tree.get_ref(), &reader.notes);
+    let root = Section {
+        reader: &reader,
+        path: String::new(),
+        table: tree.get_ref(),
+        span: 0..0,
+    };
+    let config = config(&root);
+
+    let source = Source {
+        file: file_name,
+        text,
+        hidden,
+    };
+    let problems = source.problems(reader.notes.problems.take());
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded {
+            config,
+            warnings: source.problems(reader.notes.warnings.take()),
+        }),
+        None if problems.is_empty() => Err(Report::whole_file(
+            file_name,
+            "the configuration is refused, but lbctl cannot say why",
+            "this is a defect of lbctl: please report it with the file, its secrets taken out",
+        )),
+        _ => Err(Report {
+            file: file_name.to_owned(),
+            problems,
+        }),
+    }
+}
+
+/// Reads every section before any gives up, so that all problems are found.
+fn config(root: &Section<'_>) -> Option<Config> {
+    let name = vm::name(root);
+    let seed_volume = vm::seed_volume(root, name.as_ref());
+    let disk = vm::disk(root, seed_volume.as_ref());
+    let vcpus = vm::vcpus(root);
+    let memory = vm::memory(root);
+    let admin = vm::admin(root);
+    let interfaces = network::interfaces(root, name.as_ref());
+    let install_dependencies = root
+        .boolean("install_dependencies")
+        .is_none_or(|given| given.value);
+    let node_exporter = services::node_exporter(root);
+    let haproxy = haproxy::haproxy(root, memory, node_exporter);
+    let chrony = services::chrony(root);
+    let fluentd = services::fluentd(root);
+    let container_registry =
+        services::container_registry(root, haproxy.as_ref().map(|haproxy| haproxy.runtime));
+    let libvirt = services::libvirt(root);
+    Some(Config {
+        name: name?.value,
+        vcpus: vcpus?,
+        memory: memory?,
+        disk: disk?,
+        interfaces: interfaces?,
+        seed_volume: seed_volume?,
+        admin: admin?,
+        haproxy: haproxy?,
+        chrony: chrony?,
+        fluentd: fluentd?,
+        node_exporter,
+        container_registry: container_registry?,
+        install_dependencies,
+        libvirt: libvirt?,
+    })
+}

@@ -4,7 +4,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::types::{CpuCount, DomainName, HaproxyTime, HaproxyVersion, HourSpan, MacAddr, MemoryMib, Name, Port, VolumeRef};
+use super::types::{
+    CpuCount, DomainName, HaproxyTime, HaproxyVersion, HourSpan, MacAddr, MemoryMib, Name, Port,
+    VolumeRef,
+};
 use crate::cert::Ca;
 use crate::secret::Secret;
 
@@ -82,14 +85,18 @@ pub enum Addressing {
     /// By a DHCP reservation of `ip` in the libvirt network (`libvirt_network`).
     DhcpReservation,
     /// Written into network-config (`libvirt_networks`, `macvtap_interfaces`).
-    Static { prefix_length: u8, gateway: Option<Ipv4Addr>, dns_servers: Vec<IpAddr> },
+    Static {
+        prefix_length: u8,
+        gateway: Option<Ipv4Addr>,
+        dns_servers: Vec<IpAddr>,
+    },
 }
 
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub user: String,
     pub password: Option<Secret>,
-    /// One line in OpenSSH's authorized_keys form. Empty: nobody can log in by ssh.
+    /// One line in `authorized_keys` form. Empty: nobody can log in by ssh.
     pub public_keys: Vec<String>,
 }
 

@@ -1,0 +1,518 @@
+//! What makes single values fit for their place: pool and volume names, addresses, URLs and the like. Pure: text in,
+//! value or [`Wrong`] out. What two values have to do with one another is checked where they are read.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::model::{DiskFormat, DomainType, KeyAlgorithm, Runtime};
+use super::report::quoted;
+use super::types::{DomainName, Wrong, character};
+
+/// Smallest disk that is taken for meant so. Less is a number whose unit was forgotten.
+const SMALLEST_DISK: u64 = 1024 * 1024;
+/// 1 PiB.
+const LARGEST_DISK: u64 = 1 << 50;
+const SECTOR: u64 = 512;
+
+/// Text without line breaks and other control characters.
+pub(super) fn one_line(text: &str) -> Result<String, Wrong> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(bad) => Err(Wrong::new(
+            format!("is {}, with {} in it", quoted(text), character(bad)),
+            "write it on one line, without control characters",
+        )),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Text without white space and control characters.
+pub(super) fn one_word(text: &str) -> Result<String, Wrong> {
+    match text.chars().find(|c| c.is_control() || c.is_whitespace()) {
+        Some(bad) => Err(Wrong::new(
+            format!("is {}, with {} in it", quoted(text), character(bad)),
+            "write it without spaces and line breaks",
+        )),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// The name of a libvirt pool, volume or network: a file name, as far as it matters.
+pub(super) fn libvirt_name(text: &str) -> Result<String, Wrong> {
+    let help =
+        "give the name as `virsh pool-list`, `virsh vol-list POOL` or `virsh net-list` shows it";
+    if let Some(bad) = text.chars().find(|c| *c == '/' || c.is_control()) {
+        return Err(Wrong::new(
+            format!(
+                "is {}: {} is not allowed in a libvirt name",
+                quoted(text),
+                character(bad)
+            ),
+            help,
+        ));
+    }
+    if text == "." || text == ".." {
+        return Err(Wrong::new(
+            format!("is {}, which is a folder and not a name", quoted(text)),
+            help,
+        ));
+    }
+    if text.trim() != text {
+        return Err(Wrong::new(
+            format!("is {}, with a space at its end or beginning", quoted(text)),
+            help,
+        ));
+    }
+    if text.len() > 250 {
+        return Err(Wrong::new(
+            format!(
+                "is {}: at most 250 bytes fit in a file name with its ending",
+                quoted(text)
+            ),
+            help,
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A volume's key, path or pool/name.
+pub(super) fn volume_id(text: &str) -> Result<String, Wrong> {
+    let id = one_line(text)?;
+    if id.len() > 4096 {
+        return Err(Wrong::new(
+            format!("is {}, longer than any path", quoted(text)),
+            "give a volume's key, path, or pool/name",
+        ));
+    }
+    Ok(id)
+}
+
+/// In any case, with dashes or without, as libvirt takes it; returned in lower case with dashes.
+pub(super) fn uuid(text: &str) -> Result<String, Wrong> {
+    let help =
+        "give the UUID as `virsh net-uuid NAME` shows it, or the network's name as network_name";
+    let hex: String = text
+        .chars()
+        .filter(|c| *c != '-')
+        .collect::<String>()
+        .to_ascii_lowercase();
+    let dashes: Vec<usize> = text.match_indices('-').map(|(at, _)| at).collect();
+    let shaped = hex.len() == 32
+        && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        && (dashes.is_empty() || dashes == [8, 13, 18, 23]);
+    if !shaped {
+        return Err(Wrong::new(
+            format!("is {}, which is not a UUID", quoted(text)),
+            help,
+        ));
+    }
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    ))
+}
+
+/// A network device of the host, by the kernel's own rule (`dev_valid_name`).
+pub(super) fn device(text: &str) -> Result<String, Wrong> {
+    let help = "give the name of a host interface as `ip link` shows it, such as eno1";
+    if text.len() > 15 {
+        return Err(Wrong::new(
+            format!(
+                "is {}: a network interface's name has at most 15 characters",
+                quoted(text)
+            ),
+            help,
+        ));
+    }
+    if let Some(bad) = text
+        .chars()
+        .find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
+    {
+        return Err(Wrong::new(
+            format!(
+                "is {}: {} is not allowed in an interface's name",
+                quoted(text),
+                character(bad)
+            ),
+            help,
+        ));
+    }
+    if text == "." || text == ".." {
+        return Err(Wrong::new(
+            format!("is {}, which is not an interface's name", quoted(text)),
+            help,
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// An address that a host can have.
+pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
+    let help = "give an IPv4 address without its prefix, such as 192.168.122.162";
+    let Ok(address) = text.parse::<Ipv4Addr>() else {
+        let what = match text.parse::<IpAddr>() {
+            Ok(_) => "an IPv6 address, which lbctl does not give to the VM",
+            Err(_) if text.contains('/') => "an address with its prefix",
+            Err(_) => "which is not an IPv4 address",
+        };
+        return Err(Wrong::new(format!("is {}, {what}", quoted(text)), help));
+    };
+    let kind = match address {
+        a if a.octets()[0] == 0 => "an address that means no host",
+        a if a.is_loopback() => "a loopback address",
+        a if a.is_multicast() => "a multicast address",
+        a if a.octets()[0] >= 240 => "a reserved or broadcast address",
+        _ => return Ok(address),
+    };
+    Err(Wrong::new(format!("is {address}, {kind}"), help))
+}
+
+/// An address of a server, IPv4 or IPv6.
+pub(super) fn server_address(text: &str) -> Result<IpAddr, Wrong> {
+    let help = "give an IPv4 or IPv6 address, without port and brackets";
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return Err(Wrong::new(
+            format!("is {}, which is not an IP address", quoted(text)),
+            help,
+        ));
+    };
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(Wrong::new(
+            format!("is {address}, at which no server can be asked"),
+            help,
+        ));
+    }
+    Ok(address)
+}
+
+/// An address to listen on.
+pub(super) fn listen_address(text: &str) -> Result<IpAddr, Wrong> {
+    let help = "give an address of the VM, 0.0.0.0 or :: for all of them, or 127.0.0.1 for none but itself";
+    text.parse().map_err(|_| {
+        Wrong::new(
+            format!("is {}, which is not an IP address", quoted(text)),
+            help,
+        )
+    })
+}
+
+/// An IP address or a DNS name.
+pub(super) fn host(text: &str) -> Result<String, Wrong> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    DomainName::parse(text)
+        .map(|name| name.as_str().to_owned())
+        .map_err(|wrong| Wrong::new(wrong.what, "give an IP address or a DNS name, without port"))
+}
+
+/// A login name, by the rule of shadow's `useradd`.
+pub(super) fn user(text: &str) -> Result<String, Wrong> {
+    let help = "give the name of the image's default user, such as ubuntu or debian";
+    let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let rest = text
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+    if !first || !rest || text.len() > 32 {
+        let what = format!(
+            "is {}, which is not a login name of Linux (a to z, 0 to 9, _ and -, a letter first, at most 32)",
+            quoted(text)
+        );
+        return Err(Wrong::new(what, help));
+    }
+    Ok(text.to_owned())
+}
+
+/// Bytes: a whole number, with or without a unit. K, M, G and T are powers of 1024, as in virsh and qemu-img, and so are
+/// KiB to TiB; KB to TB are powers of 1000. Rounded up to whole sectors.
+pub(super) fn size(text: &str) -> Result<u64, Wrong> {
+    let help = "give a whole number of bytes, or one with a unit, such as \"10 GiB\" or \"10G\"";
+    let refused = |what: &str| Wrong::new(format!("is {}, {what}", quoted(text)), help);
+    let trimmed = text.trim();
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(refused("which is not a size")),
+    };
+    if number.is_empty() {
+        return Err(refused("which is not a size"));
+    }
+    match number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+    {
+        Some(bytes) if bytes < SMALLEST_DISK => {
+            Err(refused("less than 1 MiB: is its unit missing?"))
+        }
+        Some(bytes) if bytes <= LARGEST_DISK => Ok(bytes.next_multiple_of(SECTOR)),
+        _ => Err(refused("more than 1 PiB")),
+    }
+}
+
+/// A container image without tag and digest, by the registries' grammar.
+pub(super) fn image(text: &str) -> Result<String, Wrong> {
+    let refused =
+        |what: &str, help: &str| Err(Wrong::new(format!("is {}, {what}", quoted(text)), help));
+    if text.contains('@') {
+        return refused(
+            "with a digest",
+            "give the image alone, and its digest as image_digest",
+        );
+    }
+    let mut parts = text.split('/');
+    let last = parts.next_back().unwrap_or("");
+    if last.contains(':') {
+        return refused(
+            "with a tag",
+            "give the image alone, and its release line as version",
+        );
+    }
+    let component = |part: &str| {
+        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let inner = part.bytes().all(|b| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
+        });
+        inner && edge(part.bytes().next()) && edge(part.bytes().last())
+    };
+    let registry = |part: &str| {
+        let (host, port) = part.split_once(':').unwrap_or((part, "0"));
+        !host.is_empty()
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+            && port.parse::<u16>().is_ok()
+    };
+    let fine = component(last)
+        && parts
+            .enumerate()
+            .all(|(place, part)| component(part) || (place == 0 && registry(part)));
+    if !fine || text.len() > 255 {
+        return refused(
+            "which is not the name of a container image",
+            "give a name such as haproxy or library/haproxy, in lower case",
+        );
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn digest(text: &str) -> Result<String, Wrong> {
+    let hex = text
+        .strip_prefix("sha256:")
+        .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    let help = "give it as `docker images --digests` shows it: sha256: and 64 hexadecimal digits";
+    hex.map(|_| text.to_ascii_lowercase())
+        .ok_or_else(|| Wrong::new(format!("is {}, which is not a digest", quoted(text)), help))
+}
+
+/// A registry's URL, without anything of a login in it. Not shown in messages, for a login may be.
+pub(super) fn registry_url(text: &str) -> Result<String, Wrong> {
+    let help = "write it with its protocol, such as https://registry.example.com";
+    let url = one_word(text)
+        .map_err(|_| Wrong::new("has white space or a control character in it", help))?;
+    let Some(rest) = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))
+    else {
+        return Err(Wrong::new("does not begin with https:// or http://", help));
+    };
+    if rest.contains('@') {
+        return Err(Wrong::new(
+            "has a login in it",
+            "put it in username and password",
+        ));
+    }
+    let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
+    let (name, port) = authority
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.contains(']'))
+        .unwrap_or((authority, "443"));
+    let address = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
+    if host(address).is_err() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Err(Wrong::new(
+            "has no host name, or no proper port, behind its protocol",
+            help,
+        ));
+    }
+    Ok(url)
+}
+
+/// A libvirt connection. Only the form: whether something answers there is for the host to tell.
+pub(super) fn connection_uri(text: &str) -> Result<String, Wrong> {
+    let help = "give one such as qemu:///system or qemu+ssh://root@host/system";
+    let uri = one_word(text)?;
+    let (scheme, rest) = uri.split_once("://").ok_or_else(|| {
+        Wrong::new(
+            format!(
+                "is {}, which is not a connection URI of libvirt",
+                quoted(text)
+            ),
+            help,
+        )
+    })?;
+    let driver = scheme.split('+').next().unwrap_or(scheme);
+    if !matches!(driver, "qemu" | "test") {
+        return Err(Wrong::new(
+            format!(
+                "names libvirt's driver {}, and lbctl works with qemu alone",
+                quoted(driver)
+            ),
+            help,
+        ));
+    }
+    let login = rest
+        .split('/')
+        .next()
+        .and_then(|authority| authority.rsplit_once('@'));
+    if login.is_some_and(|(login, _)| login.contains(':')) {
+        return Err(Wrong::new(
+            "has a password in it, which libvirt does not take",
+            "let ssh log in by key",
+        ));
+    }
+    Ok(uri)
+}
+
+/// A machine type as QEMU names it.
+pub(super) fn machine(text: &str) -> Result<String, Wrong> {
+    let fine = text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    let help = "give one that `virsh domcapabilities` knows, such as q35, or leave it out";
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
+            format!("is {}, which is not a machine type", quoted(text)),
+            help,
+        ))
+    }
+}
+
+/// Patroni's form of a lag: a number of bytes with or without B, kB, MB, GB, TB.
+pub(super) fn lag(text: &str) -> Result<String, Wrong> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty()
+        || number.len() > 15
+        || !matches!(unit, "" | "B" | "kB" | "MB" | "GB" | "TB")
+    {
+        return Err(Wrong::new(
+            format!("is {}, which is not a lag for Patroni", quoted(text)),
+            "give a number with B, kB, MB, GB or TB, such as \"16MB\"",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A fluentd tag: parts of plain characters with dots between them, so that no pattern takes it for something else.
+pub(super) fn fluentd_tag(text: &str) -> Result<String, Wrong> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    if text.len() > 200 || !text.split('.').all(part) {
+        let help = "use letters, digits, _ and -, in parts with dots between them, such as postgres-lb.haproxy";
+        return Err(Wrong::new(
+            format!("is {}, which is not a tag of fluentd", quoted(text)),
+            help,
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A whole `<buffer>` section.
+pub(super) fn buffer(text: &str) -> Result<String, Wrong> {
+    let trimmed = text.trim();
+    let opened = trimmed
+        .strip_prefix("<buffer")
+        .is_some_and(|rest| rest.starts_with([' ', '>']));
+    let help = "begin with <buffer> and end with </buffer>, each on a line of its own";
+    let sections = trimmed
+        .lines()
+        .filter(|line| line.trim_start().starts_with('<'))
+        .count();
+    if !opened || sections != 2 || trimmed.lines().next_back().map(str::trim) != Some("</buffer>") {
+        return Err(Wrong::new("is not one whole <buffer> section", help));
+    }
+    if let Some(bad) = trimmed
+        .chars()
+        .find(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r'))
+    {
+        return Err(Wrong::new(format!("has {} in it", character(bad)), help));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// A value out of a few words.
+fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+    let words: Vec<String> = choices
+        .iter()
+        .map(|(word, _)| format!("\"{word}\""))
+        .collect();
+    let found = choices
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        Wrong::new(
+            format!("is {}, which is not a choice here", quoted(text)),
+            format!("write one of {}", words.join(", ")),
+        )
+    })
+}
+
+pub(super) fn disk_format(text: &str) -> Result<DiskFormat, Wrong> {
+    choice(
+        text,
+        &[("qcow2", DiskFormat::Qcow2), ("raw", DiskFormat::Raw)],
+    )
+}
+
+pub(super) fn runtime(text: &str) -> Result<Runtime, Wrong> {
+    choice(
+        text,
+        &[
+            ("container", Runtime::Container),
+            ("package", Runtime::Package),
+        ],
+    )
+}
+
+pub(super) fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
+    choice(
+        text,
+        &[
+            ("ecdsa-p256", KeyAlgorithm::EcdsaP256),
+            ("rsa-4096", KeyAlgorithm::Rsa4096),
+        ],
+    )
+}
+
+pub(super) fn domain_type(text: &str) -> Result<DomainType, Wrong> {
+    choice(
+        text,
+        &[
+            ("auto", DomainType::Auto),
+            ("kvm", DomainType::Kvm),
+            ("qemu", DomainType::Qemu),
+        ],
+    )
+}

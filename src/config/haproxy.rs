@@ -1,0 +1,477 @@
+//! The load balancer: where the nodes are, how they are checked, the ports it takes and the CA its certificate is from.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::checks;
+use super::model::{
+    Check, Haproxy, KeyAlgorithm, Metrics, PatroniClient, Replicas, Runtime, Timeouts,
+};
+use super::reader::{Given, Section};
+use super::types::{
+    DomainName, HaproxyTime, HaproxyVersion, MAX_HAPROXY_MILLIS, MemoryMib, Port, Wrong,
+};
+use crate::cert::{Ca, Part, Policy};
+
+/// Each node is a slot of a server-template that is checked and resolved for ever.
+const MOST_NODES: i64 = 100;
+const MOST_NAMESERVERS: usize = 8;
+/// Two buffers of 16 KiB, the stream, and both sockets in the kernel: what a session costs, in KiB.
+const SESSION_KIB: u64 = 64;
+/// 500 years of 8766 hours.
+const LONGEST_VALIDITY: i64 = 500 * 8766;
+const NODE_EXPORTER_PORT: Port = 9100;
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+/// A port that something listens on in the VM.
+struct Listener<'a> {
+    port: Port,
+    what: &'a str,
+    given: Option<Given<Port>>,
+}
+
+/// `memory` (MiB) is that of the VM, which the sessions must fit in; with `node_exporter` its port is taken.
+pub(super) fn haproxy(
+    root: &Section<'_>,
+    memory: Option<MemoryMib>,
+    node_exporter: bool,
+) -> Option<Haproxy> {
+    let section = root.section("haproxy")?;
+    let nodes = section.integer(
+        "postgres_nodes_max_count",
+        1..=MOST_NODES,
+        "give the number of nodes the cluster may grow to, such as 3",
+    );
+    let nameservers = nameservers(&section);
+    let domain = section.parsed("postgres_domain", DomainName::parse);
+    let patroni_client = section
+        .section("patroni_client")
+        .and_then(|section| patroni_client(&section));
+    let timeouts = timeouts(&section);
+    let check = check(&section);
+    let runtime = or(&section, "runtime", Runtime::Container, |s, k| {
+        s.parsed(k, checks::runtime)
+    });
+    let version = version(&section, runtime);
+    let image = or(&section, "image", "haproxy".to_owned(), |s, k| {
+        s.parsed(k, checks::image)
+    });
+    let image_digest = or(&section, "image_digest", None, |s, k| {
+        s.parsed(k, |text| checks::digest(text).map(Some))
+    });
+    let verify_host = or(&section, "verify_host", None, |s, k| {
+        s.parsed(k, |text| DomainName::parse(text).map(Some))
+    });
+    let max_connections = max_connections(&section, memory);
+    let hard_stop_after = time(
+        &section,
+        "hard_stop_after",
+        "1h",
+        SECOND..=MAX_HAPROXY_MILLIS,
+    );
+    let metrics = metrics(&section);
+    let patroni_port = or(&section, "patroni_port", 4443, Section::port);
+    let replicas = replicas(&section);
+    let apart = ports_apart(&section, runtime, node_exporter);
+    unused(&section, runtime);
+    Some(Haproxy {
+        postgres_nodes_max_count: u16::try_from(nodes?.value).ok()?,
+        postgres_nameserver_ips: nameservers?,
+        postgres_domain: domain?.value,
+        patroni_client: patroni_client?,
+        timeouts: timeouts?,
+        runtime: runtime?,
+        version: version?,
+        image: image?,
+        image_digest: image_digest?,
+        verify_host: verify_host?,
+        max_connections: max_connections?,
+        metrics: metrics?,
+        replicas: replicas?,
+        patroni_port: patroni_port.filter(|_| apart)?,
+        check: check?,
+        hard_stop_after: hard_stop_after?,
+    })
+}
+
+/// What `read` makes of a key that is given, or the default.
+fn or<'a, T>(
+    section: &Section<'a>,
+    key: &str,
+    default: T,
+    read: impl FnOnce(&Section<'a>, &str) -> Option<Given<T>>,
+) -> Option<T> {
+    if section.gives(key) {
+        read(section, key).map(|given| given.value)
+    } else {
+        Some(default)
+    }
+}
+
+fn time(
+    section: &Section<'_>,
+    key: &str,
+    default: &str,
+    bounds: std::ops::RangeInclusive<u64>,
+) -> Option<HaproxyTime> {
+    if section.gives(key) {
+        section.time(key, bounds).map(|given| given.value)
+    } else {
+        HaproxyTime::parse(default).ok()
+    }
+}
+
+fn nameservers(section: &Section<'_>) -> Option<Vec<IpAddr>> {
+    let notes = section.notes();
+    let given = section.texts("postgres_nameserver_ips");
+    let checked: Vec<Given<IpAddr>> = given
+        .iter()
+        .filter_map(|text| notes.check(Some(text.clone()), |text| checks::server_address(text)))
+        .collect();
+    let mut servers: Vec<IpAddr> = Vec::new();
+    for server in &checked {
+        if servers.contains(&server.value) {
+            notes.warn(
+                server,
+                "is given twice, which adds no safety",
+                "give another nameserver, or this one once",
+            );
+        } else {
+            servers.push(server.value);
+        }
+    }
+    if servers.len() > MOST_NAMESERVERS {
+        let help = format!("give at most {MOST_NAMESERVERS}: HAProxy asks all of them at once");
+        notes.refuse(
+            &checked[0],
+            &Wrong::new(
+                format!("is the first of {} nameservers", servers.len()),
+                help,
+            ),
+        );
+        return None;
+    }
+    (checked.len() == given.len() && !servers.is_empty()).then_some(servers)
+}
+
+fn version(section: &Section<'_>, runtime: Option<Runtime>) -> Option<HaproxyVersion> {
+    // A distribution's package is at least as old as the oldest of those supported (Debian 12); the syntax of a release
+    // is understood by those after it.
+    let minor = if runtime == Some(Runtime::Package) {
+        (2, 6)
+    } else {
+        (3, 2)
+    };
+    let default = HaproxyVersion {
+        major: minor.0,
+        minor: minor.1,
+    };
+    or(section, "version", default, |s, k| {
+        s.parsed(k, HaproxyVersion::parse)
+    })
+}
+
+fn max_connections(section: &Section<'_>, memory: Option<MemoryMib>) -> Option<u32> {
+    let count = |given: Given<i64>| {
+        u32::try_from(given.value)
+            .ok()
+            .map(|value| given.with(value))
+    };
+    let bounded = |s: &Section<'_>, k: &str| {
+        s.integer(
+            k,
+            10..=1_000_000,
+            "give the most sessions at one time, such as 2000",
+        )
+    };
+    let most = if section.gives("max_connections") {
+        bounded(section, "max_connections").and_then(count)?
+    } else {
+        section.here().with(2000)
+    };
+    let needed = u64::from(most.value) * SESSION_KIB / 1024;
+    if let Some(memory) = memory.filter(|memory| needed > memory / 2) {
+        let what = format!(
+            "allows {} connections, which may need {needed} MiB, more than half of the VM's {memory} MiB",
+            most.value
+        );
+        section
+            .notes()
+            .warn(&most, &what, "raise memory, or lower max_connections");
+    }
+    Some(most.value)
+}
+
+fn timeouts(section: &Section<'_>) -> Option<Timeouts> {
+    let timeouts = section.section("timeouts");
+    let read = |key: &str, default: &str, bounds| match &timeouts {
+        Some(timeouts) => time(timeouts, key, default, bounds),
+        None => HaproxyTime::parse(default).ok(),
+    };
+    let connect = read("connect", "5s", 100..=10 * MINUTE);
+    let check = read("check", "2s", 100..=10 * MINUTE);
+    let idle = read("idle", "24h", SECOND..=MAX_HAPROXY_MILLIS);
+    Some(Timeouts {
+        connect: connect?,
+        check: check?,
+        idle: idle?,
+    })
+}
+
+fn check(section: &Section<'_>) -> Option<Check> {
+    let Some(section) = section.section("check") else {
+        let time = |text: &str| HaproxyTime::parse(text).ok();
+        return Some(Check {
+            interval: time("500ms")?,
+            fast: time("200ms")?,
+            down: time("250ms")?,
+            rise: 1,
+            fall: 2,
+        });
+    };
+    let bounds = 50..=HOUR;
+    let interval = time(&section, "interval", "500ms", bounds.clone());
+    let fast = time(&section, "fast", "200ms", bounds.clone());
+    let down = time(&section, "down", "250ms", bounds);
+    let count = |key: &str, default: i64| {
+        let value = or(&section, key, default, |s, k| {
+            s.integer(k, 1..=100, "give a number of checks, such as 2")
+        })?;
+        u16::try_from(value).ok()
+    };
+    let (rise, fall) = (count("rise", 1), count("fall", 2));
+    let check = Check {
+        interval: interval?,
+        fast: fast?,
+        down: down?,
+        rise: rise?,
+        fall: fall?,
+    };
+    if check.fast.millis() > check.interval.millis() {
+        let what = format!(
+            "has fast = {}, longer than interval = {}: changes would be seen later, not sooner",
+            check.fast, check.interval
+        );
+        section
+            .notes()
+            .warn(&section.here(), &what, "make fast the shorter one");
+    }
+    Some(check)
+}
+
+/// The outer `None`: something is wrong with it.
+#[allow(clippy::option_option)]
+fn metrics(section: &Section<'_>) -> Option<Option<Metrics>> {
+    let metrics = Metrics {
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: 8405,
+    };
+    let Some(section) = section.section("metrics") else {
+        return Some(Some(metrics));
+    };
+    let enabled = section.boolean("enabled").is_none_or(|given| given.value);
+    let address = or(&section, "address", metrics.address, |s, k| {
+        s.parsed(k, checks::listen_address)
+    });
+    let port = or(&section, "port", metrics.port, Section::port);
+    let metrics = Metrics {
+        address: address?,
+        port: port?,
+    };
+    Some(enabled.then_some(metrics))
+}
+
+#[allow(clippy::option_option)]
+fn replicas(section: &Section<'_>) -> Option<Option<Replicas>> {
+    let lag = section.parsed("replicas_max_lag", checks::lag);
+    let lag_given = section.text("replicas_max_lag");
+    if !section.gives("replicas_port") {
+        if let Some(lag) = lag_given {
+            section.notes().refuse(
+                &lag,
+                &Wrong::new(
+                    "is given, but no port for the replicas is",
+                    "add replicas_port = 5433, or remove it",
+                ),
+            );
+            return None;
+        }
+        return Some(None);
+    }
+    let port = section.port("replicas_port")?;
+    (lag.is_some() == lag_given.is_some()).then(|| {
+        Some(Replicas {
+            port: port.value,
+            max_lag: lag.map(|lag| lag.value),
+        })
+    })
+}
+
+/// Whether no two listeners of the VM take one port, and each may take its own.
+fn ports_apart(section: &Section<'_>, runtime: Option<Runtime>, node_exporter: bool) -> bool {
+    let notes = section.notes();
+    let metrics = section.section("metrics");
+    let serves_metrics = metrics
+        .as_ref()
+        .and_then(|m| m.boolean("enabled"))
+        .is_none_or(|given| given.value);
+    let fixed = |port, what| Listener {
+        port,
+        what,
+        given: None,
+    };
+    let mut listeners = vec![
+        fixed(5432, "taken by PostgreSQL's own port"),
+        fixed(22, "taken by ssh"),
+    ];
+    if node_exporter {
+        listeners.push(fixed(NODE_EXPORTER_PORT, "taken by the node exporter"));
+    }
+    let mut candidates = vec![(
+        section.given_port("patroni_port"),
+        Some(4443),
+        "taken by `haproxy.patroni_port`",
+    )];
+    if serves_metrics {
+        let given = metrics.as_ref().and_then(|m| m.given_port("port"));
+        candidates.push((given, Some(8405), "taken by `haproxy.metrics.port`"));
+    }
+    candidates.push((
+        section.given_port("replicas_port"),
+        None,
+        "taken by `haproxy.replicas_port`",
+    ));
+    // What is given comes last, so that a clash with a default is laid to it.
+    candidates.sort_by_key(|(given, ..)| given.is_some());
+
+    let mut apart = true;
+    for (given, default, what) in candidates {
+        let Some(port) = given.as_ref().map(|given| given.value).or(default) else {
+            continue;
+        };
+        if let (Some(given), Some(other)) =
+            (&given, listeners.iter().find(|other| other.port == port))
+        {
+            apart = false;
+            let message = format!("is {port}, which is {}", other.what);
+            match &other.given {
+                Some(other) => notes.conflict(
+                    given,
+                    other,
+                    &message,
+                    "the same port",
+                    "give each a port of its own",
+                ),
+                None => notes.refuse(given, &Wrong::new(message, "choose another port")),
+            }
+        } else if let Some(given) = given
+            .as_ref()
+            .filter(|_| port < 1024 && runtime == Some(Runtime::Container))
+        {
+            apart = false;
+            let what = format!(
+                "is {port}, below 1024, where HAProxy's container may not listen, for it runs without privileges"
+            );
+            notes.refuse(given, &Wrong::new(what, "choose a port from 1024 on"));
+        }
+        listeners.push(Listener { port, what, given });
+    }
+    apart
+}
+
+/// Keys that mean nothing under the chosen runtime.
+fn unused(section: &Section<'_>, runtime: Option<Runtime>) {
+    if runtime != Some(Runtime::Package) {
+        return;
+    }
+    for given in ["image", "image_digest"]
+        .iter()
+        .filter_map(|key| section.text(key))
+    {
+        section.notes().warn(
+            &given,
+            "is not used: haproxy.runtime is \"package\", so no image is taken",
+            "remove it",
+        );
+    }
+}
+
+fn patroni_client(section: &Section<'_>) -> Option<PatroniClient> {
+    let notes = section.notes();
+    let hours = |key: &str| {
+        section.integer(
+            key,
+            1..=LONGEST_VALIDITY,
+            "give a number of hours, such as 8760 for a year",
+        )
+    };
+    let validity = hours("certificate_validity_period");
+    let early_renewal = hours("certificate_early_renewal_period");
+    let key_algorithm = or(section, "key_algorithm", KeyAlgorithm::EcdsaP256, |s, k| {
+        s.parsed(k, checks::key_algorithm)
+    });
+    let ca = ca(section);
+
+    let (validity, early_renewal) = (validity?, early_renewal?);
+    if early_renewal.value >= validity.value {
+        let what = format!(
+            "is {} hours, not less than the {} for which the certificate is valid",
+            early_renewal.value, validity.value
+        );
+        let help = "lower it: otherwise every run would issue another certificate";
+        notes.conflict(
+            &early_renewal,
+            &validity,
+            &what,
+            "how long it is valid",
+            help,
+        );
+        return None;
+    }
+    let client = PatroniClient {
+        ca: ca?,
+        validity: u64::try_from(validity.value).ok()?,
+        early_renewal: u64::try_from(early_renewal.value).ok()?,
+        key_algorithm: key_algorithm?,
+    };
+    let policy = Policy {
+        ca: &client.ca,
+        validity_hours: client.validity,
+        early_renewal_hours: client.early_renewal,
+        key_algorithm: client.key_algorithm,
+    };
+    if let Some(clamp) = policy.clamp(section.reader.now) {
+        notes.warn(
+            &validity,
+            &format!("is longer than the CA lasts: {clamp}"),
+            "shorten it, or renew the CA in time",
+        );
+    }
+    Some(client)
+}
+
+/// The CA, fit to issue and valid now.
+fn ca(section: &Section<'_>) -> Option<Ca> {
+    let (key, certificate) = (section.secret("ca_key"), section.secret("ca_certificate"));
+    let (key, certificate) = (key?, certificate?);
+    let loaded = Ca::load(&key.value, certificate.value.expose())
+        .and_then(|ca| ca.check_time(section.reader.now).map(|()| ca));
+    let error = match loaded {
+        Ok(ca) => return Some(ca),
+        Err(error) => error,
+    };
+    let what = format!("is {}", error.message);
+    let help = error.hint.unwrap_or_default();
+    match error.part {
+        Part::Key => section.notes().refuse(&key, &Wrong::new(what, help)),
+        Part::Certificate => section
+            .notes()
+            .refuse(&certificate, &Wrong::new(what, help)),
+        Part::Pair => section
+            .notes()
+            .conflict(&key, &certificate, &what, "the certificate", &help),
+    }
+    None
+}

@@ -1,0 +1,310 @@
+//! What is wrong with a configuration, as data and as text with the source line and a caret. Knows nothing of what the
+//! keys mean. It never shows a secret: the ranges to hide are given to it, and it cuts them out of the source line.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use crate::secret::MASK;
+
+/// How many problems are shown before the rest is only counted.
+const SHOWN: usize = 40;
+/// Longest part of a source line that is shown on either side, and of a marked value, in characters.
+const PART: usize = 60;
+
+/// One thing that is wrong (or, as a warning, worth knowing), and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key, such as `haproxy.check.rise` or `libvirt_networks[0].ip`. Empty: the file as a whole.
+    pub key: String,
+    /// First line is 1. 0: no place in the file, for instance a key that is missing at the top level.
+    pub line: usize,
+    /// In characters, the first is 1. 0: no place.
+    pub column: usize,
+    pub message: String,
+    /// What to do, in the imperative.
+    pub help: String,
+    file: String,
+    excerpts: Vec<Excerpt>,
+}
+
+/// A source line made fit to be shown, with the place the caret points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Excerpt {
+    line: usize,
+    /// In the file; in `text` it may be another, for what stands before may be masked or cut.
+    column: usize,
+    text: String,
+    span: Range<usize>,
+    label: Option<String>,
+}
+
+/// All that is wrong with one file. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// As it was named to `parse` or `load`.
+    pub file: String,
+    /// In the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// A report of one problem with the file as a whole.
+    #[must_use]
+    pub(super) fn whole_file(
+        file: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        let problem = Problem {
+            key: String::new(),
+            line: 0,
+            column: 0,
+            message: message.into(),
+            help: help.into(),
+            file: file.into(),
+            excerpts: Vec::new(),
+        };
+        Self {
+            file: file.into(),
+            problems: vec![problem],
+        }
+    }
+
+    /// The whole report as text that ends with a newline.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let mut text = render(&self.problems, &Level::ERROR, color);
+        if self.problems.len() > SHOWN {
+            let _ = write!(text, "... and {} more\n\n", self.problems.len() - SHOWN);
+        }
+        if self.problems.len() > 1 {
+            let _ = writeln!(
+                text,
+                "{} problems in {}",
+                self.problems.len(),
+                plain(&self.file)
+            );
+        } else {
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Report {}
+
+/// Warnings as text, each followed by an empty line. Empty without any.
+#[must_use]
+pub fn render_warnings(warnings: &[Problem], color: bool) -> String {
+    render(warnings, &Level::WARNING, color)
+}
+
+fn render(problems: &[Problem], level: &Level<'static>, color: bool) -> String {
+    let renderer = if color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let mut text = String::new();
+    for problem in problems.iter().take(SHOWN) {
+        text.push_str(&problem.render(level.clone(), &renderer));
+        text.push_str("\n\n");
+    }
+    text
+}
+
+impl Problem {
+    fn render(&self, level: Level<'static>, renderer: &Renderer) -> String {
+        let path = plain(&self.file);
+        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
+        for (place, excerpt) in self.excerpts.iter().enumerate() {
+            let kind = if place == 0 {
+                AnnotationKind::Primary
+            } else {
+                AnnotationKind::Context
+            };
+            let mark = kind
+                .span(excerpt.span.clone())
+                .label(excerpt.label.as_deref());
+            let snippet = Snippet::source(excerpt.text.as_str())
+                .line_start(excerpt.line)
+                .path(path.as_str());
+            group = group.element(snippet.annotation(mark));
+        }
+        if self.excerpts.is_empty() {
+            group = group.element(Origin::path(path.as_str()));
+        }
+        if !self.help.is_empty() {
+            group = group.element(Level::HELP.message(self.help.as_str()));
+        }
+        let mut text = renderer.render(&[group]);
+        for excerpt in &self.excerpts {
+            let shown = excerpt.text[..excerpt.span.start].chars().count() + 1;
+            let wrong = format!("{path}:{}:{shown}", excerpt.line);
+            text = text.replacen(
+                &wrong,
+                &format!("{path}:{}:{}", excerpt.line, excerpt.column),
+                1,
+            );
+        }
+        text
+    }
+}
+
+/// A problem before it is tied to its source: spans are byte offsets into the text.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub key: String,
+    pub span: Option<Range<usize>>,
+    pub message: String,
+    pub help: String,
+    /// A second place that belongs to it, and what to say there.
+    pub other: Option<(Range<usize>, String)>,
+}
+
+/// The text of a configuration and the byte ranges in it that must not be shown.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    pub file: &'a str,
+    pub text: &'a str,
+    pub hidden: Vec<Range<usize>>,
+}
+
+impl Source<'_> {
+    /// The drafts as problems, in the order of the file; those without a place come first.
+    pub fn problems(&self, mut drafts: Vec<Draft>) -> Vec<Problem> {
+        drafts.sort_by_key(|draft| draft.span.as_ref().map_or(0, |span| span.start + 1));
+        drafts
+            .into_iter()
+            .map(|draft| self.problem(draft))
+            .collect()
+    }
+
+    fn problem(&self, draft: Draft) -> Problem {
+        let mut excerpts = Vec::new();
+        if let Some(span) = &draft.span {
+            excerpts.push(self.excerpt(span, None));
+        }
+        if let Some((span, label)) = draft.other {
+            excerpts.push(self.excerpt(&span, Some(label)));
+        }
+        let (line, column) = excerpts.first().map_or((0, 0), |e| (e.line, e.column));
+        let file = self.file.to_owned();
+        Problem {
+            key: draft.key,
+            line,
+            column,
+            message: draft.message,
+            help: draft.help,
+            file,
+            excerpts,
+        }
+    }
+
+    /// The first line of `span`, masked, shortened and with the place of the caret in what is left.
+    fn excerpt(&self, span: &Range<usize>, label: Option<String>) -> Excerpt {
+        let start = floor(self.text, span.start);
+        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = self.text[start..]
+            .find('\n')
+            .map_or(self.text.len(), |at| start + at);
+        let line_end = line_start + self.text[line_start..line_end].trim_end_matches('\r').len();
+        let start = start.min(line_end);
+        let end = floor(self.text, span.end).clamp(start, line_end);
+
+        let before = self.shown(line_start..start);
+        let marked = self.shown(start..end);
+        let after = self.shown(end..line_end);
+        // A mask may cover the seam: it is then written once, by the part in which it begins.
+        let before = keep_end(&before);
+        let marked = keep_start(&marked);
+        let text = format!("{before}{marked}{}", keep_start(&after));
+        let span = before.len()..before.len() + marked.len();
+        Excerpt {
+            line: self.text[..line_start].matches('\n').count() + 1,
+            column: self.text[line_start..start].chars().count() + 1,
+            text,
+            span,
+            label,
+        }
+    }
+
+    /// A part of the text with the mask in the place of everything hidden.
+    fn shown(&self, part: Range<usize>) -> String {
+        let mut shown = String::new();
+        let mut at = part.start;
+        let mut hidden: Vec<_> = self
+            .hidden
+            .iter()
+            .filter(|h| h.start < part.end && h.end > part.start)
+            .collect();
+        hidden.sort_by_key(|h| h.start);
+        for range in hidden {
+            let (from, to) = (range.start.max(at), range.end.min(part.end));
+            if from < to {
+                shown.push_str(&self.text[at..from]);
+                shown.push_str(MASK);
+                at = to;
+            }
+        }
+        shown.push_str(&self.text[at..part.end]);
+        shown
+    }
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+fn keep_start(part: &str) -> String {
+    match part.char_indices().nth(PART) {
+        Some((at, _)) => format!("{}...", &part[..at]),
+        None => part.to_owned(),
+    }
+}
+
+fn keep_end(part: &str) -> String {
+    let length = part.chars().count();
+    match part.char_indices().nth(length.saturating_sub(PART)) {
+        Some((at, _)) if at > 0 => format!("...{}", &part[at..]),
+        _ => part.to_owned(),
+    }
+}
+
+/// A value from outside as it may stand in a message: in quotes, control characters escaped, shortened in the middle of
+/// nowhere rather than flooding the terminal.
+pub(super) fn quoted(value: &str) -> String {
+    let length = value.chars().count();
+    let start: String = value.chars().take(PART).collect();
+    let escaped = plain(&start);
+    if length > PART {
+        format!("\"{escaped}...\" ({length} characters)")
+    } else {
+        format!("\"{escaped}\"")
+    }
+}
+
+/// Without control and invisible formatting characters, which could rewrite the terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let formatting = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+            let escape = c.is_control() || formatting;
+            let escaped = escape.then(|| c.escape_default());
+            (!escape).then_some(c).into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
