@@ -205,7 +205,12 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
     }
     DomainName::parse(text)
         .map(|name| name.as_str().to_owned())
-        .map_err(|wrong| Wrong::new(wrong.what, "give an IP address or a DNS name, without port"))
+        .map_err(|wrong| {
+            Wrong::new(
+                wrong.what,
+                "give an IP address or a DNS name, without protocol and port",
+            )
+        })
 }
 
 /// A login name, by the rule of shadow's `useradd`.

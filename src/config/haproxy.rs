@@ -323,25 +323,25 @@ fn ports_apart(section: &Section<'_>, runtime: Option<Runtime>, node_exporter: b
         given: None,
     };
     let mut listeners = vec![
-        fixed(5432, "taken by PostgreSQL's own port"),
-        fixed(22, "taken by ssh"),
+        fixed(5432, "PostgreSQL's own port"),
+        fixed(22, "the port of ssh"),
     ];
     if node_exporter {
-        listeners.push(fixed(NODE_EXPORTER_PORT, "taken by the node exporter"));
+        listeners.push(fixed(NODE_EXPORTER_PORT, "the node exporter's port"));
     }
     let mut candidates = vec![(
         section.given_port("patroni_port"),
         Some(4443),
-        "taken by `haproxy.patroni_port`",
+        "also `haproxy.patroni_port`",
     )];
     if serves_metrics {
         let given = metrics.as_ref().and_then(|m| m.given_port("port"));
-        candidates.push((given, Some(8405), "taken by `haproxy.metrics.port`"));
+        candidates.push((given, Some(8405), "also `haproxy.metrics.port`"));
     }
     candidates.push((
         section.given_port("replicas_port"),
         None,
-        "taken by `haproxy.replicas_port`",
+        "also `haproxy.replicas_port`",
     ));
     // What is given comes last, so that a clash with a default is laid to it.
     candidates.sort_by_key(|(given, ..)| given.is_some());
@@ -469,9 +469,13 @@ fn ca(section: &Section<'_>) -> Option<Ca> {
         Part::Certificate => section
             .notes()
             .refuse(&certificate, &Wrong::new(what, help)),
-        Part::Pair => section
-            .notes()
-            .conflict(&key, &certificate, &what, "the certificate", &help),
+        Part::Pair => {
+            let what = format!("and `ca_certificate` are no pair: {}", error.message);
+            let label = "the certificate";
+            section
+                .notes()
+                .conflict(&key, &certificate, &what, label, &help);
+        }
     }
     None
 }

@@ -49,7 +49,13 @@ impl Inputs for MemoryInputs {
             .get(path)
             .cloned()
             .unwrap_or(Err(io::ErrorKind::NotFound));
-        found.map_err(io::Error::from)
+        found.map_err(|kind| match kind {
+            // In the system's own words.
+            io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ENOENT),
+            io::ErrorKind::PermissionDenied => io::Error::from_raw_os_error(libc::EACCES),
+            io::ErrorKind::IsADirectory => io::Error::from_raw_os_error(libc::EISDIR),
+            other => io::Error::from(other),
+        })
     }
 
     fn env(&self, name: &str) -> Option<OsString> {

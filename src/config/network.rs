@@ -234,7 +234,12 @@ fn bounds(ip: Ipv4Addr, prefix: u8) -> (Ipv4Addr, Ipv4Addr) {
 /// Neither the network's own address nor its broadcast address, where it has them (prefix below 31).
 fn usable(ip: Ipv4Addr, prefix: u8) -> Result<(), Wrong> {
     let (first, last) = bounds(ip, prefix);
-    let help = format!("give an address between {first} and {last}, or correct prefix_length");
+    let next = |ip: Ipv4Addr, by: i32| Ipv4Addr::from(u32::from(ip).wrapping_add_signed(by));
+    let help = format!(
+        "give an address from {} to {}, or correct prefix_length",
+        next(first, 1),
+        next(last, -1)
+    );
     match ip {
         _ if prefix >= 31 => Ok(()),
         ip if ip == first => Err(Wrong::new(

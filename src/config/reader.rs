@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use toml::de::{DeInteger, DeTable, DeValue};
+use zeroize::Zeroize as _;
 
 use super::inputs::{Inputs, MAX_INPUT, reason};
 use super::report::{Draft, quoted};
@@ -394,7 +395,7 @@ impl<'a> Section<'a> {
             (entries.next(), entries.next())
         else {
             let what =
-                "is a table, but not one of exactly one `file` or one `env`, which is a text";
+                "is a table, which must have one `file` or one `env`, a text, and nothing else";
             notes.refuse(
                 found,
                 &Wrong::new(
@@ -404,39 +405,37 @@ impl<'a> Section<'a> {
             );
             return None;
         };
-        let content = if kind == "file" {
-            self.read_file(target)
+        let (content, source) = if kind == "file" {
+            (self.read_file(target), format!("file {}", quoted(target)))
         } else {
-            self.read_env(target)
+            let source = format!("the environment variable {}", quoted(target));
+            (self.read_env(target), source)
         };
         let place = Given {
             value: target,
             key: found.key.clone(),
             span,
         };
-        let bytes = notes.check(Some(place), |_| content)?;
-        notes.check(Some(bytes), |bytes| {
-            let text = std::str::from_utf8(bytes).map_err(|_| {
-                Wrong::new(
-                    format!("is taken from {}, which is not UTF-8 text", quoted(target)),
-                    "give a text (PEM rather than DER)",
-                )
+        let mut bytes = notes.check(Some(place), |_| content)?;
+        let secret = notes.check(Some(bytes.with(())), |()| {
+            let text = std::str::from_utf8(&bytes.value).map_err(|_| {
+                let what = format!("is taken from {source}, which is not UTF-8 text");
+                Wrong::new(what, "give a text (PEM rather than DER)")
             })?;
-            let cut = text
-                .strip_suffix('\n')
-                .map_or(text, |cut| cut.strip_suffix('\r').unwrap_or(cut));
+            let cut = text.strip_suffix('\n').unwrap_or(text);
+            let cut = cut.strip_suffix('\r').unwrap_or(cut);
             if cut.trim().is_empty() {
-                return Err(Wrong::new(
-                    format!("is taken from {}, which is empty", quoted(target)),
-                    "put the value there",
-                ));
+                let what = format!("is taken from {source}, which is empty");
+                return Err(Wrong::new(what, "put the value there, or remove this line"));
             }
             Ok(Secret::new(cut))
-        })
+        });
+        bytes.value.zeroize();
+        secret
     }
 
     fn read_file(&self, path: &str) -> Result<Vec<u8>, Wrong> {
-        if path.contains(char::is_control) {
+        if path.is_empty() || path.contains(char::is_control) {
             let help = "write { file = \"path\" }, or the text itself without a table";
             return Err(Wrong::new("is taken from a file, but not by a path", help));
         }
@@ -522,7 +521,10 @@ fn integer_value(integer: &DeInteger<'_>) -> Option<i64> {
 /// In decimal where it fits, else shortened.
 fn quoted_number(integer: &DeInteger<'_>) -> String {
     integer_value(integer).map_or_else(
-        || integer.as_str().chars().take(24).collect(),
+        || {
+            let digits: String = integer.as_str().chars().take(24).collect();
+            format!("{digits}...")
+        },
         |value| value.to_string(),
     )
 }

@@ -220,22 +220,37 @@ impl Source<'_> {
         let line_end = line_start + self.text[line_start..line_end].trim_end_matches('\r').len();
         let start = start.min(line_end);
         let end = floor(self.text, span.end).clamp(start, line_end);
+        let column = self.text[line_start..start].chars().count() + 1;
+        let (start, end) = self.whole_masks(start, end, line_start, line_end);
 
         let before = self.shown(line_start..start);
         let marked = self.shown(start..end);
         let after = self.shown(end..line_end);
-        // A mask may cover the seam: it is then written once, by the part in which it begins.
         let before = keep_end(&before);
         let marked = keep_start(&marked);
         let text = format!("{before}{marked}{}", keep_start(&after));
         let span = before.len()..before.len() + marked.len();
         Excerpt {
             line: self.text[..line_start].matches('\n').count() + 1,
-            column: self.text[line_start..start].chars().count() + 1,
+            column,
             text,
             span,
             label,
         }
+    }
+
+    /// The place widened to the whole of every mask that it touches, within its line.
+    fn whole_masks(&self, start: usize, end: usize, first: usize, last: usize) -> (usize, usize) {
+        let touched = self
+            .hidden
+            .iter()
+            .filter(|hidden| hidden.start < end.max(start + 1) && hidden.end > start);
+        touched.fold((start, end), |(start, end), hidden| {
+            (
+                start.min(hidden.start).max(first),
+                end.max(hidden.end).min(last),
+            )
+        })
     }
 
     /// A part of the text with the mask in the place of everything hidden.
@@ -284,9 +299,12 @@ fn keep_end(part: &str) -> String {
     }
 }
 
-/// A value from outside as it may stand in a message: in quotes, control characters escaped, shortened in the middle of
-/// nowhere rather than flooding the terminal.
+/// A value from outside as it may stand in a message: in quotes, control characters escaped, and shortened so that it
+/// does not flood the terminal.
 pub(super) fn quoted(value: &str) -> String {
+    if may_hold_secret(value) {
+        return format!("\"{MASK}\"");
+    }
     let length = value.chars().count();
     let start: String = value.chars().take(PART).collect();
     let escaped = plain(&start);
@@ -295,6 +313,16 @@ pub(super) fn quoted(value: &str) -> String {
     } else {
         format!("\"{escaped}\"")
     }
+}
+
+/// Whether a text has a secret in it wherever it stands: a private key, or a URL with a login.
+pub(super) fn may_hold_secret(text: &str) -> bool {
+    let login = text.split_once("://").is_some_and(|(scheme, rest)| {
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let login = authority.rsplit_once('@').map(|(login, _)| login);
+        login.is_some_and(|login| login.contains(':') || scheme.starts_with("http"))
+    });
+    login || text.contains("PRIVATE KEY")
 }
 
 /// Without control and invisible formatting characters, which could rewrite the terminal.

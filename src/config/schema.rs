@@ -7,9 +7,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, Kind, Need};
 use super::reader::{Notes, blank, is_variable, join};
-use super::report::quoted;
+use super::report::{may_hold_secret, quoted};
 
-/// How alike two keys must be for "did you mean" (Jaro-Winkler, 1.0 is equal).
+/// How alike two keys must be for "did you mean" (Jaro-Winkler; 1.0 is equal).
 const ALIKE: f64 = 0.85;
 
 /// The walk over one tree.
@@ -81,7 +81,7 @@ impl Schema<'_> {
         );
         if reference {
             self.reference(value);
-        } else if key.kind == Kind::Secret || holds_private_key(value) {
+        } else if key.kind == Kind::Secret || holds_secret(value) {
             self.hide(value, span.clone());
         }
         match (key.kind, value) {
@@ -166,17 +166,21 @@ impl Schema<'_> {
             DeValue::Array(array) => array
                 .iter()
                 .for_each(|value| self.hide(value.get_ref(), value.span())),
+            _ if blank(value) => {}
             _ => self.hidden.push(span),
         }
     }
 
     fn mistyped(&self, key: &Key, value: &DeValue<'_>, place: &Place<'_>) {
         let element = place.shown.ends_with(']');
-        let (wanted, help) = if element {
+        let (wanted, mut help) = if element {
             element_wanted(key)
         } else {
             wanted(key)
         };
+        if value.get("file").or(value.get("env")).is_some() {
+            help = "write the value itself: only secrets, keys and certificates come from files or variables".into();
+        }
         let message = format!(
             "`{}` must be {wanted}, not {}",
             place.shown,
@@ -188,11 +192,13 @@ impl Schema<'_> {
 
     fn missing(&self, table: &DeTable<'_>, place: &Place<'_>) {
         for key in keys::children(place.schema).filter(|key| key.need == Need::Required) {
-            let found = table
-                .iter()
-                .find(|(name, _)| name.get_ref() == key.name())
-                .map(|(_, value)| value.get_ref());
-            if found.is_some_and(|value| !blank(value) || (value.is_table() && !key.is_table())) {
+            let found = table.iter().find(|(name, _)| name.get_ref() == key.name());
+            let value = found.map(|(_, value)| value.get_ref());
+            if value.is_some_and(|value| !blank(value) || (value.is_table() && !key.is_table())) {
+                continue;
+            }
+            // One mistake, one problem: the misspelled key is told as unknown.
+            if misspelled(key, table, place.schema) {
                 continue;
             }
             let path = join(place.shown, key.name());
@@ -212,7 +218,9 @@ impl Schema<'_> {
                     format!("add a line such as: {} = {}", key.name(), key.example),
                 )
             };
-            self.notes.problem(&path, place.span.clone(), message, help);
+            let span = found.map(|(_, value)| value.span());
+            self.notes
+                .problem(&path, span.or(place.span.clone()), message, help);
         }
     }
 
@@ -262,6 +270,15 @@ fn inner<'p>(place: &'p Place<'p>) -> Place<'p> {
     }
 }
 
+/// Whether the table has, in the place of the key, an unknown one that is like it.
+fn misspelled(key: &Key, table: &DeTable<'_>, parent: &str) -> bool {
+    let names = table.iter().map(|(name, _)| name.get_ref());
+    let mut unknown = names.filter(|name| keys::find(&join(parent, name)).is_none());
+    unknown.any(|name| {
+        most_alike(name, keys::children(parent)).is_some_and(|like| like.path == key.path)
+    })
+}
+
 /// Whether a table is in use: it has no `enabled`, or that is true (or true by default).
 fn switched_on(table: &DeTable<'_>, path: &str) -> bool {
     let Some(key) = keys::find(&join(path, "enabled")) else {
@@ -273,10 +290,10 @@ fn switched_on(table: &DeTable<'_>, path: &str) -> bool {
     })
 }
 
-fn holds_private_key(value: &DeValue<'_>) -> bool {
+fn holds_secret(value: &DeValue<'_>) -> bool {
     match value {
-        DeValue::String(text) => text.contains("PRIVATE KEY"),
-        DeValue::Array(array) => array.iter().any(|value| holds_private_key(value.get_ref())),
+        DeValue::String(text) => may_hold_secret(text),
+        DeValue::Array(array) => array.iter().any(|value| holds_secret(value.get_ref())),
         _ => false,
     }
 }
@@ -375,9 +392,17 @@ fn home(key: &Key) -> String {
     }
 }
 
+/// The key most like a name that is none, if any is like it: spelled alike, or the one contained in the other.
 fn most_alike<'k>(name: &str, candidates: impl Iterator<Item = &'k Key>) -> Option<&'k Key> {
     let name = short(name).to_lowercase().replace('-', "_");
-    let scored = candidates.map(|key| (strsim::jaro_winkler(&name, key.name()), key));
+    let part = |key: &str| {
+        (name.len() >= 4 && key.contains(&name)) || (key.len() >= 6 && name.contains(key))
+    };
+    let score = |key: &Key| {
+        let part = if part(key.name()) { ALIKE } else { 0.0 };
+        strsim::jaro_winkler(&name, key.name()).max(part)
+    };
+    let scored = candidates.map(|key| (score(key), key));
     scored
         .filter(|(score, _)| *score >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -81,13 +81,27 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
         }
         return Ok(tree);
     }
-    let mut drafts: Vec<Draft> = errors.iter().map(|error| draft(error, text)).collect();
+    let values = harmful_values(text);
+    let mut drafts: Vec<Draft> = errors
+        .iter()
+        .map(|error| draft(error, text, &values))
+        .collect();
     drafts.sort_by_key(|draft| draft.span.as_ref().map_or(0, |span| span.start));
+    // The second error of a line is mostly a consequence of the first.
+    let line = |draft: &Draft| {
+        draft.span.as_ref().map(|span| {
+            text.as_bytes()[..span.start]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+        })
+    };
+    drafts.dedup_by_key(|draft| line(draft));
     drafts.truncate(MOST);
     let source = Source {
         file,
         text,
-        hidden: hidden(text),
+        hidden: values.hidden,
     };
     Err(Report {
         file: file.to_owned(),
@@ -95,56 +109,78 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
     })
 }
 
-fn draft(error: &toml::de::Error, text: &str) -> Draft {
-    let message = error.message();
+fn draft(error: &toml::de::Error, text: &str, values: &Harmful) -> Draft {
+    let message = error
+        .message()
+        .trim_end_matches(", expected literal string");
     let help = match message {
         m if m.starts_with("string values must be quoted") => {
             "put the text in double quotes, as in name = \"lb-1\""
         }
         m if m.starts_with("duplicate key") => "keep one of the two",
+        m if m.starts_with("missing comma") => {
+            "between { and } put a comma behind each value, or write [table] on a line of its own and its keys below it"
+        }
         m if m.contains("string") => {
             "end the text with the same quotes it began with; within it write \\\" for \" and \\\\ for \\"
         }
         _ => "write `key = value` on one line, text in double quotes, and tables as [table]",
     };
+    let start = error.span().map(|span| span.start.min(text.len()));
     let span = error
         .span()
-        .map(|span| span.start..span.end.max((span.start + 1).min(text.len())));
+        .zip(start)
+        .map(|(span, start)| start..span.end.clamp(start, text.len()));
+    let opened = values
+        .opened
+        .clone()
+        .filter(|_| message.contains("multi-line"));
+    let other = opened.map(|place| (place, "the text that begins here has no end".to_owned()));
     Draft {
         key: String::new(),
         span,
         message: format!("not valid TOML: {message}"),
         help: help.to_owned(),
-        other: None,
+        other,
     }
 }
 
-/// What must not be shown of a file that has no tree: every value whose key is not known for a harmless one, to the end
-/// of its line, and the lines of multi-line texts.
-fn hidden(text: &str) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
+/// What can be told of the values in a file that has no tree.
+struct Harmful {
+    /// Every value whose key is not known for a harmless one, to the end of its line, and all lines of multi-line texts.
+    hidden: Vec<Range<usize>>,
+    /// The quotes of a multi-line text that never ends.
+    opened: Option<Range<usize>>,
+}
+
+fn harmful_values(text: &str) -> Harmful {
+    let mut hidden = Vec::new();
     let mut at = 0;
-    let mut open: Option<&str> = None;
+    let mut open: Option<(&str, Range<usize>)> = None;
     for line in text.split_inclusive('\n') {
         let end = at + line.trim_end_matches(['\n', '\r']).len();
-        if let Some(quotes) = open {
-            ranges.push(at..end);
+        if let Some((quotes, _)) = open {
+            hidden.push(at..end);
             if line.matches(quotes).count() % 2 == 1 {
                 open = None;
             }
-        } else if line.trim_start().starts_with('[') && !line.contains(['=', '"', '\'']) {
-            // A table's name.
-        } else {
-            if let Some(from) = first_hidden(line) {
-                ranges.push(at + from..end);
-            }
-            open = ["\"\"\"", "'''"]
+        } else if !line.trim_start().starts_with('[') || line.contains(['=', '"', '\'']) {
+            hidden.extend(first_hidden(line).map(|from| at + from..end));
+            let odd = |quotes: &&str| line.matches(*quotes).count() % 2 == 1;
+            open = ["\"\"\"", "\'\'\'"]
                 .into_iter()
-                .find(|quotes| line.matches(quotes).count() % 2 == 1);
+                .find(odd)
+                .and_then(|quotes| {
+                    let from = at + line.rfind(quotes)?;
+                    Some((quotes, from..from + quotes.len()))
+                });
         }
         at += line.len();
     }
-    ranges
+    Harmful {
+        hidden,
+        opened: open.map(|(_, place)| place),
+    }
 }
 
 /// Where in a line the first value begins that may be a secret.
@@ -168,7 +204,8 @@ fn first_hidden(line: &str) -> Option<usize> {
             .next()
             .unwrap_or("");
         if !harmless(key) {
-            return Some(equals + 1);
+            let value = line[equals + 1..].trim_start();
+            return Some(line.len() - value.len());
         }
         from = equals + 1;
     }
