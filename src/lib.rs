@@ -12,10 +12,22 @@
 //!          apply(Plan, Host) ─▶ Report;  observe + plan again must be empty
 //! ```
 
+pub mod apply;
 pub mod cert;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod desired;
+pub mod domain_xml;
+pub mod failure;
+pub mod guest;
 pub mod host;
 pub mod iso;
 pub mod mark;
+pub mod observe;
+pub mod output;
+pub mod plan;
 pub mod render;
 pub mod secret;
+pub mod seed;
+pub mod wait;

@@ -58,6 +58,17 @@ pub enum DiskFormat {
     Raw,
 }
 
+impl DiskFormat {
+    /// libvirt's name of it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+        }
+    }
+}
+
 /// One network card of the guest, in the order given: `libvirt_network`, `libvirt_networks`, `macvtap_interfaces`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {

@@ -106,7 +106,7 @@ impl Definition {
             machine: os_type.map(|t| attribute(t, "machine")).unwrap_or_default(),
             memory_kib,
             current_memory_kib: memory(domain, "currentMemory").unwrap_or(memory_kib),
-            vcpus: child(domain, "vcpu").and_then(number).unwrap_or(1),
+            vcpus: child(domain, "vcpu").and_then(vcpus).unwrap_or(1),
             disks: elements(devices, "disk").map(disk).collect(),
             interfaces: elements(devices, "interface").filter_map(interface).collect(),
             agent_channel: elements(devices, "channel").any(is_agent_channel),
@@ -140,6 +140,11 @@ fn memory(domain: Node<'_, '_>, name: &str) -> Option<u64> {
         "GiB" | "G" => amount.saturating_mul(1024 * 1024),
         _ => amount,
     })
+}
+
+/// The CPUs that are switched on: `<vcpu current='1'>4</vcpu>` has one.
+fn vcpus(node: Node<'_, '_>) -> Option<u32> {
+    node.attribute("current").and_then(|current| current.parse().ok()).or_else(|| number(node))
 }
 
 fn disk(node: Node<'_, '_>) -> DiskFacts {

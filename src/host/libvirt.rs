@@ -17,7 +17,7 @@ use virt::sys;
 use super::definition::{self, Definition};
 use super::{
     AgentDoor, Change, Claims, CloneSpec, DomainFacts, DomainState, HostEntry, HostError, HostErrorKind, HostResult, Lease,
-    NetworkFacts, NetworkRef, Observe, VolumeFacts, VolumeState, xml,
+    NetworkFacts, NetworkId, NetworkRef, Observe, Scope, VolumeFacts, VolumeState, xml,
 };
 use crate::config::VolumeRef;
 use crate::host::sys as leases;
@@ -113,8 +113,8 @@ impl LibvirtHost {
             .ok_or_else(|| HostError::new(HostErrorKind::NotFound, doing, format!("there is no volume {at}")))
     }
 
-    fn need_network(&self, uuid: &str, doing: &str) -> HostResult<Network> {
-        self.call(doing, self.connection.lookup_network_by_uuid_string(uuid))
+    fn need_network(&self, network: &NetworkId, doing: &str) -> HostResult<Network> {
+        self.call(doing, self.connection.lookup_network_by_uuid_string(&network.uuid))
     }
 
     fn volume_facts(&self, at: VolumeRef, volume: &StorageVol) -> HostResult<VolumeFacts> {
@@ -176,7 +176,7 @@ impl Observe for LibvirtHost {
         let live = if state.is_active() { Some(self.definition(&domain, name, 0)?.0) } else { None };
         let autostart = persistent && self.call(&doing, domain.autostart())?;
         let uuid = definition::uuid(&text).unwrap_or_default();
-        Ok(Some(DomainFacts { uuid, state, autostart, persistent, config, live }))
+        Ok(Some(DomainFacts { name: name.to_owned(), uuid, state, autostart, persistent, config, config_xml: text, live }))
     }
 
     fn claims(&self, but: &str) -> HostResult<Vec<Claims>> {
@@ -261,8 +261,10 @@ impl Observe for LibvirtHost {
         let live = read(0)?;
         let saved = if persistent && active { read(sys::VIR_NETWORK_XML_INACTIVE)?.reservations } else { live.reservations.clone() };
         Ok(Some(NetworkFacts {
-            name: network.name().map_err(|e| error(&doing, &e))?,
-            uuid: network.uuid_string().map_err(|e| error(&doing, &e))?.to_ascii_lowercase(),
+            id: NetworkId {
+                name: network.name().map_err(|e| error(&doing, &e))?,
+                uuid: network.uuid_string().map_err(|e| error(&doing, &e))?.to_ascii_lowercase(),
+            },
             active,
             persistent,
             subnets: live.subnets,
@@ -271,9 +273,9 @@ impl Observe for LibvirtHost {
         }))
     }
 
-    fn leases(&self, network_uuid: &str) -> HostResult<Vec<Lease>> {
-        let doing = format!("reading the DHCP leases of network {network_uuid}");
-        let network = self.need_network(network_uuid, &doing)?;
+    fn leases(&self, network: &NetworkId) -> HostResult<Vec<Lease>> {
+        let doing = format!("reading the DHCP leases of network {network}");
+        let network = self.need_network(network, &doing)?;
         self.call(&doing, leases::dhcp_leases(&network))
     }
 
@@ -304,14 +306,14 @@ impl Observe for LibvirtHost {
 }
 
 impl Change for LibvirtHost {
-    fn add_reservation(&self, network_uuid: &str, entry: &HostEntry) -> HostResult<()> {
-        let doing = format!("reserving {entry} in network {network_uuid}");
-        self.update_network(network_uuid, sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, entry, &doing)
+    fn add_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()> {
+        let doing = format!("reserving {entry} in network {network}");
+        self.update_network(network, sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, entry, scope, &doing)
     }
 
-    fn remove_reservation(&self, network_uuid: &str, entry: &HostEntry) -> HostResult<()> {
-        let doing = format!("removing the reservation of {entry} from network {network_uuid}");
-        self.update_network(network_uuid, sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, entry, &doing)
+    fn remove_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()> {
+        let doing = format!("removing the reservation of {entry} from network {network}");
+        self.update_network(network, sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, entry, scope, &doing)
     }
 
     fn clone_volume(&self, spec: &CloneSpec) -> HostResult<()> {
@@ -333,6 +335,12 @@ impl Change for LibvirtHost {
         let doing = format!("growing volume {at} to {capacity} bytes");
         let volume = self.need_volume(at, &doing)?;
         self.call(&doing, volume.resize(capacity, 0))
+    }
+
+    fn grow_live_disk(&self, name: &str, target: &str, capacity: u64) -> HostResult<()> {
+        let doing = format!("growing disk {target} of domain {name} to {capacity} bytes");
+        let domain = self.lookup(name, &doing)?;
+        self.call(&doing, domain.block_resize(target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
     }
 
     fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()> {
@@ -420,18 +428,20 @@ impl AgentDoor for LibvirtHost {
 }
 
 impl LibvirtHost {
-    fn update_network(&self, uuid: &str, command: u32, entry: &HostEntry, doing: &str) -> HostResult<()> {
-        let network = self.need_network(uuid, doing)?;
-        // LIVE on an inactive network is refused; never restart a network that is not ours (DESIGN section 5).
-        let mut flags = 0;
-        if self.call(doing, network.is_persistent())? {
-            flags |= sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG;
-        }
-        if self.call(doing, network.is_active())? {
-            flags |= sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
-        }
-        let text = host_xml(entry);
-        self.call(doing, network.update(command, sys::VIR_NETWORK_SECTION_IP_DHCP_HOST, -1, &text, flags))
+    fn update_network(
+        &self,
+        network: &NetworkId,
+        command: sys::virNetworkUpdateCommand,
+        entry: &HostEntry,
+        scope: Scope,
+        doing: &str,
+    ) -> HostResult<()> {
+        let found = self.need_network(network, doing)?;
+        // Never restart a network that is not ours: every VM on it would lose its link (DESIGN section 5).
+        let config = if scope.config { sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG } else { 0 };
+        let live = if scope.live { sys::VIR_NETWORK_UPDATE_AFFECT_LIVE } else { 0 };
+        let section = sys::VIR_NETWORK_SECTION_IP_DHCP_HOST;
+        self.call(doing, found.update(command, section, -1, &host_xml(entry), config | live))
     }
 }
 

@@ -106,6 +106,7 @@ impl fmt::Display for DomainState {
 /// A domain as libvirt has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainFacts {
+    pub name: String,
     pub uuid: String,
     pub state: DomainState,
     pub autostart: bool,
@@ -113,6 +114,8 @@ pub struct DomainFacts {
     pub persistent: bool,
     /// What the next start will use (`VIR_DOMAIN_XML_INACTIVE`).
     pub config: Definition,
+    /// The text it was read from, to put back when its successor does not start.
+    pub config_xml: String,
     /// What the guest runs with now; `None` while it is off.
     pub live: Option<Definition>,
 }
@@ -193,8 +196,7 @@ pub struct Subnet {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkFacts {
-    pub name: String,
-    pub uuid: String,
+    pub id: NetworkId,
     pub active: bool,
     pub persistent: bool,
     pub subnets: Vec<Subnet>,
@@ -202,6 +204,47 @@ pub struct NetworkFacts {
     pub reservations: Vec<HostEntry>,
     /// Of the running network; differs where only one of both was updated.
     pub live_reservations: Vec<HostEntry>,
+}
+
+/// Which of a network's two definitions an update is for (`virNetworkUpdateFlags`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// The saved one.
+    pub config: bool,
+    /// The running one. Asking for it on an inactive network is an error.
+    pub live: bool,
+}
+
+impl Scope {
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        !self.config && !self.live
+    }
+}
+
+impl NetworkFacts {
+    /// Where the entry stands now.
+    #[must_use]
+    pub fn holding(&self, entry: &HostEntry) -> Scope {
+        Scope {
+            config: self.persistent && self.reservations.contains(entry),
+            live: self.active && self.live_reservations.contains(entry),
+        }
+    }
+
+    /// Where the entry should stand and does not.
+    #[must_use]
+    pub fn lacking(&self, entry: &HostEntry) -> Scope {
+        let holding = self.holding(entry);
+        Scope { config: self.persistent && !holding.config, live: self.active && !holding.live }
+    }
+
+    /// Every entry, saved or running, once.
+    #[must_use]
+    pub fn all_reservations(&self) -> Vec<&HostEntry> {
+        let more = self.live_reservations.iter().filter(|e| !self.reservations.contains(e));
+        self.reservations.iter().chain(more).collect()
+    }
 }
 
 /// A DHCP lease handed out by a network.
@@ -212,8 +255,21 @@ pub struct Lease {
     pub hostname: Option<String>,
 }
 
+/// A network that was found: its uuid for calls, its name for people.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetworkId {
+    pub name: String,
+    pub uuid: String,
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 /// How a network is named in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NetworkRef {
     Name(String),
     Id(String),
@@ -253,17 +309,20 @@ pub trait Observe {
     /// At most `limit` bytes from the volume's beginning.
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>>;
     fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>>;
-    fn leases(&self, network_uuid: &str) -> HostResult<Vec<Lease>>;
+    fn leases(&self, network: &NetworkId) -> HostResult<Vec<Lease>>;
     /// Whether the host has the network device; `None` where libvirt cannot tell.
     fn has_device(&self, name: &str) -> HostResult<Option<bool>>;
 }
 
 /// What is done to a host. Each call is one change, named in its error.
 pub trait Change: Observe {
-    fn add_reservation(&self, network_uuid: &str, entry: &HostEntry) -> HostResult<()>;
-    fn remove_reservation(&self, network_uuid: &str, entry: &HostEntry) -> HostResult<()>;
+    fn add_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()>;
+    fn remove_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()>;
     fn clone_volume(&self, spec: &CloneSpec) -> HostResult<()>;
+    /// Grows a volume that no running guest has open.
     fn grow_volume(&self, at: &VolumeRef, capacity: u64) -> HostResult<()>;
+    /// Grows the disk of a running guest, which sees the new size at once.
+    fn grow_live_disk(&self, name: &str, target: &str, capacity: u64) -> HostResult<()>;
     /// Creates the volume, mode 0600, of exactly the size of `content`, and fills it. On failure the volume is gone again.
     fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()>;
     fn delete_volume(&self, at: &VolumeRef) -> HostResult<()>;

@@ -1,0 +1,130 @@
+//! Doing what a plan says. Behaviour does not live here: each step is one arm that calls the host, in the plan's order,
+//! and the first failure stops it.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::domain_xml::{self, RootDisk};
+use crate::host::{Change, HostError, HostErrorKind, HostResult, Source, VolumeFacts};
+use crate::plan::{DefineStep, RootRef, Step};
+
+/// Between looks at a guest that is stopping.
+const POLL: Duration = Duration::from_millis(200);
+/// A guest that is still booting overhears the power button, so it is pressed again.
+const PRESS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Hears of each step; the one place that shows them is `output`.
+pub trait Progress {
+    fn begin(&mut self, step: &Step);
+    fn end(&mut self, step: &Step, took: Duration);
+    fn note(&mut self, text: &str);
+}
+
+/// The step that failed, and how many were done before it.
+#[derive(Debug)]
+pub struct ApplyError {
+    pub step: Step,
+    pub done: usize,
+    pub error: HostError,
+}
+
+/// Carries out the steps.
+pub fn apply(steps: &[Step], host: &impl Change, progress: &mut dyn Progress) -> Result<(), ApplyError> {
+    for (done, step) in steps.iter().enumerate() {
+        let started = Instant::now();
+        progress.begin(step);
+        carry_out(step, host, progress).map_err(|error| ApplyError { step: step.clone(), done, error })?;
+        progress.end(step, started.elapsed());
+    }
+    Ok(())
+}
+
+fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> HostResult<()> {
+    match step {
+        Step::Reserve { network, entry, scope } => host.add_reservation(network, entry, *scope),
+        Step::Release { network, entry, scope } => host.remove_reservation(network, entry, *scope),
+        Step::CloneVolume(spec) => host.clone_volume(spec),
+        Step::GrowVolume { at, capacity } => host.grow_volume(at, *capacity),
+        Step::GrowLiveDisk { domain, target, capacity } => host.grow_live_disk(domain, target, *capacity),
+        Step::DeleteVolume { at } | Step::DeleteSeed { at } => host.delete_volume(at),
+        Step::WriteSeed { at, seed } => host.create_volume(at, &seed.image),
+        Step::Define(step) => define(step, host),
+        Step::SwapMedium { domain, seed } => {
+            let source = source_of(seed, host)?;
+            host.update_live_device(domain, &domain_xml::seed_cdrom(&source))
+        }
+        Step::SetAutostart { domain, on } => host.set_autostart(domain, *on),
+        Step::Start { domain } => host.start(domain),
+        Step::Resume { domain } => host.resume(domain),
+        Step::Stop { domain, deadline } => stop(domain, *deadline, host, progress),
+        Step::Restart { domain, deadline, fallback } => {
+            stop(domain, *deadline, host, progress)?;
+            host.start(domain).or_else(|error| fall_back(domain, fallback, error, host))
+        }
+        Step::Undefine { domain } => host.undefine(domain),
+    }
+}
+
+fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
+    let DefineStep { spec, uuid, mark, root } = step;
+    let doing = format!("defining domain {}", spec.name);
+    let facts = match root {
+        RootRef::Volume(at) => host.volume(at)?.present().cloned(),
+        RootRef::Id(id) => host.volume_by_id(id)?,
+    };
+    let Some(VolumeFacts { source, format, .. }) = facts else {
+        return Err(HostError::new(HostErrorKind::NotFound, doing, "its root disk has vanished"));
+    };
+    let seed = source_of(&mark.seed.volume, host)?;
+    let xml = domain_xml::render(spec, uuid.as_deref(), mark, &RootDisk { source, format }, &seed)
+        .map_err(|e| HostError::new(HostErrorKind::Other, &doing, e.to_string()))?;
+    host.define(&spec.name, &xml)
+}
+
+fn source_of(at: &crate::config::VolumeRef, host: &impl Change) -> HostResult<Source> {
+    match host.volume(at)?.present() {
+        Some(facts) => Ok(facts.source.clone()),
+        None => Err(HostError::new(HostErrorKind::NotFound, format!("looking for seed {at}"), "it has vanished")),
+    }
+}
+
+/// The new definition does not start: the old one must, for a database waits behind it.
+fn fall_back(domain: &str, fallback: &str, error: HostError, host: &impl Change) -> HostResult<()> {
+    let back = host.define(domain, fallback).and_then(|()| host.start(domain));
+    let outcome = match back {
+        Ok(()) => "the old definition is back and the guest runs with it; nothing else is changed".to_owned(),
+        Err(second) => format!("putting the old definition back failed too: {second}"),
+    };
+    Err(HostError { hint: Some(outcome), ..error })
+}
+
+fn stop(domain: &str, deadline: Duration, host: &impl Change, progress: &mut dyn Progress) -> HostResult<()> {
+    let end = Instant::now() + deadline;
+    let mut pressed: Option<Instant> = None;
+    loop {
+        match host.domain(domain)? {
+            Some(facts) if facts.state.is_active() => {}
+            _ => return Ok(()),
+        }
+        if Instant::now() >= end {
+            progress.note(&format!("{domain} did not stop within {} s: its power is cut", deadline.as_secs()));
+            return gone_is_fine(host.power_off(domain), host, domain);
+        }
+        if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
+            gone_is_fine(host.request_shutdown(domain), host, domain)?;
+            pressed = Some(Instant::now());
+        }
+        sleep(POLL);
+    }
+}
+
+/// The guest may have stopped between the look and the call.
+fn gone_is_fine(result: HostResult<()>, host: &impl Change, domain: &str) -> HostResult<()> {
+    match result {
+        Err(error) if error.kind != HostErrorKind::Connection => match host.domain(domain)? {
+            Some(facts) if facts.state.is_active() => Err(error),
+            _ => Ok(()),
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,27 @@
+//! `lbctl check`: the configuration alone, or against the host, changing nothing.
+
+use serde_json::json;
+
+use super::{End, Ended, connect, load, look};
+use crate::cli::Cli;
+use crate::failure::{Exit, Failure};
+use crate::observe::Ask;
+use crate::output::Output;
+use crate::plan::{Restart, plan_up};
+
+pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {
+    let config = load(cli, out)?;
+    let file = cli.global.config.display().to_string();
+    if host {
+        let host = connect(cli, &config)?;
+        let (observed, desired) = look(&config, &host, Ask::Everything)?;
+        plan_up(&desired, &observed, Restart::Later).map_err(|refusal| End::Failure(Failure::from(refusal)))?;
+    }
+    if out.json {
+        out.document(json!({"command": "check", "file": file, "name": config.name.as_str(), "ok": true, "host": host}));
+    } else {
+        let what = if host { "is valid, and the host can take it" } else { "is valid" };
+        out.say(&format!("{file}: {what}"));
+    }
+    Ok(Exit::Done)
+}

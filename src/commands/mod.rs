@@ -1,0 +1,98 @@
+//! The commands: read the configuration, then do. Each is one short flow over the modules; none prints by itself.
+
+mod check;
+mod down;
+mod plan;
+mod render;
+mod status;
+mod up;
+
+use time::OffsetDateTime;
+
+use crate::cli::{Cli, Command};
+use crate::config::{self, Config, Loaded, Report};
+use crate::desired::Desired;
+use crate::failure::{Exit, Failure};
+use crate::host::libvirt::LibvirtHost;
+use crate::observe::{Ask, Observed, observe};
+use crate::output::Output;
+
+/// The default of libvirt's own tools for the whole host.
+const DEFAULT_URI: &str = "qemu:///system";
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// An end other than done.
+enum End {
+    Config(Report),
+    Failure(Failure),
+}
+
+impl<T: Into<Failure>> From<T> for End {
+    fn from(failure: T) -> Self {
+        Self::Failure(failure.into())
+    }
+}
+
+type Ended = Result<Exit, End>;
+
+/// Runs the command line, prints what there is to print, and says how it ended.
+#[must_use]
+pub fn run(cli: &Cli) -> Exit {
+    let out = Output::new(cli.global.json, cli.global.verbose, cli.global.color);
+    match dispatch(cli, &out) {
+        Ok(exit) => exit,
+        Err(End::Config(report)) => {
+            out.report(&report);
+            Exit::Usage
+        }
+        Err(End::Failure(failure)) => {
+            out.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, out: &Output) -> Ended {
+    match &cli.command {
+        Command::Init => {
+            out.data(EXAMPLE);
+            Ok(Exit::Done)
+        }
+        Command::Completions { shell } => {
+            out.data(&render::completions(*shell));
+            Ok(Exit::Done)
+        }
+        Command::Man => {
+            out.data(&render::manual()?);
+            Ok(Exit::Done)
+        }
+        Command::Check { host } => check::run(cli, out, *host),
+        Command::Render { out: directory, show_secrets } => render::run(cli, out, directory.as_deref(), *show_secrets),
+        Command::Plan { exit_code } => plan::run(cli, out, *exit_code),
+        Command::Up(args) => up::run(cli, out, args),
+        Command::Down { delete_volume, yes } => down::run(cli, out, *delete_volume, *yes),
+        Command::Status => status::run(cli, out),
+    }
+}
+
+/// The configuration, checked; its warnings are told.
+fn load(cli: &Cli, out: &Output) -> Result<Config, End> {
+    let Loaded { config, warnings } = config::load(&cli.global.config, OffsetDateTime::now_utc()).map_err(End::Config)?;
+    if !warnings.is_empty() {
+        out.say(config::render_warnings(&warnings, out.colored()).trim_end());
+    }
+    Ok(config)
+}
+
+fn connect(cli: &Cli, config: &Config) -> Result<LibvirtHost, Failure> {
+    let from_environment = || std::env::var("LIBVIRT_DEFAULT_URI").ok().filter(|uri| !uri.is_empty());
+    let uri = cli.global.connect.clone().or_else(|| config.libvirt.uri.clone()).or_else(from_environment);
+    Ok(LibvirtHost::connect(uri.as_deref().unwrap_or(DEFAULT_URI))?)
+}
+
+/// Observed and desired, as of now.
+fn look(config: &Config, host: &LibvirtHost, ask: Ask) -> Result<(Observed, Desired), Failure> {
+    let observed = observe(config, host, ask)?;
+    let desired = Desired::of(config, &observed, OffsetDateTime::now_utc())?;
+    Ok((observed, desired))
+}

@@ -1,0 +1,79 @@
+//! `lbctl plan`: what `up` would do.
+
+use serde_json::{Value, json};
+
+use super::{Ended, connect, load, look};
+use crate::cli::Cli;
+use crate::failure::Exit;
+use crate::observe::Ask;
+use crate::output::Output;
+use crate::plan::{Class, Plan, Restart, plan_up};
+
+pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> Ended {
+    let config = load(cli, out)?;
+    let host = connect(cli, &config)?;
+    let (observed, desired) = look(&config, &host, Ask::WhatIsNeeded)?;
+    let plan = plan_up(&desired, &observed, Restart::Later)?;
+    if out.json {
+        out.document(document("plan", &plan));
+    } else {
+        show(&plan, out);
+    }
+    Ok(if exit_code && !plan.is_empty() { Exit::Pending } else { Exit::Done })
+}
+
+/// The plan for a person, as data.
+fn show(plan: &Plan, out: &Output) {
+    let Plan { name, changes, steps, notes } = plan;
+    if plan.is_empty() {
+        out.data_line(&format!("{name}: nothing to do"));
+    } else {
+        out.heading(&format!("{name}: {}", summary(plan)));
+        for change in changes {
+            out.data_line(&format!("  {change}"));
+        }
+        if !steps.is_empty() {
+            out.data_line("steps:");
+        }
+        for (number, step) in steps.iter().enumerate() {
+            out.data_line(&format!("  {}. {step}", number + 1));
+        }
+    }
+    for note in notes {
+        out.data_line(&format!("note: {note}"));
+    }
+}
+
+/// `3 changes: 1 live, 2 need a restart of the guest`
+pub(super) fn summary(plan: &Plan) -> String {
+    if plan.creates() {
+        return format!("to be created, in {} steps", plan.steps.len());
+    }
+    let count = plan.changes.len();
+    let restart = plan.needing_restart().len();
+    let noun = if count == 1 { "change" } else { "changes" };
+    match restart {
+        0 => format!("{count} {noun}, none disturbs a session"),
+        1 => format!("{count} {noun}, 1 needs a restart of the guest"),
+        n => format!("{count} {noun}, {n} need a restart of the guest"),
+    }
+}
+
+/// The plan for a program.
+pub(super) fn document(command: &str, plan: &Plan) -> Value {
+    let Plan { name, changes, steps, notes } = plan;
+    let changes: Vec<Value> = changes
+        .iter()
+        .map(|c| json!({"what": c.what, "from": c.from, "to": c.to, "class": c.class.to_string()}))
+        .collect();
+    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    json!({
+        "command": command,
+        "name": name,
+        "empty": plan.is_empty(),
+        "changes": changes,
+        "steps": steps,
+        "notes": notes,
+        "restart": plan.changes.iter().any(|c| c.class == Class::Restart),
+    })
+}

@@ -1,0 +1,122 @@
+//! How a command ends that did not do what it was asked, and the exit code of each end. Printing is `output`'s.
+
+use std::fmt;
+
+use crate::apply::ApplyError;
+use crate::desired::DesireError;
+use crate::host::HostError;
+use crate::plan::Refusal;
+
+/// Exit codes (DESIGN section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// There is something to do (`plan --exit-code`).
+    Pending = 3,
+    /// Needs consent, or is not lbctl's to touch.
+    Refused = 4,
+    /// Done, and not ready within `--wait`.
+    NotReady = 5,
+}
+
+/// An end other than success, with everything an operator needs.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    /// What was being done, to what, and what the system said. Never empty.
+    pub messages: Vec<Message>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub text: String,
+    /// What to do about it. Empty where there is nothing.
+    pub hint: String,
+    /// Lines to be shown as they are, such as the console's last.
+    pub detail: Vec<String>,
+}
+
+impl Message {
+    #[must_use]
+    pub fn new(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { text: text.into(), hint: hint.into(), detail: Vec::new() }
+    }
+}
+
+impl Failure {
+    #[must_use]
+    pub fn new(exit: Exit, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { exit, messages: vec![Message::new(text, hint)] }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<&str> = self.messages.iter().map(|m| m.text.as_str()).collect();
+        f.write_str(&texts.join("; "))
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        let hint = error.hint.clone().or_else(|| hint_for(&error)).unwrap_or_default();
+        Self::new(Exit::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(ApplyError { step, done, error }: ApplyError) -> Self {
+        let hint = error.hint.clone().or_else(|| hint_for(&error)).unwrap_or_default();
+        let mut failure = Self::new(Exit::Failed, format!("cannot {step}: {error}"), hint);
+        let progress = match done {
+            0 => "nothing was changed; ".to_owned(),
+            1 => "1 step was done before it; ".to_owned(),
+            n => format!("{n} steps were done before it; "),
+        };
+        failure.messages.push(Message::new(format!("{progress}the same command goes on from here"), ""));
+        failure
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let exit = if refusal.is_about_ownership() { Exit::Refused } else { Exit::Failed };
+        let messages = refusal.objections.into_iter().map(|o| Message::new(o.message, o.hint)).collect();
+        Self { exit, messages }
+    }
+}
+
+impl From<DesireError> for Failure {
+    fn from(error: DesireError) -> Self {
+        let hint = error.hint().unwrap_or_default().to_owned();
+        Self::new(Exit::Failed, error.to_string(), hint)
+    }
+}
+
+/// What libvirt's and QEMU's words mean for an operator. Hints only: no decision hangs on words.
+fn hint_for(error: &HostError) -> Option<String> {
+    let said = error.said.to_ascii_lowercase();
+    let has = |words: &str| said.contains(words);
+    let hint = if has("failed to initialize kvm") || has("could not access kvm") || has("/dev/kvm") {
+        "this host cannot run kvm guests now: is virtualisation on in its firmware, is the kvm module loaded? \
+         Without it, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
+    } else if has("no space left") || has("enospc") {
+        "the pool is full: `virsh pool-info POOL` shows its space; free some and run the same command again"
+    } else if has("cannot allocate memory") || has("cannot set up guest memory") {
+        "the host has not enough free memory for the guest: lower `memory`, or free some"
+    } else if has("permission denied") || has("could not open") {
+        "QEMU may not open that file: look at its owner and mode (`ls -lZ`), and for AppArmor or SELinux denials in the \
+         host's journal (`journalctl -k -g DENIED`, `ausearch -m avc`)"
+    } else if has("is not active") || has("network is not") {
+        "`virsh net-list --all` and `virsh pool-list --all` show what is asleep; `virsh net-start NAME` wakes it"
+    } else if has("cannot find device") || has("no such device") || has("unable to get index") {
+        "`ip link` on the host lists its network devices; set `interface` of macvtap_interfaces to one of them"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}

@@ -1,0 +1,250 @@
+//! The guest, through its agent: the only module that speaks to it. What comes back was written by the guest and is
+//! trusted in nothing: bounded, decoded, and kept from the terminal until it is cleaned.
+//!
+//! The protocol is QEMU's (qemu-ga-ref: guest-exec, guest-exec-status).
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::host::{AgentDoor, HostError, HostErrorKind};
+
+/// lbctl's own program in the guest, put there by the seed.
+const PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
+/// The agent's answers that lbctl takes; a status is some KiB.
+const MAX_OUTPUT: usize = 1024 * 1024;
+/// Between looks at a command that still runs.
+const POLL: Duration = Duration::from_millis(100);
+
+/// What the guest says of itself. Every field may be a lie; none may be missing in a way that hurts.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct GuestStatus {
+    pub boot_id: String,
+    /// Seconds since the guest's kernel started.
+    pub uptime_s: f64,
+    pub cloud_init: CloudInit,
+    pub haproxy: Haproxy,
+    pub certificate: Option<Value>,
+    /// Exactly one server is up.
+    pub ready: bool,
+}
+
+/// cloud-init's verdict, from its own JSON files.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct CloudInit {
+    /// `not started`, `running`, `done`, `error`, `disabled`.
+    pub status: String,
+    pub stage: Option<String>,
+    pub errors: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Haproxy {
+    pub active: bool,
+    pub version: Option<String>,
+    pub sessions: Option<u64>,
+    pub servers: Vec<Server>,
+    pub servers_up: u32,
+    /// Address of the one server that is up.
+    pub primary: Option<String>,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Server {
+    pub backend: String,
+    pub name: String,
+    pub address: Option<String>,
+    pub state: String,
+    pub check: Option<String>,
+    pub check_detail: Option<String>,
+    pub last_change_s: Option<u64>,
+    pub sessions: Option<u64>,
+}
+
+/// Why the guest gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestError {
+    /// The agent does not answer: not there yet, stopped, or blocked.
+    Silent(String),
+    /// The agent runs, and lbctl's program is not there (yet).
+    NoProgram,
+    /// An answer that makes no sense.
+    Nonsense(String),
+    /// libvirt itself is the matter.
+    Host(HostError),
+}
+
+/// A running guest.
+pub struct Guest<'a> {
+    door: &'a dyn AgentDoor,
+    domain: &'a str,
+}
+
+#[derive(Debug, Clone)]
+struct Output {
+    exit_code: i64,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl<'a> Guest<'a> {
+    #[must_use]
+    pub fn new(door: &'a dyn AgentDoor, domain: &'a str) -> Self {
+        Self { door, domain }
+    }
+
+    /// Asks lbctl's program in the guest for its view. Takes no longer than the deadline.
+    pub fn status(&self, deadline: Duration) -> Result<GuestStatus, GuestError> {
+        let output = self.run(PROGRAM, &["status"], deadline)?;
+        if output.exit_code != 0 {
+            let said = clean(&String::from_utf8_lossy(&output.stderr), 400);
+            return Err(GuestError::Nonsense(format!("its status ended with exit {}: {said}", output.exit_code)));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|e| GuestError::Nonsense(format!("its status is no status: {e}")))
+    }
+
+    /// The last lines of a file of the guest, for an error message.
+    #[must_use]
+    pub fn tail(&self, path: &str, lines: usize, deadline: Duration) -> Vec<String> {
+        let count = lines.to_string();
+        let output = self.run("/usr/bin/tail", &["-n", &count, path], deadline);
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        text.lines().map(|line| clean(line, 200)).collect()
+    }
+
+    fn run(&self, path: &str, args: &[&str], deadline: Duration) -> Result<Output, GuestError> {
+        let end = Instant::now() + deadline;
+        let started = self.ask(&json!({
+            "execute": "guest-exec",
+            "arguments": {"path": path, "arg": args, "capture-output": true},
+        }), end)?;
+        let pid = started.get("pid").and_then(Value::as_i64).ok_or_else(|| nonsense("guest-exec gave no pid"))?;
+        loop {
+            let status = self.ask(&json!({"execute": "guest-exec-status", "arguments": {"pid": pid}}), end)?;
+            if status.get("exited").and_then(Value::as_bool) == Some(true) {
+                return Ok(Output {
+                    exit_code: status.get("exitcode").and_then(Value::as_i64).unwrap_or(-1),
+                    stdout: decode(&status, "out-data")?,
+                    stderr: decode(&status, "err-data")?,
+                });
+            }
+            if Instant::now() >= end {
+                return Err(GuestError::Silent(format!("{path} did not end within {} s", deadline.as_secs())));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn ask(&self, command: &Value, end: Instant) -> Result<Value, GuestError> {
+        let rest = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let answer = self.door.agent(self.domain, &command.to_string(), rest).map_err(agent_error)?;
+        let answer: Value = serde_json::from_str(&answer).map_err(|e| nonsense(&e.to_string()))?;
+        answer.get("return").cloned().ok_or_else(|| nonsense("the answer has no `return`"))
+    }
+}
+
+fn agent_error(error: HostError) -> GuestError {
+    let said = error.said.to_ascii_lowercase();
+    match error.kind {
+        // The agent's own error: the file to run is not there. It has no code of its own.
+        HostErrorKind::Agent | HostErrorKind::Other if said.contains("no such file") || said.contains("failed to execute") => {
+            GuestError::NoProgram
+        }
+        HostErrorKind::Connection | HostErrorKind::NotFound | HostErrorKind::Permission => GuestError::Host(error),
+        HostErrorKind::Agent | HostErrorKind::Exists | HostErrorKind::Other => GuestError::Silent(clean(&error.said, 200)),
+    }
+}
+
+fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError> {
+    let text = status.get(field).and_then(Value::as_str).unwrap_or_default();
+    if text.len() > MAX_OUTPUT {
+        return Err(nonsense("it says more than a status has to say"));
+    }
+    BASE64.decode(text).map_err(|e| nonsense(&e.to_string()))
+}
+
+fn nonsense(said: &str) -> GuestError {
+    GuestError::Nonsense(clean(said, 200))
+}
+
+/// Makes the guest's text fit for a terminal: no control characters or escape sequences, and at most `limit` characters.
+#[must_use]
+pub fn clean(text: &str, limit: usize) -> String {
+    let visible = |c: char| if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) { ' ' } else { c };
+    let cleaned: String = text.chars().map(visible).take(limit).collect();
+    cleaned.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::host::HostResult;
+
+    struct Scripted(RefCell<Vec<HostResult<String>>>);
+
+    impl AgentDoor for Scripted {
+        fn agent(&self, _: &str, _: &str, _: Duration) -> HostResult<String> {
+            self.0.borrow_mut().remove(0)
+        }
+    }
+
+    fn status(answers: Vec<HostResult<String>>) -> Result<GuestStatus, GuestError> {
+        Guest::new(&Scripted(RefCell::new(answers)), "lb").status(Duration::from_secs(5))
+    }
+
+    fn ended(out: &str) -> HostResult<String> {
+        Ok(json!({"return": {"exited": true, "exitcode": 0, "out-data": BASE64.encode(out)}}).to_string())
+    }
+
+    const STARTED: &str = r#"{"return": {"pid": 7}}"#;
+
+    #[test]
+    fn a_status_is_read_even_where_fields_are_missing() {
+        let running = Ok(r#"{"return": {"exited": false}}"#.to_owned());
+        let said = r#"{"ready": true, "cloud_init": {"status": "done"}, "haproxy": {"servers_up": 1, "new": 3}}"#;
+        let found = status(vec![Ok(STARTED.into()), running, ended(said)]).unwrap();
+        assert!(found.ready);
+        assert_eq!((found.cloud_init.status.as_str(), found.haproxy.servers_up), ("done", 1));
+    }
+
+    #[test]
+    fn lies_and_noise_are_nonsense_and_never_a_panic() {
+        let too_much = json!({"return": {"exited": true, "out-data": "A".repeat(MAX_OUTPUT + 4)}}).to_string();
+        for answers in [
+            vec![Ok("not json".into())],
+            vec![Ok("{}".into())],
+            vec![Ok(r#"{"return": {"pid": "seven"}}"#.into())],
+            vec![Ok(STARTED.into()), Ok(r#"{"return": {"exited": true, "out-data": "***"}}"#.into())],
+            vec![Ok(STARTED.into()), Ok(too_much)],
+            vec![Ok(STARTED.into()), ended("[1, 2")],
+        ] {
+            assert!(matches!(status(answers), Err(GuestError::Nonsense(_))));
+        }
+    }
+
+    #[test]
+    fn a_silent_agent_and_a_broken_connection_are_told_apart() {
+        let error = |kind, said: &str| vec![Err(HostError::new(kind, "asking", said))];
+        assert!(matches!(status(error(HostErrorKind::Agent, "not connected")), Err(GuestError::Silent(_))));
+        assert!(matches!(status(error(HostErrorKind::Connection, "gone")), Err(GuestError::Host(_))));
+        let absent = "Failed to execute child process “/usr/local/lib/lbctl/lbctl-guest” (No such file or directory)";
+        assert_eq!(status(error(HostErrorKind::Other, absent)), Err(GuestError::NoProgram));
+    }
+
+    #[test]
+    fn what_the_guest_writes_cannot_drive_the_terminal() {
+        assert_eq!(clean("\u{1b}[31mred\u{7}\n\u{202e}evil", 100), "[31mred   evil");
+        assert_eq!(clean("abcdef", 3), "abc");
+    }
+}

@@ -1,0 +1,107 @@
+//! The seed's volumes: which one stays, where a new one is written, which ones go.
+
+use super::disk::{inactive_pool, no_pool};
+use super::{Objection, RefusalKind, Step};
+use crate::config::VolumeRef;
+use crate::desired::Desired;
+use crate::host::{DomainFacts, Source, VolumeState};
+use crate::observe::{Observed, ObservedSeed};
+use crate::seed::{self, SeedContent};
+
+/// What the seed needs.
+#[derive(Debug)]
+pub(super) struct SeedPart {
+    /// Where the desired seed stands, or will.
+    pub at: VolumeRef,
+    /// `None`: it stands there already.
+    pub write: Vec<Step>,
+    /// Names of the files in it that differ from the seed in use; all of them where there was none.
+    pub differing: Vec<String>,
+    /// To go once nothing refers to them.
+    pub stale: Vec<VolumeRef>,
+}
+
+pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<SeedPart, Vec<Objection>> {
+    pool_is_there(desired, observed)?;
+    let places = seed::places(&desired.seed_volume);
+    let whole = |s: &&ObservedSeed| {
+        matches!(&s.content, Some(SeedContent::Ours(found)) if found.fingerprint == desired.seed.fingerprint)
+            && places.contains(&s.at)
+    };
+    let referred = referred(observed.domain.as_ref(), observed);
+    let in_use = observed.seeds.iter().filter(whole).find(|s| referred.contains(&s.at));
+    let at_hand = in_use.or_else(|| observed.seeds.iter().find(whole));
+    let (at, write) = match at_hand {
+        Some(seed) => (seed.at.clone(), Vec::new()),
+        None => {
+            let (at, leftover) = free_place(&places, &referred, observed)?;
+            let delete = leftover.then(|| Step::DeleteSeed { at: at.clone() });
+            let write = Step::WriteSeed { at: at.clone(), seed: desired.seed.clone() };
+            (at, delete.into_iter().chain([write]).collect())
+        }
+    };
+    let stale = observed
+        .seeds
+        .iter()
+        .filter(|s| s.at != at && matches!(s.content, Some(SeedContent::Ours(_) | SeedContent::Unfinished)))
+        .map(|s| s.at.clone())
+        .collect();
+    Ok(SeedPart { at, write, differing: differing(desired, observed), stale })
+}
+
+/// Every seed of ours in the pool, for `down`.
+pub(super) fn ours(observed: &Observed) -> Vec<VolumeRef> {
+    let ours = |s: &&ObservedSeed| matches!(s.content, Some(SeedContent::Ours(_) | SeedContent::Unfinished));
+    observed.seeds.iter().filter(ours).map(|s| s.at.clone()).collect()
+}
+
+fn pool_is_there(desired: &Desired, observed: &Observed) -> Result<(), Vec<Objection>> {
+    let pool = &desired.seed_volume.pool;
+    match observed.seeds.iter().find(|s| s.at == desired.seed_volume).map(|s| &s.volume) {
+        Some(VolumeState::NoPool) | None => Err(vec![no_pool(pool, "cloud_init_volume_pool")]),
+        Some(VolumeState::PoolInactive) => Err(vec![inactive_pool(pool)]),
+        Some(VolumeState::Absent | VolumeState::Present(_)) => Ok(()),
+    }
+}
+
+/// The volumes in the domain's drive, by its next start and now.
+fn referred(domain: Option<&DomainFacts>, observed: &Observed) -> Vec<VolumeRef> {
+    let drives = domain.into_iter().flat_map(|d| [Some(&d.config), d.live.as_ref()]).flatten().flat_map(|d| d.cdroms());
+    let sources: Vec<&Source> = drives.filter_map(|d| d.source.as_ref()).collect();
+    let refers = |s: &&ObservedSeed| {
+        let own = s.volume.present().map(|v| &v.source);
+        sources.iter().any(|source| Some(*source) == own || **source == Source::Volume(s.at.clone()))
+    };
+    observed.seeds.iter().filter(refers).map(|s| s.at.clone()).collect()
+}
+
+/// The first place that nothing refers to and that holds nothing, or only a leftover of ours (then `true`).
+fn free_place(
+    places: &[VolumeRef],
+    referred: &[VolumeRef],
+    observed: &Observed,
+) -> Result<(VolumeRef, bool), Vec<Objection>> {
+    let mut foreign = Vec::new();
+    for at in places {
+        match observed.seeds.iter().find(|s| s.at == *at).and_then(|s| s.content.as_ref()) {
+            None => return Ok((at.clone(), false)),
+            Some(_) if referred.contains(at) => {}
+            Some(SeedContent::Ours(_) | SeedContent::Unfinished) => return Ok((at.clone(), true)),
+            Some(SeedContent::OfAnother(vm)) => foreign.push(format!("volume {at} is the seed of another VM, {vm}")),
+            Some(SeedContent::Foreign) => foreign.push(format!("volume {at} is there already, and it is no seed of lbctl's")),
+        }
+        // A first seed stands where the configuration says, or nowhere: no silent stepping aside.
+        if referred.is_empty() && !foreign.is_empty() {
+            break;
+        }
+    }
+    let message = foreign.first().cloned().unwrap_or_else(|| "every place of the seed is in use".into());
+    let hint = "choose another cloud_init_volume_name, or delete that volume if nobody needs it (`virsh vol-delete`)";
+    Err(vec![Objection::new(RefusalKind::NotOurs, message, hint)])
+}
+
+fn differing(desired: &Desired, observed: &Observed) -> Vec<String> {
+    let current = crate::desired::current_seed(observed);
+    let same = |file: &&crate::iso::File| current.is_some_and(|c| c.files.contains(file));
+    desired.seed.files.iter().filter(|f| !same(f)).map(|f| f.name.clone()).collect()
+}
