@@ -77,6 +77,9 @@ pub enum Command {
         /// Delete the disk that lbctl cloned, too
         #[arg(long)]
         delete_volume: bool,
+        /// How long the guest may take to stop, before its power is cut
+        #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+        stop_timeout: Duration,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
@@ -100,6 +103,9 @@ pub struct UpArgs {
     /// What to do about changes that need a restart of the guest
     #[arg(long, value_enum, value_name = "WHEN", default_value = "ask")]
     pub restart: RestartPolicy,
+    /// How long the guest may take to stop for a restart, before its power is cut
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub stop_timeout: Duration,
     /// Answer yes to every question
     #[arg(short, long)]
     pub yes: bool,

@@ -122,7 +122,7 @@ pub fn places(configured: &VolumeRef) -> Vec<VolumeRef> {
 }
 
 fn mark(vm: &str) -> String {
-    format!("lbctl seed v1 vm={vm}\n")
+    format!("lbctl seed v1 vm={vm}")
 }
 
 fn marked_vm(mark: &str) -> Option<&str> {

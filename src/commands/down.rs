@@ -9,11 +9,10 @@ use crate::observe::{Ask, observe};
 use crate::output::Output;
 use crate::plan::{DownOptions, plan_down};
 
-pub(super) fn run(cli: &Cli, out: &Output, delete_volume: bool, yes: bool) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions, yes: bool) -> Ended {
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
-    let options = DownOptions { delete_volume };
-    let ask = if delete_volume { Ask::Everything } else { Ask::WhatIsNeeded };
+    let ask = if options.delete_volume { Ask::Everything } else { Ask::WhatIsNeeded };
     let plan = plan_down(&config, &observe(&config, &host, ask)?, options)?;
     let name = &plan.name;
     if plan.is_empty() {

@@ -16,6 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::libvirt::LibvirtHost;
 use crate::observe::{Ask, Observed, observe};
 use crate::output::Output;
+use crate::plan::DownOptions;
 
 /// The default of libvirt's own tools for the whole host.
 const DEFAULT_URI: &str = "qemu:///system";
@@ -70,7 +71,10 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
         Command::Render { out: directory, show_secrets } => render::run(cli, out, directory.as_deref(), *show_secrets),
         Command::Plan { exit_code } => plan::run(cli, out, *exit_code),
         Command::Up(args) => up::run(cli, out, args),
-        Command::Down { delete_volume, yes } => down::run(cli, out, *delete_volume, *yes),
+        Command::Down { delete_volume, stop_timeout, yes } => {
+            let options = DownOptions { stop_deadline: *stop_timeout, delete_volume: *delete_volume };
+            down::run(cli, out, options, *yes)
+        }
         Command::Status => status::run(cli, out),
     }
 }

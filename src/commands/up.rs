@@ -33,7 +33,10 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
     }
     let gentle = plan_up(&desired, &observed, Restart::Later)?;
     let restart = decide(&gentle, args, out)?;
-    let plan = if restart == Restart::Now { plan_up(&desired, &observed, restart)? } else { gentle };
+    let plan = match restart {
+        Restart::Now { .. } => plan_up(&desired, &observed, restart)?,
+        Restart::Later => gentle,
+    };
     make_so(&plan, restart, &config, &host, out)?;
 
     let mut report = document("up", &plan);
@@ -82,7 +85,7 @@ fn make_so(plan: &Plan, restart: Restart, config: &Config, host: &LibvirtHost, o
     }
     let waiting: Vec<String> = match restart {
         Restart::Later => plan.needing_restart().iter().map(|c| c.what.clone()).collect(),
-        Restart::Now => Vec::new(),
+        Restart::Now { .. } => Vec::new(),
     };
     if waiting.is_empty() {
         out.say(&format!("{name}: running, address {} ({})", address(config), seconds(started.elapsed())));
@@ -116,10 +119,11 @@ fn decide(plan: &Plan, args: &UpArgs, out: &Output) -> Result<Restart, Failure> 
     if needing.is_empty() {
         return Ok(Restart::Later);
     }
+    let now = Restart::Now { deadline: args.stop_timeout };
     match args.restart {
-        RestartPolicy::Now => Ok(Restart::Now),
+        RestartPolicy::Now => Ok(now),
         RestartPolicy::Later => Ok(Restart::Later),
-        RestartPolicy::Ask if args.yes => Ok(Restart::Now),
+        RestartPolicy::Ask if args.yes => Ok(now),
         RestartPolicy::Ask => {
             let list: Vec<String> = needing.iter().map(|c| format!("  {c}")).collect();
             let question = format!(
@@ -128,7 +132,7 @@ fn decide(plan: &Plan, args: &UpArgs, out: &Output) -> Result<Restart, Failure> 
                 plan.name
             );
             match out.ask(&question) {
-                Some(true) => Ok(Restart::Now),
+                Some(true) => Ok(now),
                 Some(false) | None => Err(restart_refused(plan)),
             }
         }

@@ -1,12 +1,16 @@
 //! The plan of `down`: everything with lbctl's mark, and only that.
 
+use std::time::Duration;
+
 use super::{Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, seeds, up};
 use crate::config::{Config, Disk, VolumeRef};
 use crate::host::{Source, VolumeFacts};
 use crate::observe::{Observed, ObservedDisk};
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct DownOptions {
+    /// How long the guest may take to stop by itself before its power is cut.
+    pub stop_deadline: Duration,
     /// Delete the disk that lbctl cloned, too.
     pub delete_volume: bool,
 }
@@ -21,7 +25,7 @@ pub fn plan_down(config: &Config, observed: &Observed, options: DownOptions) -> 
     let mut plan = Plan { name: name.clone(), changes: Vec::new(), steps: Vec::new(), notes: Vec::new() };
     if let Some(domain) = domain {
         if domain.live.is_some() {
-            plan.steps.push(Step::Stop { domain: name.clone(), deadline: up::STOP_DEADLINE });
+            plan.steps.push(Step::Stop { domain: name.clone(), deadline: options.stop_deadline });
         }
         if domain.persistent {
             plan.steps.push(Step::Undefine { domain: name.clone() });

@@ -12,6 +12,7 @@ mod step;
 mod up;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use down::{DownOptions, plan_down};
 pub use step::{Bytes, DefineStep, RootRef, Step};
@@ -75,7 +76,8 @@ impl fmt::Display for Change {
 /// What is done about changes that need a restart of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
-    Now,
+    /// The guest has `deadline` to stop by itself; then its power is cut.
+    Now { deadline: Duration },
     /// Written for the next boot.
     Later,
 }

@@ -1,7 +1,5 @@
 //! The plan of `up`: what differs, and the steps that end it.
 
-use std::time::Duration;
-
 use super::network::NetworkPart;
 use super::step::DefineStep;
 use super::disk::DiskPart;
@@ -13,9 +11,6 @@ use crate::domain_xml::DomainSpec;
 use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Source};
 use crate::mark::{LAYOUT, Mark, SeedMark};
 use crate::observe::Observed;
-
-/// How long a guest may take to stop before its plug is pulled.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Compares desired with observed. With [`Restart::Later`] no step disturbs a running guest.
 pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Result<Plan, Refusal> {
@@ -144,9 +139,9 @@ fn update(desired: &Desired, observed: &Observed, domain: &DomainFacts, parts: P
             changes.push(Change::new("state", domain.state.to_string(), "running", Class::Live));
             steps.push(Step::Start { domain: name.clone() });
         }
-        (Some(_), true, Restart::Now) => {
+        (Some(_), true, Restart::Now { deadline }) => {
             let fallback = domain.config_xml.clone();
-            steps.push(Step::Restart { domain: name.clone(), deadline: STOP_DEADLINE, fallback });
+            steps.push(Step::Restart { domain: name.clone(), deadline, fallback });
         }
         (Some(live), _, _) => {
             if !in_drive(live) {
