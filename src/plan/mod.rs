@@ -9,6 +9,8 @@ mod down;
 mod network;
 mod seeds;
 mod step;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::fmt;
