@@ -89,12 +89,8 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
     drafts.sort_by_key(|draft| draft.span.as_ref().map_or(0, |span| span.start));
     // The second error of a line is mostly a consequence of the first.
     let line = |draft: &Draft| {
-        draft.span.as_ref().map(|span| {
-            text.as_bytes()[..span.start]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count()
-        })
+        let start = draft.span.as_ref().map_or(0, |span| span.start);
+        text.get(..start).map(|before| before.matches('\n').count())
     };
     drafts.dedup_by_key(|draft| line(draft));
     drafts.truncate(MOST);
