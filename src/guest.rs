@@ -16,6 +16,8 @@ use crate::host::{AgentDoor, HostError, HostErrorKind};
 const PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
 /// The agent's answers that lbctl takes; a status is some KiB.
 const MAX_OUTPUT: usize = 1024 * 1024;
+/// Of a file of the guest, what is read.
+const MAX_FILE: usize = 256 * 1024;
 /// Between looks at a command that still runs.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -69,13 +71,29 @@ pub struct Server {
     pub sessions: Option<u64>,
 }
 
+/// How far cloud-init is, told by the files that it writes: reading them starts no process in a guest that is busy booting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootProgress {
+    NotStarted,
+    /// In the stage named.
+    Running(String),
+    /// It is at its end, or has met an error: its verdict is worth asking for.
+    Decided,
+}
+
+/// cloud-init's `status.json`, as far as it is needed here (cloud-init documentation, "Exported error data").
+#[derive(Deserialize)]
+struct StatusFile {
+    v1: serde_json::Map<String, Value>,
+}
+
 /// Why the guest gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestError {
     /// The agent does not answer: not there yet, stopped, or blocked.
     Silent(String),
-    /// The agent runs, and lbctl's program is not there (yet).
-    NoProgram,
+    /// The agent runs, and the program or file is not there (yet).
+    Absent,
     /// An answer that makes no sense.
     Nonsense(String),
     /// libvirt itself is the matter.
@@ -109,6 +127,43 @@ impl<'a> Guest<'a> {
             return Err(GuestError::Nonsense(format!("its status ended with exit {}: {said}", output.exit_code)));
         }
         serde_json::from_slice(&output.stdout).map_err(|e| GuestError::Nonsense(format!("its status is no status: {e}")))
+    }
+
+    /// Looks at cloud-init's files.
+    pub fn boot_progress(&self, deadline: Duration) -> Result<BootProgress, GuestError> {
+        let end = Instant::now() + deadline;
+        let text = match self.read_file("/run/cloud-init/status.json", end) {
+            Err(GuestError::Absent) => {
+                return Ok(match self.read_file("/run/cloud-init/disabled", end) {
+                    Err(GuestError::Absent) => BootProgress::NotStarted,
+                    other => other.map(|_| BootProgress::Decided)?,
+                });
+            }
+            other => other?,
+        };
+        // It is rewritten in place at times: half a file is no news.
+        let Ok(StatusFile { v1 }) = serde_json::from_slice(&text) else { return Ok(BootProgress::Running(String::new())) };
+        let has_errors = |stage: &Value| stage.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty());
+        if v1.values().any(has_errors) {
+            return Ok(BootProgress::Decided);
+        }
+        match self.read_file("/run/cloud-init/result.json", end) {
+            Err(GuestError::Absent) => {
+                let stage = v1.get("stage").and_then(Value::as_str).unwrap_or_default();
+                Ok(BootProgress::Running(clean(stage, 40)))
+            }
+            other => other.map(|_| BootProgress::Decided),
+        }
+    }
+
+    /// The beginning of a small file of the guest (qemu-ga-ref: guest-file-open, guest-file-read).
+    fn read_file(&self, path: &str, end: Instant) -> Result<Vec<u8>, GuestError> {
+        let handle = self.ask(&json!({"execute": "guest-file-open", "arguments": {"path": path, "mode": "r"}}), end)?;
+        let arguments = json!({"handle": handle, "count": MAX_FILE});
+        let read = self.ask(&json!({"execute": "guest-file-read", "arguments": arguments}), end);
+        let closed = self.ask(&json!({"execute": "guest-file-close", "arguments": {"handle": handle}}), end);
+        let content = decode(&read?, "buf-b64")?;
+        closed.map(|_| content)
     }
 
     /// The last lines of a file of the guest, for an error message.
@@ -155,8 +210,8 @@ fn agent_error(error: HostError) -> GuestError {
     let said = error.said.to_ascii_lowercase();
     match error.kind {
         // The agent's own error: the file to run is not there. It has no code of its own.
-        HostErrorKind::Agent | HostErrorKind::Other if said.contains("no such file") || said.contains("failed to execute") => {
-            GuestError::NoProgram
+        HostErrorKind::Agent | HostErrorKind::Other if said.contains("no such file") => {
+            GuestError::Absent
         }
         HostErrorKind::Connection | HostErrorKind::NotFound | HostErrorKind::Permission => GuestError::Host(error),
         HostErrorKind::Agent | HostErrorKind::Exists | HostErrorKind::Other => GuestError::Silent(clean(&error.said, 200)),
@@ -239,7 +294,7 @@ mod tests {
         assert!(matches!(status(error(HostErrorKind::Agent, "not connected")), Err(GuestError::Silent(_))));
         assert!(matches!(status(error(HostErrorKind::Connection, "gone")), Err(GuestError::Host(_))));
         let absent = "Failed to execute child process “/usr/local/lib/lbctl/lbctl-guest” (No such file or directory)";
-        assert_eq!(status(error(HostErrorKind::Other, absent)), Err(GuestError::NoProgram));
+        assert_eq!(status(error(HostErrorKind::Other, absent)), Err(GuestError::Absent));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::guest::{CloudInit, Guest, GuestError, GuestStatus};
+use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus};
 use crate::host::{AgentDoor, DomainState, HostError, HostErrorKind, Observe};
 
 /// Between looks at the guest.
@@ -58,40 +58,35 @@ pub fn wait<H: Observe + AgentDoor>(
     mut tell: impl FnMut(&Phase, Duration),
 ) -> Result<Outcome, HostError> {
     let started = Instant::now();
-    let guest = Guest::new(host, domain);
     let mut phase = Phase::Booting;
-    let mut seen: Option<Box<GuestStatus>> = None;
-    let mut silent;
+    let mut seen = None;
+    let mut decided = false;
     tell(&phase, started.elapsed());
     loop {
-        let rest = deadline.saturating_sub(started.elapsed());
-        match guest.status(ANSWER.min(rest.max(Duration::from_secs(1)))) {
-            Ok(status) => {
-                let now = phase_of(&status);
-                if now != phase {
-                    tell(&now, started.elapsed());
-                    phase = now;
-                }
-                if phase == Phase::Ready {
-                    return Ok(Outcome::Ready(Box::new(status)));
-                }
-                if status.cloud_init.status == "error" {
-                    return Ok(Outcome::CloudInitFailed(status.cloud_init));
-                }
-                silent = None;
-                seen = Some(Box::new(status));
+        let rest = deadline.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+        let (now, silent) = match look(&Guest::new(host, domain), &mut decided, ANSWER.min(rest)) {
+            Ok(Look::At(now)) => (now, None),
+            Ok(Look::Answer(status)) if status.cloud_init.status == "error" => {
+                return Ok(Outcome::CloudInitFailed(status.cloud_init));
             }
-            Err(GuestError::Host(error)) if error.kind != HostErrorKind::NotFound => return Err(error),
-            Err(GuestError::Host(error)) => silent = Some(error.said),
-            Err(GuestError::NoProgram) => {
-                let now = Phase::CloudInit(String::new());
-                if phase == Phase::Booting {
-                    tell(&now, started.elapsed());
-                    phase = now;
-                }
-                silent = None;
+            Ok(Look::Answer(status)) if status.ready => {
+                tell(&Phase::Ready, started.elapsed());
+                return Ok(Outcome::Ready(status));
             }
-            Err(GuestError::Silent(said) | GuestError::Nonsense(said)) => silent = Some(said),
+            Ok(Look::Answer(status)) => {
+                let now = Phase::Checks(status.haproxy.servers_up);
+                seen = Some(status);
+                (now, None)
+            }
+            Err(GuestError::Absent) => (phase.clone(), None),
+            Err(GuestError::Silent(said) | GuestError::Nonsense(said)) => (phase.clone(), Some(said)),
+            // The domain may be gone, which is looked at below.
+            Err(GuestError::Host(error)) if error.kind == HostErrorKind::NotFound => (phase.clone(), Some(error.said)),
+            Err(GuestError::Host(error)) => return Err(error),
+        };
+        if now != phase {
+            tell(&now, started.elapsed());
+            phase = now;
         }
         if let Some(state) = stopped(host, domain)? {
             return Ok(Outcome::Died(state));
@@ -103,12 +98,25 @@ pub fn wait<H: Observe + AgentDoor>(
     }
 }
 
-fn phase_of(status: &GuestStatus) -> Phase {
-    match status.cloud_init.status.as_str() {
-        "done" | "disabled" if status.ready => Phase::Ready,
-        "done" | "disabled" => Phase::Checks(status.haproxy.servers_up),
-        _ => Phase::CloudInit(crate::guest::clean(status.cloud_init.stage.as_deref().unwrap_or_default(), 40)),
+enum Look {
+    At(Phase),
+    Answer(Box<GuestStatus>),
+}
+
+/// While cloud-init works, its files are read and no process is started: a booting guest has no time to spare. Then the
+/// guest's whole status is asked for.
+fn look(guest: &Guest<'_>, decided: &mut bool, deadline: Duration) -> Result<Look, GuestError> {
+    if !*decided {
+        match guest.boot_progress(deadline)? {
+            BootProgress::NotStarted => return Ok(Look::At(Phase::CloudInit(String::new()))),
+            BootProgress::Running(stage) => return Ok(Look::At(Phase::CloudInit(stage))),
+            BootProgress::Decided => *decided = true,
+        }
     }
+    let status = guest.status(deadline)?;
+    // After a reboot in between, cloud-init is at work again.
+    *decided = matches!(status.cloud_init.status.as_str(), "done" | "disabled" | "error");
+    if *decided { Ok(Look::Answer(Box::new(status))) } else { Ok(Look::At(Phase::CloudInit(String::new()))) }
 }
 
 /// The state of a domain that runs no more.

@@ -54,7 +54,7 @@ def settings():
         return json.load(f)
 
 
-def run(*argv, timeout=30, check=True):
+def run(*argv, timeout=120, check=True):
     """The command's exit status and its output, both streams together. Bounded."""
     try:
         done = subprocess.run(
@@ -70,16 +70,16 @@ def run(*argv, timeout=30, check=True):
     return code, text
 
 
-def systemctl(*args, timeout=60, check=True):
+def systemctl(*args, timeout=300, check=True):
     return run("systemctl", *args, timeout=timeout, check=check)
 
 
 def is_active(unit):
-    return systemctl("is-active", "--quiet", unit, timeout=10, check=False)[0] == 0
+    return systemctl("is-active", "--quiet", unit, timeout=30, check=False)[0] == 0
 
 
 def is_known(unit):
-    return systemctl("cat", unit, timeout=10, check=False)[0] == 0
+    return systemctl("cat", unit, timeout=60, check=False)[0] == 0
 
 
 def read(path, default=None):
@@ -167,7 +167,7 @@ def check_config(conf):
         run(*DOCKER, "run", "--rm", *container_options(), conf["image"], "-c", "-q", "-f", "/etc/haproxy/haproxy.cfg",
             timeout=120)
     else:
-        run("haproxy", "-c", "-q", "-f", CONFIG, timeout=60)
+        run("haproxy", "-c", "-q", "-f", CONFIG, timeout=300)
 
 
 def container_options():
@@ -315,8 +315,8 @@ def apply_docker(conf):
     wanted = dict(present, **(read_json("/etc/lbctl/docker-daemon.json") or {}))
     if wanted != present:
         write(path, json.dumps(wanted, indent=2) + "\n")
-        systemctl("restart", "docker.service", timeout=120)
-    systemctl("enable", "--now", "docker.service", timeout=120)
+        systemctl("restart", "docker.service")
+    systemctl("enable", "--now", "docker.service")
 
 
 def apply_haproxy(conf):

@@ -166,7 +166,7 @@ fn drift(config: &Config, observed: &Observed, now: OffsetDateTime) -> Result<Ve
 fn silence(error: &GuestError) -> String {
     match error {
         GuestError::Silent(said) => format!("its agent does not answer: {said}"),
-        GuestError::NoProgram => "its agent answers; cloud-init has not put lbctl's program there yet".into(),
+        GuestError::Absent => "its agent answers; cloud-init has not put lbctl's program there yet".into(),
         GuestError::Nonsense(said) => format!("its agent answers what lbctl cannot read: {said}"),
         GuestError::Host(error) => error.to_string(),
     }
