@@ -2,6 +2,8 @@
 //! `openssl verify` must accept. What is refused stands in `refusals`, keeping and renewing in `keeping`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "cert/hostile.rs"]
+mod hostile;
 #[path = "cert/keeping.rs"]
 mod keeping;
 #[path = "cert/refusals.rs"]

@@ -100,13 +100,11 @@ impl Ca {
     /// the others (a chain, or the next CA during a rotation) are kept for [`Ca::certificate_pem`].
     /// No clock is read: see [`Ca::check_time`].
     pub fn load(key_pem: &Secret, certificate_pem: &str) -> Result<Self, CaError> {
-        let key = pem::private_key(key_pem.expose())
+        let signer = pem::private_key(key_pem.expose())
             .and_then(|der| signer(&der))
-            .map_err(|fault| CaError::from_fault(Part::Key, fault));
-        // A certificate at fault is told even where the key is too: exchanged files are two faults with one remedy.
+            .map_err(|fault| CaError::from_fault(Part::Key, fault))?;
         let certificates = pem::certificates(certificate_pem)
-            .map_err(|fault| CaError::from_fault(Part::Certificate, fault));
-        let (signer, certificates) = (key?, certificates?);
+            .map_err(|fault| CaError::from_fault(Part::Certificate, fault))?;
         let mut parsed = Vec::new();
         for der in &certificates {
             parsed.push(parse(der).ok_or_else(|| {

@@ -228,6 +228,7 @@ fn a_certificate_ends_with_its_ca_says_so_and_is_not_renewed_for_ever() {
         days: 15,
         ..CaSpec::default()
     });
+    let now = OffsetDateTime::now_utc();
     let (pair, _) = issued(None, policy(&made.load()), now);
     let renewed = shop.again(&made, CaSpec::default().subject, 3650).load();
     let then = now + Duration::days(6);
@@ -320,4 +321,43 @@ fn resolving_twice_keeps_whatever_the_periods_are() {
             }
         }
     }
+}
+
+#[test]
+fn reasons_and_warnings_are_sentences_for_a_plan() {
+    let shop = Workshop::new();
+    let ca = shop.ca(&CaSpec::default()).load();
+    #[rustfmt::skip]
+    let table = [
+        (IssueReason::First, "there is none yet"),
+        (IssueReason::Unreadable("its key is lost".into()), "the one in the seed cannot be used: its key is lost"),
+        (IssueReason::CaChanged, "the CA changed"),
+        (IssueReason::AlgorithmChanged, "the key algorithm changed"),
+        (IssueReason::NotYetValid, "the one in use is not valid yet"),
+        (IssueReason::Due { hours_left: -1 }, "the one in use has expired"),
+        (IssueReason::Due { hours_left: 0 }, "the one in use expires in less than an hour"),
+        (IssueReason::Due { hours_left: 1 }, "the one in use expires in 1 hour"),
+        (IssueReason::Due { hours_left: 47 }, "the one in use expires in 47 hours"),
+        (IssueReason::Due { hours_left: 240 }, "the one in use expires in 10 days"),
+        (IssueReason::Forced, "asked for"),
+    ];
+    for (reason, text) in table {
+        assert_eq!(reason.to_string(), text);
+    }
+    let validity = |validity_hours| Policy {
+        validity_hours,
+        ..policy(&ca)
+    };
+    let end = ca.not_after();
+    assert_eq!(validity(10).clamp(end - Duration::hours(10)), None);
+    let clamp = |before: i64| {
+        validity(10)
+            .clamp(end - Duration::minutes(before))
+            .map(|clamp| clamp.hours_less)
+    };
+    assert_eq!(
+        [600, 599, 540, 539, 0].map(clamp),
+        [None, Some(1), Some(1), Some(2), Some(10)]
+    );
+    assert!(validity(u64::MAX).clamp(end - Duration::days(1)).is_some());
 }

@@ -10,7 +10,7 @@ use lbctl::secret::Secret;
 use tempfile::TempDir;
 
 /// Every kind of CA key, by the names that [`CaSpec::key`] takes.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 16] = [
     "rsa-pkcs1",
     "rsa-pkcs8",
     "p256",
@@ -25,6 +25,7 @@ pub const KEYS: [&str; 15] = [
     "p256-sec1-bare",
     "p384-sec1-bare",
     "p521-sec1-bare",
+    "p384-compressed",
     "ed25519",
 ];
 
@@ -305,6 +306,21 @@ fn key(kind: &str) -> String {
             "-pkeyopt",
             "rsa_keygen_bits:2048",
         ]),
+        "compressed" => {
+            let (format, form) = ("ec_param_enc:named_curve", "point-format:compressed");
+            run(&[
+                "openssl",
+                "genpkey",
+                "-algorithm",
+                "EC",
+                "-pkeyopt",
+                &pkcs8,
+                "-pkeyopt",
+                format,
+                "-pkeyopt",
+                form,
+            ])
+        }
         "sec1" | "sec1-bare" => run(&["openssl", "ecparam", "-name", curve, "-genkey", "-noout"]),
         "sec1-block" => run(&["openssl", "ecparam", "-name", curve, "-genkey"]),
         _ if curve == "ed25519" => run(&["openssl", "genpkey", "-algorithm", "ed25519"]),
