@@ -1,0 +1,52 @@
+//! The documents say what the code does: every key of the configuration stands in the README, with its default.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use lbctl::config::{KEYS, Kind, Need};
+
+const BEGIN: &str = "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test docs` -->\n";
+const END: &str = "<!-- end of keys -->";
+
+fn table() -> String {
+    let mut text = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in KEYS {
+        let takes = match key.kind {
+            Kind::Text => "text",
+            Kind::LongText => "text, file or env",
+            Kind::Secret => "secret: text, file or env",
+            Kind::Integer => "integer",
+            Kind::Number => "number",
+            Kind::Boolean => "true or false",
+            Kind::Texts => "list of texts",
+            Kind::TextOrTexts => "text or list of texts",
+            Kind::Time => "time",
+            Kind::Size => "size",
+            Kind::Table => "table",
+            Kind::Tables => "list of tables",
+        };
+        let default = match (key.default, key.need) {
+            ("", Need::Required) => "required".to_owned(),
+            ("", Need::Optional) => String::new(),
+            (default, _) => format!("`{default}`"),
+        };
+        let meaning = key.meaning.replace('|', "\\|");
+        let _ = writeln!(text, "| `{}` | {takes} | {default} | {meaning} |", key.path);
+    }
+    text
+}
+
+#[test]
+fn the_readme_lists_every_key_as_it_is() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).unwrap();
+    let (listed, after) = rest.split_once(END).unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
+        return;
+    }
+    assert!(listed == table(), "README.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test docs");
+}
