@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 """lbctl's hand in the guest: checks, applies and tells. Python 3.8 or newer, standard library only.
 
   boot           what cloud-init runs last: everything below, once each, as far as it changed
@@ -12,7 +12,6 @@
 
 Exit 0: done. Exit 1: something failed, named on stderr. Secrets are never printed.
 """
-import base64
 import grp
 import hashlib
 import json
@@ -23,15 +22,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
-SETTINGS = "/etc/lbctl/guest.json"
+from guest_status import status
+from guest_tools import (ADMIN, Failure, ask, digest, is_active, is_known, read, read_json, run, settings, systemctl, write)
+
 CONFIG = "/etc/haproxy/haproxy.cfg"
-CLIENT = "/etc/haproxy/client.pem"
 STATE = "/var/lib/haproxy/server-state"
 RUN = "/run/haproxy"
-ADMIN = "/run/haproxy/admin.sock"
 MASTER = "/run/haproxy/master.sock"
 APPLIED = "/run/lbctl/haproxy.json"
 CONTAINER = "haproxy"
@@ -40,101 +38,6 @@ CONTAINER_UID = 99
 DOCKER = ["docker", "--config", "/etc/lbctl/docker"]
 # What fluentd is installed as where the distribution has no package of it.
 GEMS = {"fluentd": "1.16.5", "fluent-plugin-systemd": "1.0.5"}
-
-
-class Failure(Exception):
-    """Something that a person must be told, in words."""
-
-
-# ---- small tools
-
-
-def settings():
-    with open(SETTINGS, encoding="utf-8") as f:
-        return json.load(f)
-
-
-def run(*argv, timeout=120, check=True):
-    """The command's exit status and its output, both streams together. Bounded."""
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=timeout, check=False, universal_newlines=True, errors="replace")
-        code, text = done.returncode, done.stdout
-    except FileNotFoundError:
-        code, text = 127, "not installed"
-    except subprocess.TimeoutExpired:
-        code, text = 124, "no answer within %s s" % timeout
-    if check and code != 0:
-        raise Failure("%s: exit %d: %s" % (" ".join(argv[:3]), code, text.strip()[-2000:]))
-    return code, text
-
-
-def systemctl(*args, timeout=300, check=True):
-    return run("systemctl", *args, timeout=timeout, check=check)
-
-
-def is_active(unit):
-    return systemctl("is-active", "--quiet", unit, timeout=30, check=False)[0] == 0
-
-
-def is_known(unit):
-    return systemctl("cat", unit, timeout=60, check=False)[0] == 0
-
-
-def read(path, default=None):
-    try:
-        with open(path, "rb") as f:
-            return f.read()
-    except OSError:
-        return default
-
-
-def read_json(path):
-    try:
-        return json.loads(read(path, b"null").decode("utf-8", "replace"))
-    except ValueError:
-        return None
-
-
-def write(path, data, mode=0o644):
-    """Whole or not at all, also when the power goes."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lbctl-")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data if isinstance(data, bytes) else data.encode())
-            os.fchmod(f.fileno(), mode)
-            f.flush()
-            os.fsync(f.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def digest(paths):
-    h = hashlib.sha256()
-    for path in paths:
-        data = read(path, b"")
-        h.update(b"%d " % len(data) + data)
-    return h.hexdigest()
-
-
-def ask(path, command, timeout=3.0):
-    """One command on one of HAProxy's sockets, and its whole answer."""
-    deadline = time.monotonic() + timeout
-    answer = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-        s.settimeout(timeout)
-        s.connect(path)
-        s.sendall(command.encode() + b"\n")
-        while True:
-            s.settimeout(max(0.01, deadline - time.monotonic()))
-            chunk = s.recv(65536)
-            if not chunk:
-                return b"".join(answer).decode("utf-8", "replace")
-            answer.append(chunk)
 
 
 # ---- HAProxy: state, check, start, reload
@@ -164,10 +67,10 @@ def forget_health():
 
 def check_config(conf):
     if conf["runtime"] == "container":
-        run(*DOCKER, "run", "--rm", *container_options(), conf["image"], "-c", "-q", "-f", "/etc/haproxy/haproxy.cfg",
-            timeout=120)
+        run(*DOCKER, "run", "--rm", *container_options(), conf["image"], "-c", "-f", "/etc/haproxy/haproxy.cfg",
+            timeout=300)
     else:
-        run("haproxy", "-c", "-q", "-f", CONFIG, timeout=300)
+        run("haproxy", "-c", "-f", CONFIG, timeout=300)
 
 
 def container_options():
@@ -242,10 +145,10 @@ def reload():
     if "Success=0" in answer:
         raise Failure("HAProxy refused the new configuration and goes on with the old: " + answer[-2000:])
     # Before 2.7 the master gives no verdict: a new worker is one.
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while process_id() in (None, before):
         if time.monotonic() > deadline:
-            raise Failure("HAProxy did not start a new worker within 15 s of the reload")
+            raise Failure("HAProxy did not start a new worker within 60 s of the reload")
         time.sleep(0.1)
     remember_applied(conf)
 
@@ -265,7 +168,7 @@ def container():
     try:
         run(*DOCKER, "run", "--detach", "--rm", "--name", CONTAINER, "--log-driver", "journald",
             "--ulimit", "nofile=%d:%d" % (conf["nofile"], conf["nofile"]), *container_options(), conf["image"],
-            "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg", "-S", "/run/haproxy/master.sock,mode,600", timeout=120)
+            "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg", "-S", "/run/haproxy/master.sock,mode,600", timeout=300)
         wait_for_socket()
         tell_systemd("READY=1")
         while container_lives():
@@ -431,6 +334,9 @@ def apply(names):
 
 
 def boot():
+    if systemctl("show", "--property=NeedDaemonReload", "haproxy.service", check=False)[1].strip().endswith("=yes"):
+        # It was started by the unit that stood there before cloud-init wrote ours: what runs is not what is on disk.
+        write(APPLIED, "{}")
     systemctl("daemon-reload")
     if is_known("qemu-guest-agent.service"):
         # Installed just now, it has missed the event that starts it.
@@ -443,131 +349,6 @@ def boot():
 
 # ---- converge (issue 4): gets files and what they affect, checks, installs, applies, verifies, rolls back, answers in
 # JSON. It installs with write() and applies with SERVICES.
-
-
-# ---- status
-
-
-def status():
-    report = {"schema": 1, "boot_id": (read("/proc/sys/kernel/random/boot_id", b"")).decode().strip(),
-              "uptime_s": float((read("/proc/uptime", b"0").split() or [b"0"])[0])}
-    report["cloud_init"] = cloud_init()
-    report["haproxy"] = haproxy_status()
-    report["certificate"] = certificate_status()
-    report["ready"] = report["haproxy"]["servers_up"] == 1
-    print(json.dumps(report, indent=2))
-
-
-def haproxy_status():
-    found = {"active": is_active("haproxy.service"), "version": None, "uptime_s": None, "sessions": None,
-             "servers": [], "servers_up": 0, "primary": None, "error": None}
-    try:
-        info = dict(line.split(": ", 1) for line in ask(ADMIN, "show info").splitlines() if ": " in line)
-        found["version"] = info.get("Version")
-        found["uptime_s"] = number(info.get("Uptime_sec"))
-        found["sessions"] = number(info.get("CurrConns"))
-        found["servers"] = servers(ask(ADMIN, "show stat -1 4 -1"))
-    except (OSError, ValueError) as problem:
-        found["error"] = str(problem)
-    up = [s for s in found["servers"] if s["backend"] == "primary" and s["state"].startswith("UP")]
-    found["servers_up"] = len(up)
-    found["primary"] = up[0]["address"] if len(up) == 1 else None
-    return found
-
-
-def servers(text):
-    lines = text.lstrip("# ").splitlines()
-    names = lines[0].split(",") if lines else []
-    listed = []
-    for line in lines[1:]:
-        row = dict(zip(names, line.split(",")))
-        # A place kept for a node that DNS does not name.
-        if not row.get("svname") or row.get("addr", "").split(":")[0] in ("", "<NONE>") and "MAINT" in row["status"]:
-            continue
-        listed.append({
-            "backend": row["pxname"], "name": row["svname"], "address": row.get("addr") or None,
-            "state": row["status"], "check": row.get("check_status") or None,
-            "check_code": number(row.get("check_code")), "check_detail": row.get("last_chk") or None,
-            "check_ms": number(row.get("check_duration")), "last_change_s": number(row.get("lastchg")),
-            "sessions": number(row.get("scur")), "sessions_total": number(row.get("stot")),
-        })
-    return listed
-
-
-def number(text):
-    try:
-        return int(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def cloud_init():
-    """From the files that `cloud-init status` reads too, without its seconds of starting up."""
-    run_dir = "/run/cloud-init"
-    found = {"status": "not started", "detail": None, "stage": None, "errors": [], "recoverable_errors": {},
-             "finished": os.path.exists(run_dir + "/result.json")}
-    if os.path.exists(run_dir + "/disabled"):
-        found["status"] = "disabled"
-    v1 = (read_json(run_dir + "/status.json") or {}).get("v1")
-    if not v1:
-        return found
-    found.update(detail=v1.get("datasource"), stage=v1.get("stage"))
-    for stage in v1.values():
-        if isinstance(stage, dict):
-            found["errors"] += [str(e)[-500:] for e in stage.get("errors") or []][:10]
-            for level, said in (stage.get("recoverable_errors") or {}).items():
-                found["recoverable_errors"].setdefault(level, []).extend(str(e)[-500:] for e in said[:10])
-    if found["errors"]:
-        found["status"] = "error"
-    else:
-        found["status"] = "done" if found["finished"] else "running"
-    return found
-
-
-def certificate_status():
-    """The client certificate on disk, and the one HAProxy shows to the nodes."""
-    found = {"on_disk": None, "in_use": None}
-    try:
-        pem = read(CLIENT, b"").decode("ascii", "replace")
-        body = re.search(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", pem, re.S)
-        found["on_disk"] = body and certificate(base64.b64decode(body.group(1)))
-    except (ValueError, IndexError) as problem:
-        found["error"] = "unreadable certificate: %s" % problem
-    try:
-        text = ask(ADMIN, "show ssl cert /etc/haproxy/client.pem")
-        fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-        after = time.strptime(fields["notAfter"], "%b %d %H:%M:%S %Y %Z")
-        found["in_use"] = {"serial": fields["Serial"].lower(), "not_after": time.strftime("%Y-%m-%dT%H:%M:%SZ", after)}
-    except (OSError, KeyError, ValueError):
-        pass
-    return found
-
-
-def certificate(der):
-    """Serial number and end of validity: the two places of X.509 that matter here."""
-    tbs = der_items(der_items(der)[0][1])[0][1]
-    fields = [item for item in der_items(tbs) if item[0] != 0xA0]
-    serial, after = fields[0][1], der_items(fields[3][1])[1]
-    text = after[1].decode("ascii")
-    if after[0] == 0x17:
-        text = ("19" if text[:2] >= "50" else "20") + text
-    when = "-".join((text[:4], text[4:6], text[6:8])) + "T" + ":".join((text[8:10], text[10:12], text[12:14])) + "Z"
-    return {"serial": serial.lstrip(b"\0").hex(), "not_after": when}
-
-
-def der_items(data):
-    """The elements of a constructed value: tag and content of each."""
-    items, at = [], 0
-    while at < len(data):
-        tag, length = data[at], data[at + 1]
-        at += 2
-        if length & 0x80:
-            size = length & 0x7F
-            length = int.from_bytes(data[at:at + size], "big")
-            at += size
-        items.append((tag, data[at:at + length]))
-        at += length
-    return items
 
 
 # ----

@@ -92,6 +92,16 @@ pub fn guest_files(config: &Config, tls: &CheckTls) -> Vec<GuestFile> {
 pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
     let mut files = vec![
         GuestFile::public(
+            "/usr/local/lib/lbctl/guest_tools.py",
+            include_str!("../../templates/guest_tools.py"),
+            Service::Guest,
+        ),
+        GuestFile::public(
+            "/usr/local/lib/lbctl/guest_status.py",
+            include_str!("../../templates/guest_status.py"),
+            Service::Guest,
+        ),
+        GuestFile::public(
             GUEST_SCRIPT,
             include_str!("../../templates/lbctl-guest.py"),
             Service::Guest,
