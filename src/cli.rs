@@ -33,6 +33,9 @@ pub struct Global {
     /// Tell more; twice: every call to libvirt
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Answer yes to every question
+    #[arg(short, long, global = true)]
+    pub yes: bool,
     /// Colour the output
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
@@ -80,9 +83,6 @@ pub enum Command {
         /// How long the guest may take to stop, before its power is cut
         #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
         stop_timeout: Duration,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
     },
     /// Show the domain, the certificate, and HAProxy's view of each node
     Status,
@@ -106,9 +106,6 @@ pub struct UpArgs {
     /// How long the guest may take to stop for a restart, before its power is cut
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub stop_timeout: Duration,
-    /// Answer yes to every question
-    #[arg(short, long)]
-    pub yes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

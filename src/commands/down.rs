@@ -9,7 +9,7 @@ use crate::observe::{Ask, observe};
 use crate::output::Output;
 use crate::plan::{DownOptions, plan_down};
 
-pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions, yes: bool) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
     let ask = if options.delete_volume { Ask::Everything } else { Ask::WhatIsNeeded };
@@ -18,7 +18,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions, yes: bool) -> E
     if plan.is_empty() {
         out.say(&format!("{name}: not there, nothing to do"));
     } else {
-        if !yes {
+        if !cli.global.yes {
             consent(name, &plan.steps.iter().map(|s| format!("  {s}")).collect::<Vec<_>>(), out)?;
         }
         out.say(&format!("{name}: going down"));

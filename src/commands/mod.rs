@@ -71,9 +71,9 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
         Command::Render { out: directory, show_secrets } => render::run(cli, out, directory.as_deref(), *show_secrets),
         Command::Plan { exit_code } => plan::run(cli, out, *exit_code),
         Command::Up(args) => up::run(cli, out, args),
-        Command::Down { delete_volume, stop_timeout, yes } => {
+        Command::Down { delete_volume, stop_timeout } => {
             let options = DownOptions { stop_deadline: *stop_timeout, delete_volume: *delete_volume };
-            down::run(cli, out, options, *yes)
+            down::run(cli, out, options)
         }
         Command::Status => status::run(cli, out),
     }

@@ -32,7 +32,7 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
         out.warn(&clamp.to_string());
     }
     let gentle = plan_up(&desired, &observed, Restart::Later)?;
-    let restart = decide(&gentle, args, out)?;
+    let restart = decide(&gentle, args, cli.global.yes, out)?;
     let plan = match restart {
         Restart::Now { .. } => plan_up(&desired, &observed, restart)?,
         Restart::Later => gentle,
@@ -114,7 +114,7 @@ fn verify(config: &Config, host: &LibvirtHost, restart: Restart) -> Result<(), F
 }
 
 /// Whether the guest may be restarted for the changes that need it.
-fn decide(plan: &Plan, args: &UpArgs, out: &Output) -> Result<Restart, Failure> {
+fn decide(plan: &Plan, args: &UpArgs, yes: bool, out: &Output) -> Result<Restart, Failure> {
     let needing = plan.needing_restart();
     if needing.is_empty() {
         return Ok(Restart::Later);
@@ -123,7 +123,7 @@ fn decide(plan: &Plan, args: &UpArgs, out: &Output) -> Result<Restart, Failure> 
     match args.restart {
         RestartPolicy::Now => Ok(now),
         RestartPolicy::Later => Ok(Restart::Later),
-        RestartPolicy::Ask if args.yes => Ok(now),
+        RestartPolicy::Ask if yes => Ok(now),
         RestartPolicy::Ask => {
             let list: Vec<String> = needing.iter().map(|c| format!("  {c}")).collect();
             let question = format!(
