@@ -6,10 +6,9 @@ use super::checks;
 use super::model::{
     Check, Haproxy, KeyAlgorithm, Metrics, PatroniClient, Replicas, Runtime, Timeouts,
 };
+use super::ports;
 use super::reader::{Given, Section};
-use super::types::{
-    DomainName, HaproxyTime, HaproxyVersion, MAX_HAPROXY_MILLIS, MemoryMib, Port, Wrong,
-};
+use super::types::{DomainName, HaproxyTime, HaproxyVersion, MAX_HAPROXY_MILLIS, MemoryMib, Wrong};
 use crate::cert::{Ca, Part, Policy};
 
 /// Each node is a slot of a server-template that is checked and resolved for ever.
@@ -19,18 +18,10 @@ const MOST_NAMESERVERS: usize = 8;
 const SESSION_KIB: u64 = 64;
 /// 500 years of 8766 hours.
 const LONGEST_VALIDITY: i64 = 500 * 8766;
-const NODE_EXPORTER_PORT: Port = 9100;
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
-
-/// A port that something listens on in the VM.
-struct Listener<'a> {
-    port: Port,
-    what: &'a str,
-    given: Option<Given<Port>>,
-}
 
 /// `memory` (MiB) is that of the VM, which the sessions must fit in; with `node_exporter` its port is taken.
 pub(super) fn haproxy(
@@ -39,11 +30,7 @@ pub(super) fn haproxy(
     node_exporter: bool,
 ) -> Option<Haproxy> {
     let section = root.section("haproxy")?;
-    let nodes = section.integer(
-        "postgres_nodes_max_count",
-        1..=MOST_NODES,
-        "give the number of nodes the cluster may grow to, such as 3",
-    );
+    let nodes = nodes(&section);
     let nameservers = nameservers(&section);
     let domain = section.parsed("postgres_domain", DomainName::parse);
     let patroni_client = section
@@ -51,17 +38,17 @@ pub(super) fn haproxy(
         .and_then(|section| patroni_client(&section));
     let timeouts = timeouts(&section);
     let check = check(&section);
-    let runtime = or(&section, "runtime", Runtime::Container, |s, k| {
+    let runtime = section.or("runtime", Runtime::Container, |s, k| {
         s.parsed(k, checks::runtime)
     });
     let version = version(&section, runtime);
-    let image = or(&section, "image", "haproxy".to_owned(), |s, k| {
+    let image = section.or("image", "haproxy".to_owned(), |s, k| {
         s.parsed(k, checks::image)
     });
-    let image_digest = or(&section, "image_digest", None, |s, k| {
+    let image_digest = section.or("image_digest", None, |s, k| {
         s.parsed(k, |text| checks::digest(text).map(Some))
     });
-    let verify_host = or(&section, "verify_host", None, |s, k| {
+    let verify_host = section.or("verify_host", None, |s, k| {
         s.parsed(k, |text| DomainName::parse(text).map(Some))
     });
     let max_connections = max_connections(&section, memory);
@@ -72,12 +59,12 @@ pub(super) fn haproxy(
         SECOND..=MAX_HAPROXY_MILLIS,
     );
     let metrics = metrics(&section);
-    let patroni_port = or(&section, "patroni_port", 4443, Section::port);
+    let patroni_port = section.or("patroni_port", 4443, Section::port);
     let replicas = replicas(&section);
-    let apart = ports_apart(&section, runtime, node_exporter);
+    let apart = ports::apart(&section, runtime, node_exporter);
     unused(&section, runtime);
     Some(Haproxy {
-        postgres_nodes_max_count: u16::try_from(nodes?.value).ok()?,
+        postgres_nodes_max_count: nodes?,
         postgres_nameserver_ips: nameservers?,
         postgres_domain: domain?.value,
         patroni_client: patroni_client?,
@@ -96,18 +83,10 @@ pub(super) fn haproxy(
     })
 }
 
-/// What `read` makes of a key that is given, or the default.
-fn or<'a, T>(
-    section: &Section<'a>,
-    key: &str,
-    default: T,
-    read: impl FnOnce(&Section<'a>, &str) -> Option<Given<T>>,
-) -> Option<T> {
-    if section.gives(key) {
-        read(section, key).map(|given| given.value)
-    } else {
-        Some(default)
-    }
+fn nodes(section: &Section<'_>) -> Option<u16> {
+    let help = "give the number of nodes the cluster may grow to, such as 3";
+    let nodes = section.integer("postgres_nodes_max_count", 1..=MOST_NODES, help)?;
+    u16::try_from(nodes.value).ok()
 }
 
 fn time(
@@ -168,7 +147,7 @@ fn version(section: &Section<'_>, runtime: Option<Runtime>) -> Option<HaproxyVer
         major: minor.0,
         minor: minor.1,
     };
-    or(section, "version", default, |s, k| {
+    section.or("version", default, |s, k| {
         s.parsed(k, HaproxyVersion::parse)
     })
 }
@@ -236,7 +215,7 @@ fn check(section: &Section<'_>) -> Option<Check> {
     let fast = time(&section, "fast", "200ms", bounds.clone());
     let down = time(&section, "down", "250ms", bounds);
     let count = |key: &str, default: i64| {
-        let value = or(&section, key, default, |s, k| {
+        let value = section.or(key, default, |s, k| {
             s.integer(k, 1..=100, "give a number of checks, such as 2")
         })?;
         u16::try_from(value).ok()
@@ -272,10 +251,10 @@ fn metrics(section: &Section<'_>) -> Option<Option<Metrics>> {
         return Some(Some(metrics));
     };
     let enabled = section.boolean("enabled").is_none_or(|given| given.value);
-    let address = or(&section, "address", metrics.address, |s, k| {
+    let address = section.or("address", metrics.address, |s, k| {
         s.parsed(k, checks::listen_address)
     });
-    let port = or(&section, "port", metrics.port, Section::port);
+    let port = section.or("port", metrics.port, Section::port);
     let metrics = Metrics {
         address: address?,
         port: port?,
@@ -309,78 +288,6 @@ fn replicas(section: &Section<'_>) -> Option<Option<Replicas>> {
     })
 }
 
-/// Whether no two listeners of the VM take one port, and each may take its own.
-fn ports_apart(section: &Section<'_>, runtime: Option<Runtime>, node_exporter: bool) -> bool {
-    let notes = section.notes();
-    let metrics = section.section("metrics");
-    let serves_metrics = metrics
-        .as_ref()
-        .and_then(|m| m.boolean("enabled"))
-        .is_none_or(|given| given.value);
-    let fixed = |port, what| Listener {
-        port,
-        what,
-        given: None,
-    };
-    let mut listeners = vec![
-        fixed(5432, "PostgreSQL's own port"),
-        fixed(22, "the port of ssh"),
-    ];
-    if node_exporter {
-        listeners.push(fixed(NODE_EXPORTER_PORT, "the node exporter's port"));
-    }
-    let mut candidates = vec![(
-        section.given_port("patroni_port"),
-        Some(4443),
-        "also `haproxy.patroni_port`",
-    )];
-    if serves_metrics {
-        let given = metrics.as_ref().and_then(|m| m.given_port("port"));
-        candidates.push((given, Some(8405), "also `haproxy.metrics.port`"));
-    }
-    candidates.push((
-        section.given_port("replicas_port"),
-        None,
-        "also `haproxy.replicas_port`",
-    ));
-    // What is given comes last, so that a clash with a default is laid to it.
-    candidates.sort_by_key(|(given, ..)| given.is_some());
-
-    let mut apart = true;
-    for (given, default, what) in candidates {
-        let Some(port) = given.as_ref().map(|given| given.value).or(default) else {
-            continue;
-        };
-        if let (Some(given), Some(other)) =
-            (&given, listeners.iter().find(|other| other.port == port))
-        {
-            apart = false;
-            let message = format!("is {port}, which is {}", other.what);
-            match &other.given {
-                Some(other) => notes.conflict(
-                    given,
-                    other,
-                    &message,
-                    "the same port",
-                    "give each a port of its own",
-                ),
-                None => notes.refuse(given, &Wrong::new(message, "choose another port")),
-            }
-        } else if let Some(given) = given
-            .as_ref()
-            .filter(|_| port < 1024 && runtime == Some(Runtime::Container))
-        {
-            apart = false;
-            let what = format!(
-                "is {port}, below 1024, where HAProxy's container may not listen, for it runs without privileges"
-            );
-            notes.refuse(given, &Wrong::new(what, "choose a port from 1024 on"));
-        }
-        listeners.push(Listener { port, what, given });
-    }
-    apart
-}
-
 /// Keys that mean nothing under the chosen runtime.
 fn unused(section: &Section<'_>, runtime: Option<Runtime>) {
     if runtime != Some(Runtime::Package) {
@@ -409,7 +316,7 @@ fn patroni_client(section: &Section<'_>) -> Option<PatroniClient> {
     };
     let validity = hours("certificate_validity_period");
     let early_renewal = hours("certificate_early_renewal_period");
-    let key_algorithm = or(section, "key_algorithm", KeyAlgorithm::EcdsaP256, |s, k| {
+    let key_algorithm = section.or("key_algorithm", KeyAlgorithm::EcdsaP256, |s, k| {
         s.parsed(k, checks::key_algorithm)
     });
     let ca = ca(section);

@@ -2,7 +2,7 @@
 //! on behalf of the configuration. Nothing here knows libvirt.
 //!
 //! The way: `toml` parses (with spans) → `schema` holds the tree against `keys` → the readers (`vm`, `network`,
-//! `haproxy`, `services`) take and check the values → `report` shows what is wrong. A reader that finds a value wrong
+//! `haproxy`, `ports`, `services`) take and check the values → `report` shows what is wrong. A reader that finds a value wrong
 //! notes it and goes on; only at the end is it decided whether there is a [`Config`].
 
 mod checks;
@@ -11,6 +11,7 @@ mod inputs;
 pub mod keys;
 mod model;
 mod network;
+mod ports;
 mod reader;
 mod report;
 mod schema;

@@ -211,6 +211,20 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// What `read` makes of a key that is given, or the default.
+    pub fn or<T>(
+        &self,
+        name: &str,
+        default: T,
+        read: impl FnOnce(&Self, &str) -> Option<Given<T>>,
+    ) -> Option<T> {
+        if self.gives(name) {
+            read(self, name).map(|given| given.value)
+        } else {
+            Some(default)
+        }
+    }
+
     /// A text that is not empty.
     pub fn text(&self, name: &str) -> Option<Given<String>> {
         let found = self.at(name)?;

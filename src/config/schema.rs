@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::keys::{self, Key, Kind, Need};
 use super::reader::{Notes, blank, is_variable, join};
@@ -93,43 +93,16 @@ impl Schema<'_> {
                     table,
                     &Place {
                         needed,
-                        ..inner(place)
+                        span: place.span.clone(),
+                        ..*place
                     },
                 );
             }
             (Kind::Tables, DeValue::Array(array)) => {
-                for (number, item) in array.iter().enumerate() {
-                    let schema = format!("{}[]", place.schema);
-                    let shown = format!("{}[{number}]", place.shown);
-                    let place = Place {
-                        schema: &schema,
-                        shown: &shown,
-                        span: Some(item.span()),
-                        needed: place.needed,
-                    };
-                    if let DeValue::Table(table) = item.get_ref() {
-                        self.table(table, &place);
-                    } else {
-                        self.hide(item.get_ref(), item.span());
-                        self.mistyped(key, item.get_ref(), &place);
-                    }
-                }
+                self.tables(key, array, place);
             }
             (Kind::Texts | Kind::TextOrTexts, DeValue::Array(array)) => {
-                for (number, item) in array
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, item)| !item.get_ref().is_str())
-                {
-                    let shown = format!("{}[{number}]", place.shown);
-                    let place = Place {
-                        schema: place.schema,
-                        shown: &shown,
-                        span: Some(item.span()),
-                        needed: false,
-                    };
-                    self.mistyped(key, item.get_ref(), &place);
-                }
+                self.texts(key, array, place);
             }
             _ if fits(key.kind, value) => {}
             _ => {
@@ -137,6 +110,40 @@ impl Schema<'_> {
                     self.hide(value, span);
                 }
                 self.mistyped(key, value, place);
+            }
+        }
+    }
+
+    fn tables(&mut self, key: &Key, array: &DeArray<'_>, place: &Place<'_>) {
+        let schema = format!("{}[]", place.schema);
+        for (number, item) in array.iter().enumerate() {
+            let shown = format!("{}[{number}]", place.shown);
+            let place = Place {
+                schema: &schema,
+                shown: &shown,
+                span: Some(item.span()),
+                needed: place.needed,
+            };
+            if let DeValue::Table(table) = item.get_ref() {
+                self.table(table, &place);
+            } else {
+                self.hide(item.get_ref(), item.span());
+                self.mistyped(key, item.get_ref(), &place);
+            }
+        }
+    }
+
+    fn texts(&self, key: &Key, array: &DeArray<'_>, place: &Place<'_>) {
+        for (number, item) in array.iter().enumerate() {
+            if !item.get_ref().is_str() {
+                let shown = format!("{}[{number}]", place.shown);
+                let place = Place {
+                    schema: place.schema,
+                    shown: &shown,
+                    span: Some(item.span()),
+                    needed: false,
+                };
+                self.mistyped(key, item.get_ref(), &place);
             }
         }
     }
@@ -258,15 +265,6 @@ impl Schema<'_> {
             format!("unknown key {} {table}", quoted(name)),
             help,
         );
-    }
-}
-
-fn inner<'p>(place: &'p Place<'p>) -> Place<'p> {
-    Place {
-        schema: place.schema,
-        shown: place.shown,
-        span: place.span.clone(),
-        needed: place.needed,
     }
 }
 

@@ -125,20 +125,13 @@ fn clone_volume(section: &Section<'_>, seed: Option<&VolumeRef>) -> Option<Clone
     } else {
         pool.clone()
     };
-    let size = if section.gives("size") {
-        section
-            .size("size", checks::size)
-            .map(|size| Some(size.value))
-    } else {
-        Some(None)
-    };
-    let format = if section.gives("format") {
-        section
-            .parsed("format", checks::disk_format)
-            .map(|f| f.value)
-    } else {
-        Some(DiskFormat::Qcow2)
-    };
+    let size = section.or("size", None, |s, k| {
+        let size = s.size(k, checks::size)?;
+        Some(size.with(Some(size.value)))
+    });
+    let format = section.or("format", DiskFormat::Qcow2, |s, k| {
+        s.parsed(k, checks::disk_format)
+    });
 
     let (name, pool, base_name) = (name?, pool?, base_name?);
     let volume = VolumeRef {
@@ -179,12 +172,9 @@ fn clone_volume(section: &Section<'_>, seed: Option<&VolumeRef>) -> Option<Clone
 
 pub(super) fn admin(root: &Section<'_>) -> Option<Admin> {
     let notes = root.notes();
-    let user = if root.gives("ssh_admin_user") {
-        root.parsed("ssh_admin_user", checks::user)
-            .map(|user| user.value)
-    } else {
-        Some("ubuntu".to_owned())
-    };
+    let user = root.or("ssh_admin_user", "ubuntu".to_owned(), |s, k| {
+        s.parsed(k, checks::user)
+    });
     let password_given = root.gives("admin_user_password");
     let password = notes
         .check(root.secret("admin_user_password"), password)

@@ -210,3 +210,20 @@ proptest! {
         prop_assert!(!printed(&config, &inputs).contains(MARKER));
     }
 }
+
+#[test]
+fn depth_does_not_overflow() {
+    for depth in [100, 20_000] {
+        let dotted = format!("{}=1", vec!["a"; depth].join("."));
+        let header = format!("[{}]", vec!["a"; depth].join("."));
+        for text in [
+            "[".repeat(depth),
+            format!("a={}", "[".repeat(depth)),
+            format!("a={}", "{a=".repeat(depth)),
+            dotted,
+            header,
+        ] {
+            printed(&text, &inputs());
+        }
+    }
+}
