@@ -8,7 +8,7 @@ use sha_crypt::{Params, sha512_crypt};
 use crate::config::Config;
 use crate::secret::Secret;
 
-/// Twice the usual 5000; about 6 ms in a release build, and it is paid on every run, also the one that changes nothing.
+/// Twice the usual 5000; about 10 ms in a release build, and it is paid on every run, also the one that changes nothing.
 const ROUNDS: u32 = 10_000;
 
 /// The alphabet of crypt(3), which is not that of base64.
