@@ -51,6 +51,8 @@ pub struct Haproxy {
     pub active: bool,
     pub version: Option<String>,
     pub sessions: Option<u64>,
+    /// Of the whole process.
+    pub max_connections: Option<u64>,
     pub servers: Vec<Server>,
     pub servers_up: u32,
     /// Address of the one server that is up.

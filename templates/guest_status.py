@@ -29,6 +29,7 @@ def haproxy_status():
         found["version"] = info.get("Version")
         found["uptime_s"] = number(info.get("Uptime_sec"))
         found["sessions"] = number(info.get("CurrConns"))
+        found["max_connections"] = number(info.get("Maxconn"))
         found["servers"] = servers(ask(ADMIN, "show stat -1 4 -1"))
     except (OSError, ValueError) as problem:
         found["error"] = str(problem)

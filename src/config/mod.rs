@@ -43,7 +43,10 @@ pub struct Loaded {
 }
 
 /// Reads and checks a file. References in it start at its folder.
-pub fn load(path: &Path, now: time::OffsetDateTime) -> Result<Loaded, Report> {
+pub fn load(
+    path: &Path,
+    now: impl Into<Option<time::OffsetDateTime>>,
+) -> Result<Loaded, Report> {
     let (text, base) = (
         syntax::read(path, MAX_FILE)?,
         path.parent().unwrap_or(Path::new("")),
@@ -58,18 +61,19 @@ pub fn load(path: &Path, now: time::OffsetDateTime) -> Result<Loaded, Report> {
     )
 }
 
-/// Checks a configuration that is already read. `file_name` is only for messages; `now` is held against the CA's life.
+/// Checks a configuration that is already read. `file_name` is only for messages; `now` is held against the CA's life,
+/// `None` for commands that issue nothing: a load balancer whose CA has expired must still be shown and removed.
 pub fn parse(
     text: &str,
     file_name: &str,
     inputs: &dyn Inputs,
-    now: time::OffsetDateTime,
+    now: impl Into<Option<time::OffsetDateTime>>,
 ) -> Result<Loaded, Report> {
     let tree = syntax::tree(text, file_name)?;
     let reader = Reader {
         inputs,
         notes: Notes::default(),
-        now,
+        now: now.into(),
     };
     let hidden = schema::check(tree.get_ref(), &reader.notes);
     let root = Section {

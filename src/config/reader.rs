@@ -135,7 +135,8 @@ impl Notes {
 pub(super) struct Reader<'a> {
     pub inputs: &'a dyn Inputs,
     pub notes: Notes,
-    pub now: time::OffsetDateTime,
+    /// `None`: whether certificates are in force is not asked.
+    pub now: Option<time::OffsetDateTime>,
 }
 
 /// One table of the file.
