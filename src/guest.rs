@@ -73,7 +73,7 @@ pub struct Server {
     pub sessions: Option<u64>,
 }
 
-/// How far cloud-init is, told by the files that it writes: reading them starts no process in a guest that is busy booting.
+/// How far cloud-init is, told by the file that it writes: reading it starts no process in a guest that is busy booting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootProgress {
     NotStarted,
@@ -131,7 +131,7 @@ impl<'a> Guest<'a> {
         serde_json::from_slice(&output.stdout).map_err(|e| GuestError::Nonsense(format!("its status is no status: {e}")))
     }
 
-    /// Looks at cloud-init's files.
+    /// Looks at cloud-init's file.
     pub fn boot_progress(&self, deadline: Duration) -> Result<BootProgress, GuestError> {
         let end = Instant::now() + deadline;
         let text = match self.read_file("/run/cloud-init/status.json", end) {
@@ -149,13 +149,12 @@ impl<'a> Guest<'a> {
         if v1.values().any(has_errors) {
             return Ok(BootProgress::Decided);
         }
-        match self.read_file("/run/cloud-init/result.json", end) {
-            Err(GuestError::Absent) => {
-                let stage = v1.get("stage").and_then(Value::as_str).unwrap_or_default();
-                Ok(BootProgress::Running(clean(stage, 40)))
-            }
-            other => other.map(|_| BootProgress::Decided),
+        let finished = v1.get("modules-final").and_then(|stage| stage.get("finished")).is_some_and(Value::is_number);
+        if finished {
+            return Ok(BootProgress::Decided);
         }
+        let stage = v1.get("stage").and_then(Value::as_str).unwrap_or_default();
+        Ok(BootProgress::Running(clean(stage, 40)))
     }
 
     /// The beginning of a small file of the guest (qemu-ga-ref: guest-file-open, guest-file-read).

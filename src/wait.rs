@@ -30,7 +30,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Booting => f.write_str("the guest boots"),
-            Self::CloudInit(stage) if stage.is_empty() => f.write_str("cloud-init starts"),
+            Self::CloudInit(stage) if stage.is_empty() => f.write_str("cloud-init is at work"),
             Self::CloudInit(stage) => write!(f, "cloud-init runs ({stage})"),
             Self::Checks(0) => f.write_str("HAProxy looks for the primary"),
             Self::Checks(count) => write!(f, "HAProxy has {count} primaries, and waits until there is one"),
@@ -103,7 +103,7 @@ enum Look {
     Answer(Box<GuestStatus>),
 }
 
-/// While cloud-init works, its files are read and no process is started: a booting guest has no time to spare. Then the
+/// While cloud-init works, its file is read and no process is started: a booting guest has no time to spare. Then the
 /// guest's whole status is asked for.
 fn look(guest: &Guest<'_>, decided: &mut bool, deadline: Duration) -> Result<Look, GuestError> {
     if !*decided {

@@ -44,6 +44,18 @@ def is_active(unit):
     return systemctl("is-active", "--quiet", unit, timeout=30, check=False)[0] == 0
 
 
+def enable(unit):
+    """For the next boot. The manager is not reloaded for it: that takes long in a small guest, and nothing here waits
+    for it."""
+    if systemctl("is-enabled", "--quiet", unit, check=False)[0] != 0:
+        systemctl("--no-reload", "enable", unit)
+
+
+def enable_now(unit):
+    enable(unit)
+    systemctl("start", unit)
+
+
 def is_known(unit):
     return systemctl("cat", unit, timeout=60, check=False)[0] == 0
 

@@ -25,7 +25,8 @@ import sys
 import time
 
 from guest_status import status
-from guest_tools import (ADMIN, Failure, ask, digest, is_active, is_known, read, read_json, run, settings, systemctl, write)
+from guest_tools import (ADMIN, Failure, ask, digest, enable, enable_now, is_active, is_known, read, read_json, run,
+                         settings, systemctl, write)
 
 CONFIG = "/etc/haproxy/haproxy.cfg"
 STATE = "/var/lib/haproxy/server-state"
@@ -219,13 +220,13 @@ def apply_docker(conf):
     if wanted != present:
         write(path, json.dumps(wanted, indent=2) + "\n")
         systemctl("restart", "docker.service")
-    systemctl("enable", "--now", "docker.service")
+    enable_now("docker.service")
 
 
 def apply_haproxy(conf):
     wanted = haproxy_digests(conf)
     applied = read_json(APPLIED) or {}
-    systemctl("enable", "haproxy.service")
+    enable("haproxy.service")
     if not is_active("haproxy.service"):
         systemctl("reset-failed", "haproxy.service", check=False)
         # A unit that is waiting for its next try would make `start` fail.
@@ -245,7 +246,7 @@ def start_haproxy(verb):
 
 
 def apply_node_exporter(_conf):
-    systemctl("enable", "--now", "prometheus-node-exporter.service")
+    enable_now("prometheus-node-exporter.service")
 
 
 def apply_chrony(_conf):
@@ -263,7 +264,7 @@ def apply_chrony(_conf):
         write(path, wanted)
     applied = "/run/lbctl/chrony"
     now = hashlib.sha256(wanted + ours).hexdigest()
-    systemctl("enable", "--now", "chrony.service")
+    enable_now("chrony.service")
     if read(applied, b"").decode() != now:
         systemctl("restart", "chrony.service")
         write(applied, now)
@@ -278,7 +279,7 @@ def apply_fluentd(conf):
     run("journalctl", "--flush", check=False)
     if fluentd_program() is None:
         install_fluentd(conf)
-    systemctl("enable", "--now", "fluentd.service")
+    enable_now("fluentd.service")
     applied = "/run/lbctl/fluentd"
     now = digest(e["path"] for e in conf["files"] if e["affects"] == "fluentd")
     if read(applied, b"").decode() != now:
@@ -344,7 +345,7 @@ def boot():
     try:
         apply(settings()["services"])
     finally:
-        systemctl("enable", "--now", "lbctl-save-state.timer")
+        enable_now("lbctl-save-state.timer")
 
 
 # ---- converge (issue 4): gets files and what they affect, checks, installs, applies, verifies, rolls back, answers in
