@@ -69,10 +69,10 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
     let DefineStep { spec, uuid, mark, root } = step;
     let doing = format!("defining domain {}", spec.name);
     let facts = match root {
-        RootRef::Volume(at) => host.volume(at)?.present().cloned(),
+        RootRef::Volume(at) => host.volume(at)?,
         RootRef::Id(id) => host.volume_by_id(id)?,
     };
-    let Some(VolumeFacts { source, format, .. }) = facts else {
+    let Some(VolumeFacts { source, format, .. }) = facts.present().cloned() else {
         return Err(HostError::new(HostErrorKind::NotFound, doing, "its root disk has vanished"));
     };
     let seed = source_of(&mark.seed.volume, host)?;

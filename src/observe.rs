@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::host::{Claims, DomainFacts, HostResult, Lease, NetworkFacts, NetworkRef, Observe, VolumeFacts, VolumeState};
+use crate::host::{Claims, DomainFacts, HostResult, Lease, NetworkFacts, NetworkRef, Observe, VolumeState};
 use crate::seed::{self, SeedContent};
 
 /// The host, as far as one load balancer is concerned.
@@ -35,7 +35,7 @@ pub struct ObservedNetwork {
 #[derive(Debug, Clone)]
 pub enum ObservedDisk {
     /// `volume_id`
-    Existing(Option<VolumeFacts>),
+    Existing(VolumeState),
     /// `[volume]`
     Clone { volume: VolumeState, base: VolumeState },
 }

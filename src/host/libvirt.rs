@@ -211,7 +211,7 @@ impl Observe for LibvirtHost {
         })
     }
 
-    fn volume_by_id(&self, id: &str) -> HostResult<Option<VolumeFacts>> {
+    fn volume_by_id(&self, id: &str) -> HostResult<VolumeState> {
         let doing = format!("looking up volume {id}");
         let absent = ErrorNumber::NoStorageVolume;
         let mut found = self.find(&doing, absent, self.connection.lookup_storage_vol_by_key(id))?;
@@ -224,14 +224,12 @@ impl Observe for LibvirtHost {
                 pool: pool.name().map_err(|e| error(&doing, &e))?,
                 name: volume.name().map_err(|e| error(&doing, &e))?,
             };
-            return self.volume_facts(at, &volume).map(Some);
+            return self.volume_facts(at, &volume).map(|facts| VolumeState::Present(Box::new(facts)));
         }
-        let Some((pool, name)) = id.split_once('/').filter(|(pool, _)| !pool.is_empty()) else { return Ok(None) };
-        let at = VolumeRef { pool: pool.into(), name: name.into() };
-        Ok(match self.volume(&at)? {
-            VolumeState::Present(facts) => Some(*facts),
-            VolumeState::NoPool | VolumeState::PoolInactive | VolumeState::Absent => None,
-        })
+        match id.split_once('/') {
+            Some((pool, name)) if !pool.is_empty() => self.volume(&VolumeRef { pool: pool.into(), name: name.into() }),
+            _ => Ok(VolumeState::Absent),
+        }
     }
 
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>> {
@@ -555,7 +553,8 @@ fn connect_error(doing: &str, uri: &str, said: &Error) -> HostError {
     let text = said.message().to_ascii_lowercase();
     // The code alone does not part "no daemon" from "not allowed": both are a system error of the socket. The words are
     // used for the hint only, never for a decision.
-    let hint = if is(said, ErrorNumber::NoConnect) || uri.split(':').next().is_none_or(str::is_empty) {
+    let driver = uri.split([':', '+']).next().unwrap_or_default();
+    let hint = if is(said, ErrorNumber::NoConnect) || !matches!(driver, "qemu" | "test") {
         "look at the URI: qemu:///system for this host, qemu+ssh://user@host/system for another (--connect, libvirt.uri)".into()
     } else if text.contains("permission denied") || error.kind == HostErrorKind::Permission {
         error.kind = HostErrorKind::Permission;
@@ -563,7 +562,7 @@ fn connect_error(doing: &str, uri: &str, said: &Error) -> HostError {
     } else if uri.contains("ssh") {
         format!("try `virsh -c '{uri}' uri`: lbctl reaches remote hosts in the same way, with your own ssh settings")
     } else {
-        "is libvirt running there? `systemctl status libvirtd` (or virtqemud); `virsh -c URI uri` must work".into()
+        format!("is libvirt running there? `systemctl status libvirtd` (or virtqemud); `virsh -c '{uri}' uri` must work")
     };
     error.kind = if error.kind == HostErrorKind::Permission { error.kind } else { HostErrorKind::Connection };
     error.with_hint(hint)

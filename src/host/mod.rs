@@ -304,8 +304,8 @@ pub trait Observe {
     /// What every domain but `name` claims.
     fn claims(&self, but: &str) -> HostResult<Vec<Claims>>;
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState>;
-    /// Finds a volume by key, by path, or by `pool/name`.
-    fn volume_by_id(&self, id: &str) -> HostResult<Option<VolumeFacts>>;
+    /// Finds a volume by key, by path, or by `pool/name`; only of the last can be said what its pool lacks.
+    fn volume_by_id(&self, id: &str) -> HostResult<VolumeState>;
     /// At most `limit` bytes from the volume's beginning.
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>>;
     fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>>;

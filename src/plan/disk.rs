@@ -8,6 +8,9 @@ use crate::mark::DiskMark;
 use crate::observe::{Observed, ObservedDisk};
 use super::step::{Bytes, RootRef};
 
+/// Pools round a size up, qcow2 to sectors and LVM to whole extents: by less than this, in bytes.
+const ROUNDING: u64 = 32 * 1024 * 1024;
+
 /// What the root disk needs.
 #[derive(Debug)]
 pub(super) struct DiskPart {
@@ -21,20 +24,25 @@ pub(super) struct DiskPart {
 
 pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
     match (&desired.disk, &observed.disk) {
-        (Disk::Existing { id }, ObservedDisk::Existing(Some(facts))) => existing(id, facts, observed),
+        (Disk::Existing { id }, ObservedDisk::Existing(volume)) => existing(id, volume, observed),
         (Disk::Clone(clone), ObservedDisk::Clone { volume, base }) => cloned(clone, volume, base, observed),
-        (Disk::Existing { id }, _) => Err(vec![unfit(
-            format!("the host has no volume {id}"),
-            "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt look again; \
-             volume_id takes a key, a path, or pool/name",
-        )]),
+        (Disk::Existing { id }, ObservedDisk::Clone { .. }) => {
+            Err(vec![unfit(format!("volume {id} was not looked at"), "run lbctl again")])
+        }
         (Disk::Clone(clone), ObservedDisk::Existing(_)) => {
             Err(vec![unfit(format!("volume {} was not looked at", clone.volume), "run lbctl again")])
         }
     }
 }
 
-fn existing(id: &str, facts: &VolumeFacts, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
+fn existing(id: &str, volume: &VolumeState, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
+    let pool = id.split('/').next().unwrap_or_default();
+    let facts = match volume {
+        VolumeState::Present(facts) => facts,
+        VolumeState::NoPool => return Err(vec![no_pool(pool, "volume_id")]),
+        VolumeState::PoolInactive => return Err(vec![inactive_pool(pool)]),
+        VolumeState::Absent => return Err(vec![no_volume(id)]),
+    };
     unclaimed(facts, observed)?;
     let mut part = DiskPart {
         changes: Vec::new(),
@@ -85,6 +93,7 @@ fn cloned(
         VolumeState::Present(facts) => {
             unclaimed(facts, observed)?;
             reuse(clone, facts, base.ok(), observed, &mut part)?;
+            never_shrink(clone, facts)?;
             grow(clone, facts, observed, &mut part);
             part.changes.extend(replacement(&facts.source, observed)?);
             Ok(part)
@@ -134,6 +143,19 @@ fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> O
         format!("base volume: {is} -> {} (replace): it takes a new disk, and volume {} holds data", base.source, clone.volume),
         "`lbctl down --delete-volume` and then `lbctl up` build it anew; or set base_volume_name back",
     )
+}
+
+/// Said rather than passed over: who lowers the size expects something of it.
+fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Objection>> {
+    let Some(size) = clone.size.filter(|size| size.saturating_add(ROUNDING) <= facts.capacity) else { return Ok(()) };
+    Err(vec![Objection::new(
+        RefusalKind::NeedsConsent,
+        format!("disk size: {} -> {} (replace): a disk is grown and never shrunk", Bytes(facts.capacity), Bytes(size)),
+        format!(
+            "set volume.size to {} bytes, which is what {} has; or `lbctl down --delete-volume` and then `lbctl up` build a smaller one",
+            facts.capacity, clone.volume
+        ),
+    )])
 }
 
 fn grow(clone: &CloneVolume, facts: &VolumeFacts, observed: &Observed, part: &mut DiskPart) {
@@ -203,8 +225,12 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
             format!("disk: {is} -> {source} (replace): the domain would boot from another disk"),
             "`lbctl down`, then `lbctl up` if that is meant; otherwise set volume_id or [volume] back",
         )]),
-        // Detached by hand: the redefinition puts it back.
-        None => Ok(Some(Change::new("disk", "none", source.to_string(), Class::Restart))),
+        // Detached by hand: the redefinition puts it back; a running guest that lost it, too, gets it at its next start.
+        None => {
+            let lost = domain.live.as_ref().is_some_and(|live| live.root_disk().is_none());
+            let class = if lost { Class::Restart } else { Class::Live };
+            Ok(Some(Change::new("disk", "none", source.to_string(), class)))
+        }
     }
 }
 
@@ -226,6 +252,14 @@ fn mark_of(domain: Option<&DomainFacts>) -> Option<&DiskMark> {
 
 fn domain_name(domain: &DomainFacts) -> String {
     domain.name.clone()
+}
+
+fn no_volume(id: &str) -> Objection {
+    unfit(
+        format!("the host has no volume {id}"),
+        "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt look again; \
+         volume_id takes a key, a path, or pool/name",
+    )
 }
 
 pub(super) fn no_pool(pool: &str, key: &str) -> Objection {

@@ -314,9 +314,9 @@ fn each_change_has_its_class_and_its_steps() {
     );
     check_update(
         |d| d.reservations[0].entry = entry("192.0.2.21", MAC, "lb-1"),
-        &[("reservation", Live)],
+        &[("reservation", Live), ("address", Restart)],
         &["release", "reserve", "define"],
-        &["release", "reserve", "define"],
+        &["release", "reserve", "define", "restart"],
     );
 }
 
@@ -355,7 +355,7 @@ fn drift_is_seen_and_ended() {
     check_drift(|o| domain(o).config.agent_channel = false, &[("guest agent channel", Live)], &["define"]);
     check_drift(|o| domain(o).state = DomainState::Paused, &[("state", Live)], &["resume"]);
     check_drift(|o| domain(o).config.disks.truncate(1), &[("seed", Live)], &["define"]);
-    check_drift(|o| domain(o).live.as_mut().unwrap().disks[1].source = None, &[], &["swap"]);
+    check_drift(|o| domain(o).live.as_mut().unwrap().disks[1].source = None, &[("seed", Live)], &["swap"]);
     check_drift(
         |o| (domain(o).state, domain(o).live) = (DomainState::ShutOff, None),
         &[("state", Live)],

@@ -106,7 +106,8 @@ fn update(desired: &Desired, observed: &Observed, domain: &DomainFacts, parts: P
     let written = !parts.seed.write.is_empty();
     let in_drive = |d: &Definition| !written && holds(d, seed_source, &parts.seed.at);
     let facts = facts_changes(desired, domain);
-    let seed = seed_changes(desired, domain, &parts, in_drive(&domain.config));
+    let in_every_drive = in_drive(&domain.config) && domain.live.as_ref().is_none_or(in_drive);
+    let seed = seed_changes(desired, domain, &parts, in_every_drive);
 
     let wants_define = !domain.persistent
         || facts.define
@@ -114,8 +115,12 @@ fn update(desired: &Desired, observed: &Observed, domain: &DomainFacts, parts: P
         || domain.config.root_disk().is_none()
         || domain.config.mark.as_ref().is_none_or(|mark| !covers(mark, &parts.mark));
     let mut changes: Vec<Change> = parts.network.changes.iter().chain(&parts.disk.changes).cloned().collect();
+    changes.extend(address_changes(desired, domain));
     changes.extend(facts.changes);
     changes.extend(seed);
+    if !domain.persistent {
+        changes.push(Change::new("definition", "none, the domain would be gone with its stop", "saved", Class::Live));
+    }
     if wants_define && changes.is_empty() {
         changes.push(Change::new("definition", "as edited or written by another lbctl", "as lbctl writes it", Class::Live));
     }
@@ -208,6 +213,21 @@ fn facts_changes(desired: &Desired, domain: &DomainFacts) -> FactsPart {
     part
 }
 
+/// A guest keeps the address that it asked for at its start; left alone it would change it when its lease ends, at a time
+/// that nobody chose. What it started with is in the mark of the definition it runs with.
+fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
+    let mark = domain.live.as_ref().and_then(|live| live.mark.as_ref());
+    let mut changes = Vec::new();
+    for wanted in desired.reservations.iter().map(|r| &r.entry) {
+        let of_card = mark.into_iter().flat_map(|m| &m.reservations).filter(|r| r.entry.mac == wanted.mac);
+        let started_with: Vec<_> = of_card.map(|r| r.entry.ip).collect();
+        if let Some(before) = started_with.first().filter(|_| !started_with.contains(&wanted.ip)) {
+            changes.push(Change::new("address", before.to_string(), wanted.ip.to_string(), Class::Restart));
+        }
+    }
+    changes
+}
+
 /// libvirt turns `q35` into `pc-q35-7.2`: it is the same machine as asked for.
 fn machine_family(is: &str, wanted: &str) -> String {
     let versioned = |prefix: String| is.strip_prefix(&prefix).is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()));
@@ -215,6 +235,9 @@ fn machine_family(is: &str, wanted: &str) -> String {
 }
 
 fn nics(nics: &[NicFacts]) -> String {
+    if nics.is_empty() {
+        return "none".into();
+    }
     nics.iter().map(|NicFacts { mac, source }| format!("{mac} on {source}")).collect::<Vec<_>>().join(", ")
 }
 
