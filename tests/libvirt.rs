@@ -1,0 +1,22 @@
+//! lbctl on a real libvirtd, without waiting for a guest: the guests have an empty disk and stay in their firmware. Each
+//! test has a network and a pool of its own (see `sandbox`), so all of them run side by side in one lab.
+//!
+//! `LBCTL_LAB_BARE` names the env file of a lab that is up: `./dev test` sees to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+#[path = "libvirt/down.rs"]
+mod down;
+#[path = "libvirt/drift.rs"]
+mod drift;
+#[path = "libvirt/first.rs"]
+mod first;
+#[path = "libvirt/refused.rs"]
+mod refused;
+#[path = "libvirt/sandbox.rs"]
+mod sandbox;
+#[path = "libvirt/unfit.rs"]
+mod unfit;
+#[path = "libvirt/update.rs"]
+mod update;
