@@ -23,17 +23,25 @@ pub trait Progress {
 /// The step that failed, and how many were done before it.
 #[derive(Debug)]
 pub struct ApplyError {
-    pub step: Step,
+    pub step: Box<Step>,
     pub done: usize,
     pub error: HostError,
 }
 
 /// Carries out the steps.
-pub fn apply(steps: &[Step], host: &impl Change, progress: &mut dyn Progress) -> Result<(), ApplyError> {
+pub fn apply(
+    steps: &[Step],
+    host: &impl Change,
+    progress: &mut dyn Progress,
+) -> Result<(), ApplyError> {
     for (done, step) in steps.iter().enumerate() {
         let started = Instant::now();
         progress.begin(step);
-        carry_out(step, host, progress).map_err(|error| ApplyError { step: step.clone(), done, error })?;
+        carry_out(step, host, progress).map_err(|error| ApplyError {
+            step: Box::new(step.clone()),
+            done,
+            error,
+        })?;
         progress.end(step, started.elapsed());
     }
     Ok(())
@@ -41,11 +49,23 @@ pub fn apply(steps: &[Step], host: &impl Change, progress: &mut dyn Progress) ->
 
 fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> HostResult<()> {
     match step {
-        Step::Reserve { network, entry, scope } => host.add_reservation(network, entry, *scope),
-        Step::Release { network, entry, scope } => host.remove_reservation(network, entry, *scope),
+        Step::Reserve {
+            network,
+            entry,
+            scope,
+        } => host.add_reservation(network, entry, *scope),
+        Step::Release {
+            network,
+            entry,
+            scope,
+        } => host.remove_reservation(network, entry, *scope),
         Step::CloneVolume(spec) => host.clone_volume(spec),
         Step::GrowVolume { at, capacity } => host.grow_volume(at, *capacity),
-        Step::GrowLiveDisk { domain, target, capacity } => host.grow_live_disk(domain, target, *capacity),
+        Step::GrowLiveDisk {
+            domain,
+            target,
+            capacity,
+        } => host.grow_live_disk(domain, target, *capacity),
         Step::DeleteVolume { at } | Step::DeleteSeed { at } => host.delete_volume(at),
         Step::WriteSeed { at, seed } => host.create_volume(at, &seed.image),
         Step::Define(step) => define(step, host),
@@ -57,48 +77,83 @@ fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> Ho
         Step::Start { domain } => host.start(domain),
         Step::Resume { domain } => host.resume(domain),
         Step::Stop { domain, deadline } => stop(domain, *deadline, host, progress),
-        Step::Restart { domain, deadline, fallback } => {
+        Step::Restart {
+            domain,
+            deadline,
+            fallback,
+        } => {
             stop(domain, *deadline, host, progress)?;
-            host.start(domain).or_else(|error| fall_back(domain, fallback, error, host))
+            host.start(domain)
+                .or_else(|error| fall_back(domain, fallback, error, host))
         }
         Step::Undefine { domain } => host.undefine(domain),
     }
 }
 
 fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
-    let DefineStep { spec, uuid, mark, root } = step;
+    let DefineStep {
+        spec,
+        uuid,
+        mark,
+        root,
+    } = step;
     let doing = format!("defining domain {}", spec.name);
     let facts = match root {
         RootRef::Volume(at) => host.volume(at)?,
         RootRef::Id(id) => host.volume_by_id(id)?,
     };
     let Some(VolumeFacts { source, format, .. }) = facts.present().cloned() else {
-        return Err(HostError::new(HostErrorKind::NotFound, doing, "its root disk has vanished"));
+        return Err(HostError::new(
+            HostErrorKind::NotFound,
+            doing,
+            "its root disk has vanished",
+        ));
     };
     let seed = source_of(&mark.seed.volume, host)?;
-    let xml = domain_xml::render(spec, uuid.as_deref(), mark, &RootDisk { source, format }, &seed)
-        .map_err(|e| HostError::new(HostErrorKind::Other, &doing, e.to_string()))?;
+    let xml = domain_xml::render(
+        spec,
+        uuid.as_deref(),
+        mark,
+        &RootDisk { source, format },
+        &seed,
+    )
+    .map_err(|e| HostError::new(HostErrorKind::Other, &doing, e.to_string()))?;
     host.define(&spec.name, &xml)
 }
 
 fn source_of(at: &crate::config::VolumeRef, host: &impl Change) -> HostResult<Source> {
     match host.volume(at)?.present() {
         Some(facts) => Ok(facts.source.clone()),
-        None => Err(HostError::new(HostErrorKind::NotFound, format!("looking for seed {at}"), "it has vanished")),
+        None => Err(HostError::new(
+            HostErrorKind::NotFound,
+            format!("looking for seed {at}"),
+            "it has vanished",
+        )),
     }
 }
 
 /// The new definition does not start: the old one must, for a database waits behind it.
 fn fall_back(domain: &str, fallback: &str, error: HostError, host: &impl Change) -> HostResult<()> {
-    let back = host.define(domain, fallback).and_then(|()| host.start(domain));
+    let back = host
+        .define(domain, fallback)
+        .and_then(|()| host.start(domain));
     let outcome = match back {
-        Ok(()) => "the old definition is back and the guest runs with it; nothing else is changed".to_owned(),
+        Ok(()) => "the old definition is back and the guest runs with it; nothing else is changed"
+            .to_owned(),
         Err(second) => format!("putting the old definition back failed too: {second}"),
     };
-    Err(HostError { hint: Some(outcome), ..error })
+    Err(HostError {
+        hint: Some(outcome),
+        ..error
+    })
 }
 
-fn stop(domain: &str, deadline: Duration, host: &impl Change, progress: &mut dyn Progress) -> HostResult<()> {
+fn stop(
+    domain: &str,
+    deadline: Duration,
+    host: &impl Change,
+    progress: &mut dyn Progress,
+) -> HostResult<()> {
     let end = Instant::now() + deadline;
     let mut pressed: Option<Instant> = None;
     loop {
@@ -107,7 +162,10 @@ fn stop(domain: &str, deadline: Duration, host: &impl Change, progress: &mut dyn
             _ => return Ok(()),
         }
         if Instant::now() >= end {
-            progress.note(&format!("{domain} did not stop within {} s: its power is cut", deadline.as_secs()));
+            progress.note(&format!(
+                "{domain} did not stop within {} s: its power is cut",
+                deadline.as_secs()
+            ));
             return gone_is_fine(host.power_off(domain), host, domain);
         }
         if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {

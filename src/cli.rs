@@ -22,9 +22,16 @@ Exit codes: 0 done, or nothing to do; 1 failed; 2 usage or configuration wrong; 
 #[derive(Debug, Args)]
 pub struct Global {
     /// Configuration file
-    #[arg(short, long, global = true, value_name = "FILE", env = "LBCTL_CONFIG", default_value = "lbctl.toml")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "LBCTL_CONFIG",
+        default_value = "lbctl.toml"
+    )]
     pub config: PathBuf,
-    /// libvirt connection; otherwise libvirt.uri of the configuration, LIBVIRT_DEFAULT_URI, or qemu:///system
+    /// libvirt connection [default: libvirt.uri of the configuration, `LIBVIRT_DEFAULT_URI`, `qemu:///system`]
     #[arg(long, global = true, value_name = "URI")]
     pub connect: Option<String>,
     /// Print one JSON document on standard output
@@ -37,7 +44,13 @@ pub struct Global {
     #[arg(short, long, global = true)]
     pub yes: bool,
     /// Colour the output
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
     pub color: ColorChoice,
 }
 
@@ -137,11 +150,18 @@ fn duration(text: &str) -> Result<Duration, String> {
             _ => return Err(wrong()),
         };
         let count: u64 = digits.parse().map_err(|_| wrong())?;
-        seconds = count.checked_mul(unit).and_then(|s| seconds.checked_add(s)).ok_or_else(wrong)?;
+        seconds = count
+            .checked_mul(unit)
+            .and_then(|s| seconds.checked_add(s))
+            .ok_or_else(wrong)?;
         digits.clear();
     }
     if !digits.is_empty() {
-        seconds = digits.parse::<u64>().ok().and_then(|s| seconds.checked_add(s)).ok_or_else(wrong)?;
+        seconds = digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|s| seconds.checked_add(s))
+            .ok_or_else(wrong)?;
     }
     match seconds {
         0 => Err("a wait of no time is no wait: leave --wait out, or give at least 1s".into()),
@@ -164,10 +184,24 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1m30", 90)] {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("10m", 600),
+            ("1h30m", 5400),
+            ("1m30", 90),
+        ] {
             assert_eq!(duration(text).unwrap().as_secs(), seconds, "{text}");
         }
-        for text in ["", "0", "m", "10x", "-1", "99999999999999999999h", "9999999h"] {
+        for text in [
+            "",
+            "0",
+            "m",
+            "10x",
+            "-1",
+            "99999999999999999999h",
+            "9999999h",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

@@ -70,7 +70,11 @@ impl DesireError {
 }
 
 impl Desired {
-    pub fn of(config: &Config, observed: &Observed, now: OffsetDateTime) -> Result<Self, DesireError> {
+    pub fn of(
+        config: &Config,
+        observed: &Observed,
+        now: OffsetDateTime,
+    ) -> Result<Self, DesireError> {
         let (seed, certificate) = seed(config, current_seed(observed), now)?;
         Ok(Self {
             domain: domain(config, observed),
@@ -99,23 +103,39 @@ pub fn seed(
         key_algorithm: client.key_algorithm,
     };
     let pem = current.and_then(|seed| seed.client_pem.as_ref());
-    let resolution =
-        cert::resolve(pem.map(crate::secret::Secret::expose), policy, now, false).map_err(DesireError::Certificate)?;
+    let resolution = cert::resolve(pem.map(crate::secret::Secret::expose), policy, now, false)
+        .map_err(DesireError::Certificate)?;
     let seed = Seed::build(config, resolution.pair()).map_err(DesireError::Seed)?;
     let facts = resolution.pair().facts().clone();
     let (issued, clamp) = match resolution {
         Resolution::Keep(_) => (None, None),
         Resolution::Issue { reason, clamp, .. } => (Some(reason), clamp),
     };
-    Ok((seed, Certificate { facts, issued, clamp }))
+    Ok((
+        seed,
+        Certificate {
+            facts,
+            issued,
+            clamp,
+        },
+    ))
 }
 
 /// The seed in use: the one the domain's definition points at, else one that an earlier `up` left before it was killed.
 #[must_use]
 pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
-    let marked = observed.domain.as_ref().and_then(|d| d.config.mark.as_ref()).map(|m| &m.seed.volume);
-    let ours = |seed: &'_ &crate::observe::ObservedSeed| matches!(seed.content, Some(SeedContent::Ours(_)));
-    let in_use = observed.seeds.iter().find(|seed| Some(&seed.at) == marked && ours(seed));
+    let marked = observed
+        .domain
+        .as_ref()
+        .and_then(|d| d.config.mark.as_ref())
+        .map(|m| &m.seed.volume);
+    let ours = |seed: &'_ &crate::observe::ObservedSeed| {
+        matches!(seed.content, Some(SeedContent::Ours(_)))
+    };
+    let in_use = observed
+        .seeds
+        .iter()
+        .find(|seed| Some(&seed.at) == marked && ours(seed));
     match &in_use.or_else(|| observed.seeds.iter().find(ours))?.content {
         Some(SeedContent::Ours(found)) => Some(found),
         _ => None,
@@ -124,22 +144,27 @@ pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
 
 fn domain(config: &Config, observed: &Observed) -> DomainSpec {
     let architecture = observed.architecture.clone();
-    let existing = observed.domain.as_ref().map(|d| d.config.domain_type.as_str());
+    let existing = observed
+        .domain
+        .as_ref()
+        .map(|d| d.config.domain_type.as_str());
     let kind = match config.libvirt.domain_type {
         DomainType::Kvm => DomainKind::Kvm,
-        DomainType::Qemu => DomainKind::Qemu,
         // What a domain is, it stays, unless it is told to change.
-        DomainType::Auto => match existing {
-            Some("kvm") => DomainKind::Kvm,
-            Some(_) => DomainKind::Qemu,
-            None if observed.offers_kvm == Some(true) => DomainKind::Kvm,
-            None => DomainKind::Qemu,
-        },
+        DomainType::Auto if existing == Some("kvm") => DomainKind::Kvm,
+        DomainType::Auto if existing.is_none() && observed.offers_kvm == Some(true) => {
+            DomainKind::Kvm
+        }
+        DomainType::Auto | DomainType::Qemu => DomainKind::Qemu,
     };
     DomainSpec {
         name: config.name.as_str().to_owned(),
         kind,
-        machine: config.libvirt.machine.clone().unwrap_or_else(|| default_machine(&architecture).to_owned()),
+        machine: config
+            .libvirt
+            .machine
+            .clone()
+            .unwrap_or_else(|| default_machine(&architecture).to_owned()),
         architecture,
         memory_mib: config.memory,
         vcpus: config.vcpus,
@@ -163,16 +188,25 @@ fn nic(interface: &Interface, observed: &Observed) -> NicFacts {
         (Attach::Macvtap(device), _) => NicSource::Macvtap(device.clone()),
         (_, Err(device)) => NicSource::Macvtap(device.to_owned()),
         (_, Ok(network)) => {
-            let facts = observed.networks.get(&network).and_then(|n| n.facts.as_ref());
+            let facts = observed
+                .networks
+                .get(&network)
+                .and_then(|n| n.facts.as_ref());
             // A network that is not there has no name; the plan refuses before anything is made of it.
             NicSource::Network(facts.map_or_else(|| network.to_string(), |f| f.id.name.clone()))
         }
     };
-    NicFacts { mac: interface.mac, source }
+    NicFacts {
+        mac: interface.mac,
+        source,
+    }
 }
 
 fn reservations(config: &Config) -> Vec<DesiredReservation> {
-    let by_dhcp = config.interfaces.iter().filter(|i| i.addressing == Addressing::DhcpReservation);
+    let by_dhcp = config
+        .interfaces
+        .iter()
+        .filter(|i| i.addressing == Addressing::DhcpReservation);
     by_dhcp
         .filter_map(|interface| {
             Some(DesiredReservation {

@@ -96,7 +96,12 @@ pub fn render(
             DomainKind::Kvm => "host-passthrough",
             DomainKind::Qemu => "maximum",
         },
-        root_disk: disk(&root.source, "disk", &root.format, "<target dev=\"vda\" bus=\"virtio\"/>"),
+        root_disk: disk(
+            &root.source,
+            "disk",
+            &root.format,
+            "<target dev=\"vda\" bus=\"virtio\"/>",
+        ),
         seed_disk: seed_cdrom(seed),
         interfaces: spec.interfaces.iter().map(nic).collect(),
     }
@@ -108,19 +113,33 @@ pub fn render(
 /// virtio-scsi, for Debian's cloud kernel has no AHCI driver and q35 has no IDE (DESIGN section 5).
 #[must_use]
 pub fn seed_cdrom(seed: &Source) -> String {
-    disk(seed, "cdrom", "raw", "<target dev=\"sda\" bus=\"scsi\"/><readonly/>")
+    disk(
+        seed,
+        "cdrom",
+        "raw",
+        "<target dev=\"sda\" bus=\"scsi\"/><readonly/>",
+    )
 }
 
 fn disk(source: &Source, device: &str, format: &str, rest: &str) -> String {
     let (kind, element) = match source {
-        Source::File(path) | Source::Other(path) => ("file", format!("<source file=\"{}\"/>", escape(path))),
-        Source::Block(path) => ("block", format!("<source dev=\"{}\"/>", escape(path))),
-        Source::Volume(at) => {
-            ("volume", format!("<source pool=\"{}\" volume=\"{}\"/>", escape(&at.pool), escape(&at.name)))
+        Source::File(path) | Source::Other(path) => {
+            ("file", format!("<source file=\"{}\"/>", escape(path)))
         }
+        Source::Block(path) => ("block", format!("<source dev=\"{}\"/>", escape(path))),
+        Source::Volume(at) => (
+            "volume",
+            format!(
+                "<source pool=\"{}\" volume=\"{}\"/>",
+                escape(&at.pool),
+                escape(&at.name)
+            ),
+        ),
     };
     let format = escape(format);
-    format!("<disk type=\"{kind}\" device=\"{device}\"><driver name=\"qemu\" type=\"{format}\"/>{element}{rest}</disk>")
+    format!(
+        "<disk type=\"{kind}\" device=\"{device}\"><driver name=\"qemu\" type=\"{format}\"/>{element}{rest}</disk>"
+    )
 }
 
 fn nic(facts: &NicFacts) -> NicTemplate {
@@ -128,5 +147,9 @@ fn nic(facts: &NicFacts) -> NicTemplate {
         NicSource::Macvtap(device) => (true, device),
         NicSource::Network(name) | NicSource::Other(name) => (false, name),
     };
-    NicTemplate { macvtap, source: escape(source), mac: facts.mac }
+    NicTemplate {
+        macvtap,
+        source: escape(source),
+        mac: facts.mac,
+    }
 }

@@ -43,14 +43,21 @@ pub struct Message {
 impl Message {
     #[must_use]
     pub fn new(text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { text: text.into(), hint: hint.into(), detail: Vec::new() }
+        Self {
+            text: text.into(),
+            hint: hint.into(),
+            detail: Vec::new(),
+        }
     }
 }
 
 impl Failure {
     #[must_use]
     pub fn new(exit: Exit, text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { exit, messages: vec![Message::new(text, hint)] }
+        Self {
+            exit,
+            messages: vec![Message::new(text, hint)],
+        }
     }
 }
 
@@ -63,29 +70,48 @@ impl fmt::Display for Failure {
 
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
-        let hint = error.hint.clone().or_else(|| hint_for(&error)).unwrap_or_default();
+        let hint = error
+            .hint
+            .clone()
+            .or_else(|| hint_for(&error))
+            .unwrap_or_default();
         Self::new(Exit::Failed, error.to_string(), hint)
     }
 }
 
 impl From<ApplyError> for Failure {
     fn from(ApplyError { step, done, error }: ApplyError) -> Self {
-        let hint = error.hint.clone().or_else(|| hint_for(&error)).unwrap_or_default();
+        let hint = error
+            .hint
+            .clone()
+            .or_else(|| hint_for(&error))
+            .unwrap_or_default();
         let mut failure = Self::new(Exit::Failed, format!("cannot {step}: {error}"), hint);
         let progress = match done {
             0 => "nothing was changed; ".to_owned(),
             1 => "1 step was done before it; ".to_owned(),
             n => format!("{n} steps were done before it; "),
         };
-        failure.messages.push(Message::new(format!("{progress}the same command goes on from here"), ""));
+        failure.messages.push(Message::new(
+            format!("{progress}the same command goes on from here"),
+            "",
+        ));
         failure
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let exit = if refusal.is_about_ownership() { Exit::Refused } else { Exit::Failed };
-        let messages = refusal.objections.into_iter().map(|o| Message::new(o.message, o.hint)).collect();
+        let exit = if refusal.is_about_ownership() {
+            Exit::Refused
+        } else {
+            Exit::Failed
+        };
+        let messages = refusal
+            .objections
+            .into_iter()
+            .map(|o| Message::new(o.message, o.hint))
+            .collect();
         Self { exit, messages }
     }
 }
@@ -101,7 +127,8 @@ impl From<DesireError> for Failure {
 fn hint_for(error: &HostError) -> Option<String> {
     let said = error.said.to_ascii_lowercase();
     let has = |words: &str| said.contains(words);
-    let hint = if has("failed to initialize kvm") || has("could not access kvm") || has("/dev/kvm") {
+    let hint = if has("failed to initialize kvm") || has("could not access kvm") || has("/dev/kvm")
+    {
         "this host cannot run kvm guests now: is virtualisation on in its firmware, is the kvm module loaded? \
          Without it, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
     } else if has("no space left") || has("enospc") {

@@ -126,9 +126,13 @@ impl<'a> Guest<'a> {
         let output = self.run(PROGRAM, &["status"], deadline)?;
         if output.exit_code != 0 {
             let said = clean(&String::from_utf8_lossy(&output.stderr), 400);
-            return Err(GuestError::Nonsense(format!("its status ended with exit {}: {said}", output.exit_code)));
+            return Err(GuestError::Nonsense(format!(
+                "its status ended with exit {}: {said}",
+                output.exit_code
+            )));
         }
-        serde_json::from_slice(&output.stdout).map_err(|e| GuestError::Nonsense(format!("its status is no status: {e}")))
+        serde_json::from_slice(&output.stdout)
+            .map_err(|e| GuestError::Nonsense(format!("its status is no status: {e}")))
     }
 
     /// Looks at cloud-init's file.
@@ -144,12 +148,22 @@ impl<'a> Guest<'a> {
             other => other?,
         };
         // It is rewritten in place at times: half a file is no news.
-        let Ok(StatusFile { v1 }) = serde_json::from_slice(&text) else { return Ok(BootProgress::Running(String::new())) };
-        let has_errors = |stage: &Value| stage.get("errors").and_then(Value::as_array).is_some_and(|e| !e.is_empty());
+        let Ok(StatusFile { v1 }) = serde_json::from_slice(&text) else {
+            return Ok(BootProgress::Running(String::new()));
+        };
+        let has_errors = |stage: &Value| {
+            stage
+                .get("errors")
+                .and_then(Value::as_array)
+                .is_some_and(|e| !e.is_empty())
+        };
         if v1.values().any(has_errors) {
             return Ok(BootProgress::Decided);
         }
-        let finished = v1.get("modules-final").and_then(|stage| stage.get("finished")).is_some_and(Value::is_number);
+        let finished = v1
+            .get("modules-final")
+            .and_then(|stage| stage.get("finished"))
+            .is_some_and(Value::is_number);
         if finished {
             return Ok(BootProgress::Decided);
         }
@@ -159,10 +173,19 @@ impl<'a> Guest<'a> {
 
     /// The beginning of a small file of the guest (qemu-ga-ref: guest-file-open, guest-file-read).
     fn read_file(&self, path: &str, end: Instant) -> Result<Vec<u8>, GuestError> {
-        let handle = self.ask(&json!({"execute": "guest-file-open", "arguments": {"path": path, "mode": "r"}}), end)?;
+        let handle = self.ask(
+            &json!({"execute": "guest-file-open", "arguments": {"path": path, "mode": "r"}}),
+            end,
+        )?;
         let arguments = json!({"handle": handle, "count": MAX_FILE});
-        let read = self.ask(&json!({"execute": "guest-file-read", "arguments": arguments}), end);
-        let closed = self.ask(&json!({"execute": "guest-file-close", "arguments": {"handle": handle}}), end);
+        let read = self.ask(
+            &json!({"execute": "guest-file-read", "arguments": arguments}),
+            end,
+        );
+        let closed = self.ask(
+            &json!({"execute": "guest-file-close", "arguments": {"handle": handle}}),
+            end,
+        );
         let content = decode(&read?, "buf-b64")?;
         closed.map(|_| content)
     }
@@ -172,19 +195,30 @@ impl<'a> Guest<'a> {
     pub fn tail(&self, path: &str, lines: usize, deadline: Duration) -> Vec<String> {
         let count = lines.to_string();
         let output = self.run("/usr/bin/tail", &["-n", &count, path], deadline);
-        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        let text = output
+            .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+            .unwrap_or_default();
         text.lines().map(|line| clean(line, 200)).collect()
     }
 
     fn run(&self, path: &str, args: &[&str], deadline: Duration) -> Result<Output, GuestError> {
         let end = Instant::now() + deadline;
-        let started = self.ask(&json!({
-            "execute": "guest-exec",
-            "arguments": {"path": path, "arg": args, "capture-output": true},
-        }), end)?;
-        let pid = started.get("pid").and_then(Value::as_i64).ok_or_else(|| nonsense("guest-exec gave no pid"))?;
+        let started = self.ask(
+            &json!({
+                "execute": "guest-exec",
+                "arguments": {"path": path, "arg": args, "capture-output": true},
+            }),
+            end,
+        )?;
+        let pid = started
+            .get("pid")
+            .and_then(Value::as_i64)
+            .ok_or_else(|| nonsense("guest-exec gave no pid"))?;
         loop {
-            let status = self.ask(&json!({"execute": "guest-exec-status", "arguments": {"pid": pid}}), end)?;
+            let status = self.ask(
+                &json!({"execute": "guest-exec-status", "arguments": {"pid": pid}}),
+                end,
+            )?;
             if status.get("exited").and_then(Value::as_bool) == Some(true) {
                 return Ok(Output {
                     exit_code: status.get("exitcode").and_then(Value::as_i64).unwrap_or(-1),
@@ -193,17 +227,28 @@ impl<'a> Guest<'a> {
                 });
             }
             if Instant::now() >= end {
-                return Err(GuestError::Silent(format!("{path} did not end within {} s", deadline.as_secs())));
+                return Err(GuestError::Silent(format!(
+                    "{path} did not end within {} s",
+                    deadline.as_secs()
+                )));
             }
             std::thread::sleep(POLL);
         }
     }
 
     fn ask(&self, command: &Value, end: Instant) -> Result<Value, GuestError> {
-        let rest = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-        let answer = self.door.agent(self.domain, &command.to_string(), rest).map_err(agent_error)?;
+        let rest = end
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_secs(1));
+        let answer = self
+            .door
+            .agent(self.domain, &command.to_string(), rest)
+            .map_err(agent_error)?;
         let answer: Value = serde_json::from_str(&answer).map_err(|e| nonsense(&e.to_string()))?;
-        answer.get("return").cloned().ok_or_else(|| nonsense("the answer has no `return`"))
+        answer
+            .get("return")
+            .cloned()
+            .ok_or_else(|| nonsense("the answer has no `return`"))
     }
 }
 
@@ -214,13 +259,20 @@ fn agent_error(error: HostError) -> GuestError {
         HostErrorKind::Agent | HostErrorKind::Other if said.contains("no such file") => {
             GuestError::Absent
         }
-        HostErrorKind::Connection | HostErrorKind::NotFound | HostErrorKind::Permission => GuestError::Host(error),
-        HostErrorKind::Agent | HostErrorKind::Exists | HostErrorKind::Other => GuestError::Silent(clean(&error.said, 200)),
+        HostErrorKind::Connection | HostErrorKind::NotFound | HostErrorKind::Permission => {
+            GuestError::Host(error)
+        }
+        HostErrorKind::Agent | HostErrorKind::Exists | HostErrorKind::Other => {
+            GuestError::Silent(clean(&error.said, 200))
+        }
     }
 }
 
 fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError> {
-    let text = status.get(field).and_then(Value::as_str).unwrap_or_default();
+    let text = status
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if text.len() > MAX_OUTPUT {
         return Err(nonsense("it says more than a status has to say"));
     }
@@ -234,7 +286,16 @@ fn nonsense(said: &str) -> GuestError {
 /// Makes the guest's text fit for a terminal: no control characters or escape sequences, and at most `limit` characters.
 #[must_use]
 pub fn clean(text: &str, limit: usize) -> String {
-    let visible = |c: char| if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) { ' ' } else { c };
+    let visible = |c: char| {
+        if c.is_control()
+            || ('\u{202a}'..='\u{202e}').contains(&c)
+            || ('\u{2066}'..='\u{2069}').contains(&c)
+        {
+            ' '
+        } else {
+            c
+        }
+    };
     let cleaned: String = text.chars().map(visible).take(limit).collect();
     cleaned.trim().to_owned()
 }
@@ -259,8 +320,9 @@ mod tests {
         Guest::new(&Scripted(RefCell::new(answers)), "lb").status(Duration::from_secs(5))
     }
 
-    fn ended(out: &str) -> HostResult<String> {
-        Ok(json!({"return": {"exited": true, "exitcode": 0, "out-data": BASE64.encode(out)}}).to_string())
+    fn ended(out: &str) -> String {
+        json!({"return": {"exited": true, "exitcode": 0, "out-data": BASE64.encode(out)}})
+            .to_string()
     }
 
     const STARTED: &str = r#"{"return": {"pid": 7}}"#;
@@ -269,21 +331,28 @@ mod tests {
     fn a_status_is_read_even_where_fields_are_missing() {
         let running = Ok(r#"{"return": {"exited": false}}"#.to_owned());
         let said = r#"{"ready": true, "cloud_init": {"status": "done"}, "haproxy": {"servers_up": 1, "new": 3}}"#;
-        let found = status(vec![Ok(STARTED.into()), running, ended(said)]).unwrap();
+        let found = status(vec![Ok(STARTED.into()), running, Ok(ended(said))]).unwrap();
         assert!(found.ready);
-        assert_eq!((found.cloud_init.status.as_str(), found.haproxy.servers_up), ("done", 1));
+        assert_eq!(
+            (found.cloud_init.status.as_str(), found.haproxy.servers_up),
+            ("done", 1)
+        );
     }
 
     #[test]
     fn lies_and_noise_are_nonsense_and_never_a_panic() {
-        let too_much = json!({"return": {"exited": true, "out-data": "A".repeat(MAX_OUTPUT + 4)}}).to_string();
+        let too_much =
+            json!({"return": {"exited": true, "out-data": "A".repeat(MAX_OUTPUT + 4)}}).to_string();
         for answers in [
             vec![Ok("not json".into())],
             vec![Ok("{}".into())],
             vec![Ok(r#"{"return": {"pid": "seven"}}"#.into())],
-            vec![Ok(STARTED.into()), Ok(r#"{"return": {"exited": true, "out-data": "***"}}"#.into())],
+            vec![
+                Ok(STARTED.into()),
+                Ok(r#"{"return": {"exited": true, "out-data": "***"}}"#.into()),
+            ],
             vec![Ok(STARTED.into()), Ok(too_much)],
-            vec![Ok(STARTED.into()), ended("[1, 2")],
+            vec![Ok(STARTED.into()), Ok(ended("[1, 2"))],
         ] {
             assert!(matches!(status(answers), Err(GuestError::Nonsense(_))));
         }
@@ -292,15 +361,27 @@ mod tests {
     #[test]
     fn a_silent_agent_and_a_broken_connection_are_told_apart() {
         let error = |kind, said: &str| vec![Err(HostError::new(kind, "asking", said))];
-        assert!(matches!(status(error(HostErrorKind::Agent, "not connected")), Err(GuestError::Silent(_))));
-        assert!(matches!(status(error(HostErrorKind::Connection, "gone")), Err(GuestError::Host(_))));
+        assert!(matches!(
+            status(error(HostErrorKind::Agent, "not connected")),
+            Err(GuestError::Silent(_))
+        ));
+        assert!(matches!(
+            status(error(HostErrorKind::Connection, "gone")),
+            Err(GuestError::Host(_))
+        ));
         let absent = "Failed to execute child process “/usr/local/lib/lbctl/lbctl-guest” (No such file or directory)";
-        assert_eq!(status(error(HostErrorKind::Other, absent)), Err(GuestError::Absent));
+        assert_eq!(
+            status(error(HostErrorKind::Other, absent)),
+            Err(GuestError::Absent)
+        );
     }
 
     #[test]
     fn what_the_guest_writes_cannot_drive_the_terminal() {
-        assert_eq!(clean("\u{1b}[31mred\u{7}\n\u{202e}evil", 100), "[31mred   evil");
+        assert_eq!(
+            clean("\u{1b}[31mred\u{7}\n\u{202e}evil", 100),
+            "[31mred   evil"
+        );
         assert_eq!(clean("abcdef", 3), "abc");
     }
 }

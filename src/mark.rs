@@ -55,19 +55,40 @@ impl Mark {
     /// The mark's element, to stand in `<metadata>`.
     #[must_use]
     pub fn to_xml(&self) -> String {
-        let mut xml = format!("<lbctl:mark xmlns:lbctl=\"{NAMESPACE}\" layout=\"{}\">\n", self.layout);
-        let volume = |v: &VolumeRef| format!("pool=\"{}\" name=\"{}\"", escape(&v.pool), escape(&v.name));
-        let SeedMark { volume: seed, fingerprint } = &self.seed;
-        let _ = writeln!(xml, "  <lbctl:seed {} fingerprint=\"{}\"/>", volume(seed), escape(fingerprint));
+        let mut xml = format!(
+            "<lbctl:mark xmlns:lbctl=\"{NAMESPACE}\" layout=\"{}\">\n",
+            self.layout
+        );
+        let volume =
+            |v: &VolumeRef| format!("pool=\"{}\" name=\"{}\"", escape(&v.pool), escape(&v.name));
+        let SeedMark {
+            volume: seed,
+            fingerprint,
+        } = &self.seed;
+        let _ = writeln!(
+            xml,
+            "  <lbctl:seed {} fingerprint=\"{}\"/>",
+            volume(seed),
+            escape(fingerprint)
+        );
         for stale in &self.stale_seeds {
             let _ = writeln!(xml, "  <lbctl:stale-seed {}/>", volume(stale));
         }
-        if let Some(DiskMark { volume: disk, cloned }) = &self.disk {
+        if let Some(DiskMark {
+            volume: disk,
+            cloned,
+        }) = &self.disk
+        {
             let cloned = if *cloned { "yes" } else { "no" };
             let _ = writeln!(xml, "  <lbctl:disk {} cloned=\"{cloned}\"/>", volume(disk));
         }
         for ReservationMark { network, entry } in &self.reservations {
-            let _ = write!(xml, "  <lbctl:reservation network=\"{}\" ip=\"{}\"", escape(network), entry.ip);
+            let _ = write!(
+                xml,
+                "  <lbctl:reservation network=\"{}\" ip=\"{}\"",
+                escape(network),
+                entry.ip
+            );
             if let Some(mac) = entry.mac {
                 let _ = write!(xml, " mac=\"{mac}\"");
             }
@@ -83,15 +104,26 @@ impl Mark {
     /// The mark in a `<domain>` element; `None` where there is none that this lbctl can read.
     pub(crate) fn find(domain: Node<'_, '_>) -> Option<Self> {
         let metadata = domain.children().find(|n| n.has_tag_name("metadata"))?;
-        let mark = metadata.children().find(|n| n.has_tag_name((NAMESPACE, "mark")))?;
-        let all = |name: &'static str| mark.children().filter(move |n| n.has_tag_name((NAMESPACE, name)));
+        let mark = metadata
+            .children()
+            .find(|n| n.has_tag_name((NAMESPACE, "mark")))?;
+        let all = |name: &'static str| {
+            mark.children()
+                .filter(move |n| n.has_tag_name((NAMESPACE, name)))
+        };
         let seed = all("seed").next()?;
         Some(Self {
             layout: mark.attribute("layout")?.parse().ok()?,
-            seed: SeedMark { volume: volume(seed)?, fingerprint: seed.attribute("fingerprint")?.to_owned() },
+            seed: SeedMark {
+                volume: volume(seed)?,
+                fingerprint: seed.attribute("fingerprint")?.to_owned(),
+            },
             stale_seeds: all("stale-seed").filter_map(volume).collect(),
             disk: all("disk").next().and_then(|n| {
-                Some(DiskMark { volume: volume(n)?, cloned: n.attribute("cloned") == Some("yes") })
+                Some(DiskMark {
+                    volume: volume(n)?,
+                    cloned: n.attribute("cloned") == Some("yes"),
+                })
             }),
             reservations: all("reservation").filter_map(reservation).collect(),
         })
@@ -99,7 +131,10 @@ impl Mark {
 }
 
 fn volume(node: Node<'_, '_>) -> Option<VolumeRef> {
-    Some(VolumeRef { pool: node.attribute("pool")?.to_owned(), name: node.attribute("name")?.to_owned() })
+    Some(VolumeRef {
+        pool: node.attribute("pool")?.to_owned(),
+        name: node.attribute("name")?.to_owned(),
+    })
 }
 
 fn reservation(node: Node<'_, '_>) -> Option<ReservationMark> {
@@ -120,12 +155,21 @@ mod tests {
 
     #[test]
     fn a_mark_comes_back_as_it_was_written() {
-        let volume = |name: &str| VolumeRef { pool: "a<b".into(), name: name.into() };
+        let volume = |name: &str| VolumeRef {
+            pool: "a<b".into(),
+            name: name.into(),
+        };
         let mark = Mark {
             layout: 7,
-            seed: SeedMark { volume: volume("s & \"q\".iso"), fingerprint: "ab12".into() },
+            seed: SeedMark {
+                volume: volume("s & \"q\".iso"),
+                fingerprint: "ab12".into(),
+            },
             stale_seeds: vec![volume("old.iso")],
-            disk: Some(DiskMark { volume: volume("disk"), cloned: true }),
+            disk: Some(DiskMark {
+                volume: volume("disk"),
+                cloned: true,
+            }),
             reservations: vec![ReservationMark {
                 network: "uuid".into(),
                 entry: HostEntry {

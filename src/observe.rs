@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::host::{Claims, DomainFacts, HostResult, Lease, NetworkFacts, NetworkRef, Observe, VolumeState};
+use crate::host::{
+    Claims, DomainFacts, HostResult, Lease, NetworkFacts, NetworkRef, Observe, VolumeState,
+};
 use crate::seed::{self, SeedContent};
 
 /// The host, as far as one load balancer is concerned.
@@ -37,7 +39,10 @@ pub enum ObservedDisk {
     /// `volume_id`
     Existing(VolumeState),
     /// `[volume]`
-    Clone { volume: VolumeState, base: VolumeState },
+    Clone {
+        volume: VolumeState,
+        base: VolumeState,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -63,8 +68,16 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
     let domain = host.domain(name)?;
     let claiming = ask == Ask::Everything || claims_something_new(config, domain.as_ref());
     let undecided = domain.is_none() && config.libvirt.domain_type == DomainType::Auto;
-    let offers_kvm = if undecided { Some(host.offers_kvm(&architecture)?) } else { None };
-    let claims = if claiming { host.claims(name)? } else { Vec::new() };
+    let offers_kvm = if undecided {
+        Some(host.offers_kvm(&architecture)?)
+    } else {
+        None
+    };
+    let claims = if claiming {
+        host.claims(name)?
+    } else {
+        Vec::new()
+    };
     let mut networks = BTreeMap::new();
     let mut devices = BTreeMap::new();
     for interface in &config.interfaces {
@@ -79,7 +92,11 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
                 networks.insert(network, ObservedNetwork { facts, leases });
             }
             Err(device) => {
-                let has = if claiming { host.has_device(device)? } else { None };
+                let has = if claiming {
+                    host.has_device(device)?
+                } else {
+                    None
+                };
                 devices.insert(device.to_owned(), has);
             }
         }
@@ -87,15 +104,25 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
     add_marked_networks(domain.as_ref(), host, &mut networks)?;
     let disk = match &config.disk {
         Disk::Existing { id } => ObservedDisk::Existing(host.volume_by_id(id)?),
-        Disk::Clone(clone) => {
-            ObservedDisk::Clone { volume: host.volume(&clone.volume)?, base: host.volume(&clone.base)? }
-        }
+        Disk::Clone(clone) => ObservedDisk::Clone {
+            volume: host.volume(&clone.volume)?,
+            base: host.volume(&clone.base)?,
+        },
     };
     let seeds = seed_places(config, domain.as_ref())
         .into_iter()
         .map(|at| observe_seed(at, name, host))
         .collect::<HostResult<_>>()?;
-    Ok(Observed { architecture, offers_kvm, domain, claims, networks, devices, disk, seeds })
+    Ok(Observed {
+        architecture,
+        offers_kvm,
+        domain,
+        claims,
+        networks,
+        devices,
+        disk,
+        seeds,
+    })
 }
 
 /// The libvirt network that an interface is on, or the host device under its macvtap.
@@ -111,11 +138,20 @@ pub fn network_ref(attach: &Attach) -> Result<NetworkRef, &str> {
 /// its cards already, and its own mark lists its reservations, nothing is claimed anew.
 fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
     let Some(domain) = domain else { return true };
-    let Some(mark) = &domain.config.mark else { return true };
+    let Some(mark) = &domain.config.mark else {
+        return true;
+    };
     config.interfaces.iter().any(|interface| {
-        let known = domain.config.interfaces.iter().any(|nic| nic.mac == interface.mac);
+        let known = domain
+            .config
+            .interfaces
+            .iter()
+            .any(|nic| nic.mac == interface.mac);
         let reserved = interface.addressing != crate::config::Addressing::DhcpReservation
-            || mark.reservations.iter().any(|r| r.entry.mac == Some(interface.mac) && r.entry.ip == interface.ip);
+            || mark
+                .reservations
+                .iter()
+                .any(|r| r.entry.mac == Some(interface.mac) && r.entry.ip == interface.ip);
         !known || !reserved
     })
 }
@@ -126,13 +162,26 @@ fn add_marked_networks(
     host: &impl Observe,
     networks: &mut BTreeMap<NetworkRef, ObservedNetwork>,
 ) -> HostResult<()> {
-    let marked = domain.and_then(|d| d.config.mark.as_ref()).map(|m| m.reservations.as_slice()).unwrap_or_default();
+    let marked = domain
+        .and_then(|d| d.config.mark.as_ref())
+        .map(|m| m.reservations.as_slice())
+        .unwrap_or_default();
     for reservation in marked {
-        let known = networks.values().any(|n| n.facts.as_ref().is_some_and(|f| f.id.uuid == reservation.network));
+        let known = networks.values().any(|n| {
+            n.facts
+                .as_ref()
+                .is_some_and(|f| f.id.uuid == reservation.network)
+        });
         let which = NetworkRef::Id(reservation.network.clone());
         if !known && !networks.contains_key(&which) {
             let facts = host.network(&which)?;
-            networks.insert(which, ObservedNetwork { facts, leases: Vec::new() });
+            networks.insert(
+                which,
+                ObservedNetwork {
+                    facts,
+                    leases: Vec::new(),
+                },
+            );
         }
     }
     Ok(())
@@ -141,7 +190,11 @@ fn add_marked_networks(
 /// The configured place and its alternates, and those that the domain's mark names.
 fn seed_places(config: &Config, domain: Option<&DomainFacts>) -> Vec<VolumeRef> {
     let mut places = seed::places(&config.seed_volume);
-    let marks = domain.into_iter().flat_map(|d| [Some(&d.config), d.live.as_ref()]).flatten().filter_map(|d| d.mark.as_ref());
+    let marks = domain
+        .into_iter()
+        .flat_map(|d| [Some(&d.config), d.live.as_ref()])
+        .flatten()
+        .filter_map(|d| d.mark.as_ref());
     for mark in marks {
         for at in std::iter::once(&mark.seed.volume).chain(&mark.stale_seeds) {
             if !places.contains(at) {
@@ -159,9 +212,15 @@ fn observe_seed(at: VolumeRef, vm: &str, host: &impl Observe) -> HostResult<Obse
         Some(facts) if facts.capacity > seed::MAX_SIZE => Some(SeedContent::Foreign),
         Some(facts) => match seed::recognise(&host.read_volume(&at, seed::MAX_SIZE)?, vm) {
             // lbctl's volumes are 0600 from the first moment; somebody's empty one is not.
-            SeedContent::Unfinished if facts.mode.is_some_and(|mode| mode != 0o600) => Some(SeedContent::Foreign),
+            SeedContent::Unfinished if facts.mode.is_some_and(|mode| mode != 0o600) => {
+                Some(SeedContent::Foreign)
+            }
             content => Some(content),
         },
     };
-    Ok(ObservedSeed { at, volume, content })
+    Ok(ObservedSeed {
+        at,
+        volume,
+        content,
+    })
 }

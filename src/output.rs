@@ -63,7 +63,11 @@ impl Output {
 
     /// A heading in data for people.
     pub fn heading(&self, text: &str) {
-        self.data_line(&if self.color_stdout { format!("{BOLD}{text}{RESET}") } else { text.to_owned() });
+        self.data_line(&if self.color_stdout {
+            format!("{BOLD}{text}{RESET}")
+        } else {
+            text.to_owned()
+        });
     }
 
     /// The one JSON document of a command.
@@ -130,11 +134,18 @@ impl Output {
         eprint!("{question} [y/N] ");
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).ok()?;
-        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        Some(matches!(
+            answer.trim().to_ascii_lowercase().as_str(),
+            "y" | "yes"
+        ))
     }
 
     fn paint(&self, color: &str, text: &str) -> String {
-        if self.color_stderr { format!("{color}{text}{RESET}") } else { text.to_owned() }
+        if self.color_stderr {
+            format!("{color}{text}{RESET}")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn stderr(text: &str) {

@@ -43,7 +43,11 @@ mod tests {
 
     #[test]
     fn debug_shows_the_mask_and_nothing_of_the_text() {
-        let shown = format!("{:?} {:#?}", Secret::new("hunter2"), Some(Secret::new("hunter2")));
+        let shown = format!(
+            "{:?} {:#?}",
+            Secret::new("hunter2"),
+            Some(Secret::new("hunter2"))
+        );
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains(MASK));
     }

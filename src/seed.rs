@@ -71,13 +71,27 @@ impl Seed {
 
     /// The seed as it may be shown, each secret masked. It starts no load balancer.
     pub fn masked(&self, config: &Config) -> Result<Self, String> {
-        let pem = self.files.iter().find(|f| f.name == CLIENT_PEM).map(|f| String::from_utf8_lossy(&f.data).into_owned());
-        let rendered = render::masked(config, &check_tls(config, Secret::new(pem.unwrap_or_default())));
+        let pem = self
+            .files
+            .iter()
+            .find(|f| f.name == CLIENT_PEM)
+            .map(|f| String::from_utf8_lossy(&f.data).into_owned());
+        let rendered = render::masked(
+            config,
+            &check_tls(config, Secret::new(pem.unwrap_or_default())),
+        );
         Self::assemble(config, &rendered, &Secret::new(MASK))
     }
 
-    fn assemble(config: &Config, rendered: &render::SeedFiles, pem: &Secret) -> Result<Self, String> {
-        let file = |name: &str, text: &str| iso::File { name: name.into(), data: text.as_bytes().to_vec() };
+    fn assemble(
+        config: &Config,
+        rendered: &render::SeedFiles,
+        pem: &Secret,
+    ) -> Result<Self, String> {
+        let file = |name: &str, text: &str| iso::File {
+            name: name.into(),
+            data: text.as_bytes().to_vec(),
+        };
         let files = vec![
             file("meta-data", &rendered.meta_data),
             file("network-config", &rendered.network_config),
@@ -85,29 +99,57 @@ impl Seed {
             file(CLIENT_PEM, pem.expose()),
         ];
         let mark = Some(mark(config.name.as_str()));
-        let image = iso::write(&iso::Image { label: LABEL.into(), mark, files: files.clone() })
-            .map_err(|e| format!("writing the seed's image: {e}"))?;
-        Ok(Self { fingerprint: fingerprint(&files), files, image })
+        let image = iso::write(&iso::Image {
+            label: LABEL.into(),
+            mark,
+            files: files.clone(),
+        })
+        .map_err(|e| format!("writing the seed's image: {e}"))?;
+        Ok(Self {
+            fingerprint: fingerprint(&files),
+            files,
+            image,
+        })
     }
 }
 
 fn check_tls(config: &Config, client_pem: Secret) -> render::CheckTls {
-    render::CheckTls { client_pem, ca_pem: config.haproxy.patroni_client.ca.certificate_pem().to_owned() }
+    render::CheckTls {
+        client_pem,
+        ca_pem: config
+            .haproxy
+            .patroni_client
+            .ca
+            .certificate_pem()
+            .to_owned(),
+    }
 }
 
 /// Recognises what stands in a volume.
 #[must_use]
 pub fn recognise(bytes: &[u8], vm: &str) -> SeedContent {
     let Some(found) = iso::read_mark(bytes).and_then(marked_vm) else {
-        return if bytes.iter().all(|b| *b == 0) { SeedContent::Unfinished } else { SeedContent::Foreign };
+        return if bytes.iter().all(|b| *b == 0) {
+            SeedContent::Unfinished
+        } else {
+            SeedContent::Foreign
+        };
     };
     if found != vm {
         return SeedContent::OfAnother(found.to_owned());
     }
-    let Ok(image) = iso::read(bytes) else { return SeedContent::Unfinished };
+    let Ok(image) = iso::read(bytes) else {
+        return SeedContent::Unfinished;
+    };
     let pem = image.files.iter().find(|f| f.name == CLIENT_PEM);
-    let client_pem = pem.and_then(|f| std::str::from_utf8(&f.data).ok()).map(Secret::new);
-    SeedContent::Ours(FoundSeed { fingerprint: fingerprint(&image.files), client_pem, files: image.files })
+    let client_pem = pem
+        .and_then(|f| std::str::from_utf8(&f.data).ok())
+        .map(Secret::new);
+    SeedContent::Ours(FoundSeed {
+        fingerprint: fingerprint(&image.files),
+        client_pem,
+        files: image.files,
+    })
 }
 
 /// The volumes where the VM's seed may stand, the configured one first.
@@ -117,8 +159,13 @@ pub fn places(configured: &VolumeRef) -> Vec<VolumeRef> {
         Some((stem, end)) if !stem.is_empty() => (stem.to_owned(), format!(".{end}")),
         _ => (configured.name.clone(), String::new()),
     };
-    let other = |n| VolumeRef { pool: configured.pool.clone(), name: format!("{stem}.{n}{end}") };
-    std::iter::once(configured.clone()).chain((2..=PLACES).map(other)).collect()
+    let other = |n| VolumeRef {
+        pool: configured.pool.clone(),
+        name: format!("{stem}.{n}{end}"),
+    };
+    std::iter::once(configured.clone())
+        .chain((2..=PLACES).map(other))
+        .collect()
 }
 
 fn mark(vm: &str) -> String {
@@ -140,5 +187,9 @@ fn fingerprint(files: &[iso::File]) -> String {
             context.update(part);
         }
     }
-    context.finish().as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    context
+        .finish()
+        .as_ref()
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -33,7 +33,10 @@ impl fmt::Display for Phase {
             Self::CloudInit(stage) if stage.is_empty() => f.write_str("cloud-init is at work"),
             Self::CloudInit(stage) => write!(f, "cloud-init runs ({stage})"),
             Self::Checks(0) => f.write_str("HAProxy looks for the primary"),
-            Self::Checks(count) => write!(f, "HAProxy has {count} primaries, and waits until there is one"),
+            Self::Checks(count) => write!(
+                f,
+                "HAProxy has {count} primaries, and waits until there is one"
+            ),
             Self::Ready => f.write_str("ready"),
         }
     }
@@ -44,7 +47,11 @@ impl fmt::Display for Phase {
 pub enum Outcome {
     Ready(Box<GuestStatus>),
     /// The time is over. What was seen last.
-    TimeOut { phase: Phase, seen: Option<Box<GuestStatus>>, silent: Option<String> },
+    TimeOut {
+        phase: Phase,
+        seen: Option<Box<GuestStatus>>,
+        silent: Option<String>,
+    },
     CloudInitFailed(CloudInit),
     /// The domain stopped while it was waited for.
     Died(DomainState),
@@ -63,7 +70,9 @@ pub fn wait<H: Observe + AgentDoor>(
     let mut decided = false;
     tell(&phase, started.elapsed());
     loop {
-        let rest = deadline.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+        let rest = deadline
+            .saturating_sub(started.elapsed())
+            .max(Duration::from_secs(1));
         let (now, silent) = match look(&Guest::new(host, domain), &mut decided, ANSWER.min(rest)) {
             Ok(Look::At(now)) => (now, None),
             Ok(Look::Answer(status)) if status.cloud_init.status == "error" => {
@@ -79,9 +88,13 @@ pub fn wait<H: Observe + AgentDoor>(
                 (now, None)
             }
             Err(GuestError::Absent) => (phase.clone(), None),
-            Err(GuestError::Silent(said) | GuestError::Nonsense(said)) => (phase.clone(), Some(said)),
+            Err(GuestError::Silent(said) | GuestError::Nonsense(said)) => {
+                (phase.clone(), Some(said))
+            }
             // The domain may be gone, which is looked at below.
-            Err(GuestError::Host(error)) if error.kind == HostErrorKind::NotFound => (phase.clone(), Some(error.said)),
+            Err(GuestError::Host(error)) if error.kind == HostErrorKind::NotFound => {
+                (phase.clone(), Some(error.said))
+            }
             Err(GuestError::Host(error)) => return Err(error),
         };
         if now != phase {
@@ -92,7 +105,11 @@ pub fn wait<H: Observe + AgentDoor>(
             return Ok(Outcome::Died(state));
         }
         if started.elapsed() >= deadline {
-            return Ok(Outcome::TimeOut { phase, seen, silent });
+            return Ok(Outcome::TimeOut {
+                phase,
+                seen,
+                silent,
+            });
         }
         std::thread::sleep(POLL.min(deadline.saturating_sub(started.elapsed())));
     }
@@ -115,8 +132,15 @@ fn look(guest: &Guest<'_>, decided: &mut bool, deadline: Duration) -> Result<Loo
     }
     let status = guest.status(deadline)?;
     // After a reboot in between, cloud-init is at work again.
-    *decided = matches!(status.cloud_init.status.as_str(), "done" | "disabled" | "error");
-    if *decided { Ok(Look::Answer(Box::new(status))) } else { Ok(Look::At(Phase::CloudInit(String::new()))) }
+    *decided = matches!(
+        status.cloud_init.status.as_str(),
+        "done" | "disabled" | "error"
+    );
+    if *decided {
+        Ok(Look::Answer(Box::new(status)))
+    } else {
+        Ok(Look::At(Phase::CloudInit(String::new())))
+    }
 }
 
 /// The state of a domain that runs no more.

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use lbctl::config::{KEYS, Kind, Need};
 
-const BEGIN: &str = "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test docs` -->\n";
+const BEGIN: &str =
+    "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test docs` -->\n";
 const END: &str = "<!-- end of keys -->";
 
 fn table() -> String {
@@ -48,5 +49,8 @@ fn the_readme_lists_every_key_as_it_is() {
         fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
         return;
     }
-    assert!(listed == table(), "README.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test docs");
+    assert!(
+        listed == table(),
+        "README.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test docs"
+    );
 }

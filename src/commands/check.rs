@@ -15,12 +15,17 @@ pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {
     if host {
         let host = connect(cli, &config)?;
         let (observed, desired) = look(&config, &host, Ask::Everything)?;
-        plan_up(&desired, &observed, Restart::Later).map_err(|refusal| End::Failure(Failure::from(refusal)))?;
+        plan_up(&desired, &observed, Restart::Later)
+            .map_err(|refusal| End::Failure(Failure::from(refusal)))?;
     }
     if out.json {
         out.document(json!({"command": "check", "file": file, "name": config.name.as_str(), "ok": true, "host": host}));
     } else {
-        let what = if host { "is valid, and the host can take it" } else { "is valid" };
+        let what = if host {
+            "is valid, and the host can take it"
+        } else {
+            "is valid"
+        };
         out.say(&format!("{file}: {what}"));
     }
     Ok(Exit::Done)

@@ -68,11 +68,20 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
             Ok(Exit::Done)
         }
         Command::Check { host } => check::run(cli, out, *host),
-        Command::Render { out: directory, show_secrets } => render::run(cli, out, directory.as_deref(), *show_secrets),
+        Command::Render {
+            out: directory,
+            show_secrets,
+        } => render::run(cli, out, directory.as_deref(), *show_secrets),
         Command::Plan { exit_code } => plan::run(cli, out, *exit_code),
         Command::Up(args) => up::run(cli, out, args),
-        Command::Down { delete_volume, stop_timeout } => {
-            let options = DownOptions { stop_deadline: *stop_timeout, delete_volume: *delete_volume };
+        Command::Down {
+            delete_volume,
+            stop_timeout,
+        } => {
+            let options = DownOptions {
+                stop_deadline: *stop_timeout,
+                delete_volume: *delete_volume,
+            };
             down::run(cli, out, options)
         }
         Command::Status => status::run(cli, out),
@@ -92,8 +101,17 @@ fn load(cli: &Cli, out: &Output) -> Result<Config, End> {
 }
 
 fn connect(cli: &Cli, config: &Config) -> Result<LibvirtHost, Failure> {
-    let from_environment = || std::env::var("LIBVIRT_DEFAULT_URI").ok().filter(|uri| !uri.is_empty());
-    let uri = cli.global.connect.clone().or_else(|| config.libvirt.uri.clone()).or_else(from_environment);
+    let from_environment = || {
+        std::env::var("LIBVIRT_DEFAULT_URI")
+            .ok()
+            .filter(|uri| !uri.is_empty())
+    };
+    let uri = cli
+        .global
+        .connect
+        .clone()
+        .or_else(|| config.libvirt.uri.clone())
+        .or_else(from_environment);
     Ok(LibvirtHost::connect(uri.as_deref().unwrap_or(DEFAULT_URI))?)
 }
 

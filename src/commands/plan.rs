@@ -19,12 +19,21 @@ pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> Ended {
     } else {
         show(&plan, out);
     }
-    Ok(if exit_code && !plan.is_empty() { Exit::Pending } else { Exit::Done })
+    Ok(if exit_code && !plan.is_empty() {
+        Exit::Pending
+    } else {
+        Exit::Done
+    })
 }
 
 /// The plan for a person, as data.
 fn show(plan: &Plan, out: &Output) {
-    let Plan { name, changes, steps, notes } = plan;
+    let Plan {
+        name,
+        changes,
+        steps,
+        notes,
+    } = plan;
     if plan.is_empty() {
         out.data_line(&format!("{name}: nothing to do"));
     } else {
@@ -61,7 +70,12 @@ pub(super) fn summary(plan: &Plan) -> String {
 
 /// The plan for a program.
 pub(super) fn document(command: &str, plan: &Plan) -> Value {
-    let Plan { name, changes, steps, notes } = plan;
+    let Plan {
+        name,
+        changes,
+        steps,
+        notes,
+    } = plan;
     let changes: Vec<Value> = changes
         .iter()
         .map(|c| json!({"what": c.what, "from": c.from, "to": c.to, "class": c.class.to_string()}))

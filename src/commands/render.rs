@@ -33,14 +33,19 @@ struct Rendered {
 pub(super) fn run(cli: &Cli, out: &Output, directory: Option<&Path>, show_secrets: bool) -> Ended {
     let config = load(cli, out)?;
     let (seed, _) = desired::seed(&config, None, OffsetDateTime::now_utc())?;
-    let shown = if show_secrets { seed } else { seed.masked(&config).map_err(other)? };
+    let shown = if show_secrets {
+        seed
+    } else {
+        seed.masked(&config).map_err(other)?
+    };
     let files = rendered(&config, shown)?;
     match directory {
         Some(directory) => write_all(directory, &files, out)?,
         None if out.json => {
             let texts = files.iter().filter(|f| f.name != IMAGE);
-            let texts: serde_json::Map<_, _> =
-                texts.map(|f| (f.name.to_owned(), String::from_utf8_lossy(&f.data).into())).collect();
+            let texts: serde_json::Map<_, _> = texts
+                .map(|f| (f.name.to_owned(), String::from_utf8_lossy(&f.data).into()))
+                .collect();
             out.document(json!({"command": "render", "name": config.name.as_str(), "files": texts, "masked": !show_secrets}));
         }
         None => list(&files, out),
@@ -52,16 +57,27 @@ pub(super) fn run(cli: &Cli, out: &Output, directory: Option<&Path>, show_secret
 }
 
 fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, End> {
-    let text = |name, text: String| Rendered { name, data: text.into_bytes() };
+    let text = |name, text: String| Rendered {
+        name,
+        data: text.into_bytes(),
+    };
     let domain = domain_xml(config, &seed).map_err(|e| other(e.to_string()))?;
     let mut files = Vec::new();
     for name in ["user-data", "meta-data", "network-config"] {
-        let data = seed.files.iter().find(|f| f.name == name).map(|f| f.data.clone()).unwrap_or_default();
+        let data = seed
+            .files
+            .iter()
+            .find(|f| f.name == name)
+            .map(|f| f.data.clone())
+            .unwrap_or_default();
         files.push(Rendered { name, data });
     }
     files.push(text("haproxy.cfg", haproxy_cfg(config)));
     files.push(text("domain.xml", domain));
-    files.push(Rendered { name: IMAGE, data: seed.image });
+    files.push(Rendered {
+        name: IMAGE,
+        data: seed.image,
+    });
     Ok(files)
 }
 
@@ -78,34 +94,59 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
     let architecture = std::env::consts::ARCH;
     let spec = DomainSpec {
         name: config.name.as_str().to_owned(),
-        kind: if config.libvirt.domain_type == DomainType::Qemu { DomainKind::Qemu } else { DomainKind::Kvm },
+        kind: if config.libvirt.domain_type == DomainType::Qemu {
+            DomainKind::Qemu
+        } else {
+            DomainKind::Kvm
+        },
         architecture: architecture.to_owned(),
-        machine: config.libvirt.machine.clone().unwrap_or_else(|| desired::default_machine(architecture).to_owned()),
+        machine: config
+            .libvirt
+            .machine
+            .clone()
+            .unwrap_or_else(|| desired::default_machine(architecture).to_owned()),
         memory_mib: config.memory,
         vcpus: config.vcpus,
         interfaces: config.interfaces.iter().map(nic).collect(),
     };
     let root = match &config.disk {
-        Disk::Clone(clone) => {
-            RootDisk { source: Source::Volume(clone.volume.clone()), format: clone.format.as_str().to_owned() }
-        }
-        Disk::Existing { id } if id.starts_with('/') => {
-            RootDisk { source: Source::File(id.clone()), format: "qcow2".into() }
-        }
+        Disk::Clone(clone) => RootDisk {
+            source: Source::Volume(clone.volume.clone()),
+            format: clone.format.as_str().to_owned(),
+        },
+        Disk::Existing { id } if id.starts_with('/') => RootDisk {
+            source: Source::File(id.clone()),
+            format: "qcow2".into(),
+        },
         Disk::Existing { id } => {
             let (pool, name) = id.split_once('/').unwrap_or(("", id));
-            let at = VolumeRef { pool: pool.into(), name: name.into() };
-            RootDisk { source: Source::Volume(at), format: "qcow2".into() }
+            let at = VolumeRef {
+                pool: pool.into(),
+                name: name.into(),
+            };
+            RootDisk {
+                source: Source::Volume(at),
+                format: "qcow2".into(),
+            }
         }
     };
     let mark = Mark {
         layout: LAYOUT,
-        seed: SeedMark { volume: config.seed_volume.clone(), fingerprint: seed.fingerprint.clone() },
+        seed: SeedMark {
+            volume: config.seed_volume.clone(),
+            fingerprint: seed.fingerprint.clone(),
+        },
         stale_seeds: Vec::new(),
         disk: None,
         reservations: Vec::new(),
     };
-    domain_xml::render(&spec, None, &mark, &root, &Source::Volume(config.seed_volume.clone()))
+    domain_xml::render(
+        &spec,
+        None,
+        &mark,
+        &root,
+        &Source::Volume(config.seed_volume.clone()),
+    )
 }
 
 fn list(files: &[Rendered], out: &Output) {
@@ -123,7 +164,11 @@ fn list(files: &[Rendered], out: &Output) {
 /// Each file is whole or not there, and 0600 from its first moment.
 fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), End> {
     let fail = |doing: String, error: &std::io::Error| {
-        End::Failure(Failure::new(Exit::Failed, format!("{doing}: {error}"), "give another --out, or make that one writable"))
+        End::Failure(Failure::new(
+            Exit::Failed,
+            format!("{doing}: {error}"),
+            "give another --out, or make that one writable",
+        ))
     };
     let mut builder = fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(directory);
@@ -132,8 +177,20 @@ fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), E
         let path = directory.join(name);
         let aside = directory.join(format!(".{name}.new"));
         let written = fs::remove_file(&aside)
-            .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-            .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside))
+            .or_else(|e| {
+                if e.kind() == std::io::ErrorKind::NotFound {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            })
+            .and_then(|()| {
+                OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&aside)
+            })
             .and_then(|mut file| file.write_all(data))
             .and_then(|()| fs::rename(&aside, &path));
         written.map_err(|e| fail(format!("writing {}", path.display()), &e))?;
@@ -151,13 +208,19 @@ pub(super) fn completions(shell: clap_complete::Shell) -> String {
 /// The pages of lbctl and of each command, one after the other.
 pub(super) fn manual() -> Result<String, Failure> {
     let mut page = Vec::new();
-    let failed = |e: std::io::Error| Failure::new(Exit::Failed, format!("writing the manual page: {e}"), "");
+    let failed =
+        |e: std::io::Error| Failure::new(Exit::Failed, format!("writing the manual page: {e}"), "");
     let mut command = Cli::command();
     command.build();
-    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(failed)?;
+    clap_mangen::Man::new(command.clone())
+        .render(&mut page)
+        .map_err(failed)?;
     for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
         let name = format!("lbctl-{}", sub.get_name());
-        clap_mangen::Man::new(sub.clone()).title(name).render(&mut page).map_err(failed)?;
+        clap_mangen::Man::new(sub.clone())
+            .title(name)
+            .render(&mut page)
+            .map_err(failed)?;
     }
     Ok(String::from_utf8_lossy(&page).into_owned())
 }

@@ -29,7 +29,10 @@ pub(super) fn run(cli: &Cli, out: &Output) -> Ended {
     let running = observed.domain.as_ref().is_some_and(|d| d.live.is_some());
     let guest = running.then(|| Guest::new(&host, config.name.as_str()).status(ANSWER));
     let status = Status {
-        state: observed.domain.as_ref().map_or_else(|| "absent".into(), |d| d.state.to_string()),
+        state: observed
+            .domain
+            .as_ref()
+            .map_or_else(|| "absent".into(), |d| d.state.to_string()),
         certificate: certificate(&observed),
         drift: drift(&config, &observed, now),
         guest,
@@ -39,7 +42,11 @@ pub(super) fn run(cli: &Cli, out: &Output) -> Ended {
     } else {
         status.show(&config, &host, now, out);
     }
-    Ok(if status.ready() { Exit::Done } else { Exit::Failed })
+    Ok(if status.ready() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
 struct Status {
@@ -56,7 +63,8 @@ impl Status {
     }
 
     fn ready(&self) -> bool {
-        self.answer().is_some_and(|g| g.ready && matches!(g.cloud_init.status.as_str(), "done" | "disabled"))
+        self.answer()
+            .is_some_and(|g| g.ready && matches!(g.cloud_init.status.as_str(), "done" | "disabled"))
     }
 
     fn show(&self, config: &Config, host: &LibvirtHost, now: OffsetDateTime, out: &Output) {
@@ -65,17 +73,26 @@ impl Status {
         out.heading(&format!("{}: {verdict}", config.name));
         line("domain", &format!("{} at {}", self.state, host.uri()));
         line("address", &address(config));
-        line("certificate", &self.certificate.as_ref().map_or_else(|| "none".into(), |facts| describe(facts, now)));
+        line(
+            "certificate",
+            &self
+                .certificate
+                .as_ref()
+                .map_or_else(|| "none".into(), |facts| describe(facts, now)),
+        );
         match &self.guest {
             None => {}
             Some(Err(error)) => line("guest", &silence(error)),
             Some(Ok(status)) => show_guest(status, &line),
         }
-        line("drift", &match &self.drift {
-            Ok(changes) if changes.is_empty() => "none".to_owned(),
-            Ok(changes) => format!("{} (`lbctl plan` shows all)", changes.join("; ")),
-            Err(said) => format!("cannot be told: {said}"),
-        });
+        line(
+            "drift",
+            &match &self.drift {
+                Ok(changes) if changes.is_empty() => "none".to_owned(),
+                Ok(changes) => format!("{} (`lbctl plan` shows all)", changes.join("; ")),
+                Err(said) => format!("cannot be told: {said}"),
+            },
+        );
     }
 
     fn document(&self, config: &Config, now: OffsetDateTime) -> Value {
@@ -88,7 +105,9 @@ impl Status {
             })
         });
         let guest = self.answer();
-        let servers: Vec<Value> = guest.map(|g| g.haproxy.servers.iter().map(server).collect()).unwrap_or_default();
+        let servers: Vec<Value> = guest
+            .map(|g| g.haproxy.servers.iter().map(server).collect())
+            .unwrap_or_default();
         let drift = match &self.drift {
             Ok(changes) => json!(changes),
             Err(said) => json!({"unknown": said}),
@@ -122,13 +141,27 @@ fn show_guest(status: &GuestStatus, line: &dyn Fn(&str, &str)) {
     for error in status.cloud_init.errors.iter().take(5) {
         line("", &clean(error, 200));
     }
-    let version = haproxy.version.as_deref().map_or_else(|| "not answering".into(), |v| clean(v, 40));
-    let sessions = haproxy.sessions.map(|n| format!(", {n} connections")).unwrap_or_default();
+    let version = haproxy
+        .version
+        .as_deref()
+        .map_or_else(|| "not answering".into(), |v| clean(v, 40));
+    let sessions = haproxy
+        .sessions
+        .map(|n| format!(", {n} connections"))
+        .unwrap_or_default();
     line("haproxy", &format!("{version}{sessions}"));
-    line("primary", &haproxy.primary.as_deref().map_or_else(
-        || format!("none: {} servers up, and exactly one is wanted", haproxy.servers_up),
-        |p| clean(p, 60),
-    ));
+    line(
+        "primary",
+        &haproxy.primary.as_deref().map_or_else(
+            || {
+                format!(
+                    "none: {} servers up, and exactly one is wanted",
+                    haproxy.servers_up
+                )
+            },
+            |p| clean(p, 60),
+        ),
+    );
     for node in nodes(haproxy) {
         line("", &node);
     }
@@ -151,25 +184,39 @@ fn server(server: &crate::guest::Server) -> Value {
 /// The certificate in the seed in use.
 fn certificate(observed: &Observed) -> Option<Facts> {
     let pem = current_seed(observed)?.client_pem.as_ref()?;
-    ClientPair::from_pem(pem.expose()).ok().map(|pair| pair.facts().clone())
+    ClientPair::from_pem(pem.expose())
+        .ok()
+        .map(|pair| pair.facts().clone())
 }
 
 fn describe(facts: &Facts, now: OffsetDateTime) -> String {
-    format!("{}, until {} ({} days left)", facts.subject, facts.not_after.date(), (facts.not_after - now).whole_days())
+    format!(
+        "{}, until {} ({} days left)",
+        facts.subject,
+        facts.not_after.date(),
+        (facts.not_after - now).whole_days()
+    )
 }
 
 fn drift(config: &Config, observed: &Observed, now: OffsetDateTime) -> Result<Vec<String>, String> {
     let desired = Desired::of(config, observed, now).map_err(|e| e.to_string())?;
     match plan_up(&desired, observed, Restart::Later) {
         Ok(plan) => Ok(plan.changes.iter().map(ToString::to_string).collect()),
-        Err(refusal) => Err(refusal.objections.iter().map(|o| o.message.clone()).collect::<Vec<_>>().join("; ")),
+        Err(refusal) => Err(refusal
+            .objections
+            .iter()
+            .map(|o| o.message.clone())
+            .collect::<Vec<_>>()
+            .join("; ")),
     }
 }
 
 fn silence(error: &GuestError) -> String {
     match error {
         GuestError::Silent(said) => format!("its agent does not answer: {said}"),
-        GuestError::Absent => "its agent answers; cloud-init has not put lbctl's program there yet".into(),
+        GuestError::Absent => {
+            "its agent answers; cloud-init has not put lbctl's program there yet".into()
+        }
         GuestError::Nonsense(said) => format!("its agent answers what lbctl cannot read: {said}"),
         GuestError::Host(error) => error.to_string(),
     }

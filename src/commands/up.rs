@@ -63,7 +63,13 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
 }
 
 /// Applies the plan and plans again: what remains is an error, unless it was put off.
-fn make_so(plan: &Plan, restart: Restart, config: &Config, host: &LibvirtHost, out: &Output) -> Result<(), Failure> {
+fn make_so(
+    plan: &Plan,
+    restart: Restart,
+    config: &Config,
+    host: &LibvirtHost,
+    out: &Output,
+) -> Result<(), Failure> {
     let name = &plan.name;
     if plan.is_empty() {
         out.say(&format!("{name}: already so, nothing to do"));
@@ -84,11 +90,19 @@ fn make_so(plan: &Plan, restart: Restart, config: &Config, host: &LibvirtHost, o
         verify(config, host, restart)?;
     }
     let waiting: Vec<String> = match restart {
-        Restart::Later => plan.needing_restart().iter().map(|c| c.what.clone()).collect(),
+        Restart::Later => plan
+            .needing_restart()
+            .iter()
+            .map(|c| c.what.clone())
+            .collect(),
         Restart::Now { .. } => Vec::new(),
     };
     if waiting.is_empty() {
-        out.say(&format!("{name}: running, address {} ({})", address(config), seconds(started.elapsed())));
+        out.say(&format!(
+            "{name}: running, address {} ({})",
+            address(config),
+            seconds(started.elapsed())
+        ));
     } else {
         out.say(&format!(
             "{name}: written for the next start of the guest: {}. `lbctl up --restart now` restarts it",
@@ -102,13 +116,22 @@ fn verify(config: &Config, host: &LibvirtHost, restart: Restart) -> Result<(), F
     let (observed, desired) = look(config, host, Ask::WhatIsNeeded)?;
     let again = plan_up(&desired, &observed, Restart::Later)?;
     let put_off = |class| restart == Restart::Later && class == Class::Restart;
-    let left: Vec<String> = again.changes.iter().filter(|c| !put_off(c.class)).map(ToString::to_string).collect();
+    let left: Vec<String> = again
+        .changes
+        .iter()
+        .filter(|c| !put_off(c.class))
+        .map(ToString::to_string)
+        .collect();
     if left.is_empty() {
         return Ok(());
     }
     Err(Failure::new(
         Exit::Failed,
-        format!("every step was done, and yet {} differs: {}", config.name, left.join("; ")),
+        format!(
+            "every step was done, and yet {} differs: {}",
+            config.name,
+            left.join("; ")
+        ),
         "is somebody else changing it at the same time? `lbctl plan` shows what it is, `lbctl up` goes on",
     ))
 }
@@ -119,7 +142,9 @@ fn decide(plan: &Plan, args: &UpArgs, yes: bool, out: &Output) -> Result<Restart
     if needing.is_empty() {
         return Ok(Restart::Later);
     }
-    let now = Restart::Now { deadline: args.stop_timeout };
+    let now = Restart::Now {
+        deadline: args.stop_timeout,
+    };
     match args.restart {
         RestartPolicy::Now => Ok(now),
         RestartPolicy::Later => Ok(Restart::Later),
@@ -142,19 +167,35 @@ fn decide(plan: &Plan, args: &UpArgs, yes: bool, out: &Output) -> Result<Restart
 
 fn restart_refused(plan: &Plan) -> Failure {
     let mut message = Message::new(
-        format!("{}: {} restart of the guest, and nothing was changed", plan.name, match plan.needing_restart().len() {
-            1 => "this change needs a".to_owned(),
-            n => format!("{n} changes need a"),
-        }),
+        format!(
+            "{}: {} restart of the guest, and nothing was changed",
+            plan.name,
+            match plan.needing_restart().len() {
+                1 => "this change needs a".to_owned(),
+                n => format!("{n} changes need a"),
+            }
+        ),
         "`lbctl up --restart now` restarts it now (every session through it is cut); \
          `--restart later` writes them for its next start",
     );
-    message.detail = plan.needing_restart().iter().map(ToString::to_string).collect();
-    Failure { exit: Exit::Refused, messages: vec![message] }
+    message.detail = plan
+        .needing_restart()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Failure {
+        exit: Exit::Refused,
+        messages: vec![message],
+    }
 }
 
 /// Waits, shows the phases, and explains the end where it is not the good one.
-fn wait_until_ready(config: &Config, host: &LibvirtHost, deadline: Duration, out: &Output) -> Result<Value, Failure> {
+fn wait_until_ready(
+    config: &Config,
+    host: &LibvirtHost,
+    deadline: Duration,
+    out: &Output,
+) -> Result<Value, Failure> {
     let name = config.name.as_str();
     let console = ConsoleTail::follow(host.uri(), name);
     let outcome = wait(host, name, deadline, |phase, elapsed| {
@@ -162,8 +203,15 @@ fn wait_until_ready(config: &Config, host: &LibvirtHost, deadline: Duration, out
     })?;
     let failure = match outcome {
         Outcome::Ready(status) => {
-            let primary = status.haproxy.primary.map(|p| clean(&p, 60)).unwrap_or_default();
-            out.say(&format!("{name}: ready, psql -h {} reaches the primary {primary}", address(config)));
+            let primary = status
+                .haproxy
+                .primary
+                .map(|p| clean(&p, 60))
+                .unwrap_or_default();
+            out.say(&format!(
+                "{name}: ready, psql -h {} reaches the primary {primary}",
+                address(config)
+            ));
             return Ok(true.into());
         }
         Outcome::Died(state) => Failure {
@@ -177,25 +225,40 @@ fn wait_until_ready(config: &Config, host: &LibvirtHost, deadline: Duration, out
         Outcome::CloudInitFailed(verdict) => {
             let mut detail: Vec<String> = verdict.errors.iter().map(|e| clean(e, 300)).collect();
             detail.push(format!("--- last lines of {CLOUD_INIT_LOG} ---"));
-            detail.extend(Guest::new(host, name).tail(CLOUD_INIT_LOG, CONSOLE_LINES, Duration::from_secs(10)));
+            detail.extend(Guest::new(host, name).tail(
+                CLOUD_INIT_LOG,
+                CONSOLE_LINES,
+                Duration::from_secs(10),
+            ));
             Failure {
                 exit: Exit::Failed,
                 messages: vec![with_detail(
                     format!("cloud-init failed in {name}"),
-                    format!("`virsh console {name}` or ssh leads in; after a change of the configuration run `lbctl up --restart now --wait`"),
+                    format!(
+                        "`virsh console {name}` or ssh leads in; after a change of the configuration run `lbctl up --restart now --wait`"
+                    ),
                     detail,
                 )],
             }
         }
-        Outcome::TimeOut { phase, seen, silent } => {
-            let mut detail: Vec<String> = seen.map(|status| nodes(&status.haproxy)).unwrap_or_default();
+        Outcome::TimeOut {
+            phase,
+            seen,
+            silent,
+        } => {
+            let mut detail: Vec<String> = seen
+                .map(|status| nodes(&status.haproxy))
+                .unwrap_or_default();
             detail.extend(silent.map(|said| format!("the guest agent: {}", clean(&said, 200))));
             detail.push("--- last lines of the console ---".into());
             detail.extend(console.lines());
             Failure {
                 exit: Exit::NotReady,
                 messages: vec![with_detail(
-                    format!("{name} runs, and was not ready within {}: {phase}", seconds(deadline)),
+                    format!(
+                        "{name} runs, and was not ready within {}: {phase}",
+                        seconds(deadline)
+                    ),
                     "`lbctl status` shows how it goes on; `lbctl up --wait=30m` waits longer",
                     detail,
                 )],
@@ -206,7 +269,10 @@ fn wait_until_ready(config: &Config, host: &LibvirtHost, deadline: Duration, out
 }
 
 fn with_detail(text: impl Into<String>, hint: impl Into<String>, detail: Vec<String>) -> Message {
-    Message { detail, ..Message::new(text, hint) }
+    Message {
+        detail,
+        ..Message::new(text, hint)
+    }
 }
 
 /// HAProxy's view of each node, a line each.
@@ -214,14 +280,24 @@ pub(super) fn nodes(haproxy: &crate::guest::Haproxy) -> Vec<String> {
     let text = |t: &Option<String>| clean(t.as_deref().unwrap_or("-"), 60);
     let line = |s: &crate::guest::Server| {
         let check = format!("{} {}", text(&s.check), text(&s.check_detail));
-        format!("{:<8} {:<22} {:<10} {}", clean(&s.name, 20), text(&s.address), clean(&s.state, 12), check.trim())
+        format!(
+            "{:<8} {:<22} {:<10} {}",
+            clean(&s.name, 20),
+            text(&s.address),
+            clean(&s.state, 12),
+            check.trim()
+        )
     };
     haproxy.servers.iter().take(100).map(line).collect()
 }
 
 /// The address that clients are told.
 pub(super) fn address(config: &Config) -> String {
-    config.interfaces.first().map(|i| i.ip.to_string()).unwrap_or_default()
+    config
+        .interfaces
+        .first()
+        .map(|i| i.ip.to_string())
+        .unwrap_or_default()
 }
 
 /// The end of the guest's serial console, read beside everything else over a connection of its own.
@@ -236,7 +312,10 @@ impl ConsoleTail {
         let (shared, uri, domain) = (Arc::clone(&buffer), uri.to_owned(), domain.to_owned());
         // The thread ends with the process: a blocked read has no other end.
         std::thread::spawn(move || {
-            let Ok(console) = LibvirtHost::connect(&uri).and_then(|host| host.console(&domain)) else { return };
+            let Ok(console) = LibvirtHost::connect(&uri).and_then(|host| host.console(&domain))
+            else {
+                return;
+            };
             let mut chunk = [0; 4096];
             while let Some(count) = console.read(&mut chunk) {
                 let Ok(mut kept) = shared.lock() else { return };
@@ -249,10 +328,16 @@ impl ConsoleTail {
     }
 
     fn lines(&self) -> Vec<String> {
-        let Ok(kept) = self.0.lock() else { return Vec::new() };
+        let Ok(kept) = self.0.lock() else {
+            return Vec::new();
+        };
         let bytes: Vec<u8> = kept.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<String> = text.lines().map(|l| clean(l, 160)).filter(|l| !l.is_empty()).collect();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|l| clean(l, 160))
+            .filter(|l| !l.is_empty())
+            .collect();
         lines[lines.len().saturating_sub(CONSOLE_LINES)..].to_vec()
     }
 }

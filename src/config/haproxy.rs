@@ -363,8 +363,8 @@ fn patroni_client(section: &Section<'_>) -> Option<PatroniClient> {
 fn ca(section: &Section<'_>) -> Option<Ca> {
     let (key, certificate) = (section.secret("ca_key"), section.secret("ca_certificate"));
     let (key, certificate) = (key?, certificate?);
-    let loaded = Ca::load(&key.value, certificate.value.expose())
-        .and_then(|ca| match section.reader.now {
+    let loaded =
+        Ca::load(&key.value, certificate.value.expose()).and_then(|ca| match section.reader.now {
             Some(now) => ca.check_time(now).map(|()| ca),
             None => Ok(ca),
         });

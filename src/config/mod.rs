@@ -43,10 +43,7 @@ pub struct Loaded {
 }
 
 /// Reads and checks a file. References in it start at its folder.
-pub fn load(
-    path: &Path,
-    now: impl Into<Option<time::OffsetDateTime>>,
-) -> Result<Loaded, Report> {
+pub fn load(path: &Path, now: impl Into<Option<time::OffsetDateTime>>) -> Result<Loaded, Report> {
     let (text, base) = (
         syntax::read(path, MAX_FILE)?,
         path.parent().unwrap_or(Path::new("")),

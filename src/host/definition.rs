@@ -95,7 +95,8 @@ pub struct Definition {
 impl Definition {
     /// Reads a `<domain>` document. Unknown content is passed over; what is needed and missing is named.
     pub fn parse(xml: &str) -> Result<Self, String> {
-        let document = Document::parse(xml).map_err(|e| format!("the domain's XML cannot be read: {e}"))?;
+        let document =
+            Document::parse(xml).map_err(|e| format!("the domain's XML cannot be read: {e}"))?;
         let domain = document.root_element();
         let os_type = child(domain, "os").and_then(|os| child(os, "type"));
         let devices = child(domain, "devices").ok_or("the domain's XML has no <devices>")?;
@@ -108,7 +109,9 @@ impl Definition {
             current_memory_kib: memory(domain, "currentMemory").unwrap_or(memory_kib),
             vcpus: child(domain, "vcpu").and_then(vcpus).unwrap_or(1),
             disks: elements(devices, "disk").map(disk).collect(),
-            interfaces: elements(devices, "interface").filter_map(interface).collect(),
+            interfaces: elements(devices, "interface")
+                .filter_map(interface)
+                .collect(),
             agent_channel: elements(devices, "channel").any(is_agent_channel),
             mark: Mark::find(domain),
         })
@@ -144,7 +147,9 @@ fn memory(domain: Node<'_, '_>, name: &str) -> Option<u64> {
 
 /// The CPUs that are switched on: `<vcpu current='1'>4</vcpu>` has one.
 fn vcpus(node: Node<'_, '_>) -> Option<u32> {
-    node.attribute("current").and_then(|current| current.parse().ok()).or_else(|| number(node))
+    node.attribute("current")
+        .and_then(|current| current.parse().ok())
+        .or_else(|| number(node))
 }
 
 fn disk(node: Node<'_, '_>) -> DiskFacts {
@@ -158,18 +163,28 @@ fn disk(node: Node<'_, '_>) -> DiskFacts {
         target: target.map(|t| attribute(t, "dev")).unwrap_or_default(),
         bus: target.map(|t| attribute(t, "bus")).unwrap_or_default(),
         source: child(node, "source").and_then(|source| disk_source(node, source)),
-        format: child(node, "driver").and_then(|d| d.attribute("type")).map(String::from),
+        format: child(node, "driver")
+            .and_then(|d| d.attribute("type"))
+            .map(String::from),
     }
 }
 
 fn disk_source(disk: Node<'_, '_>, source: Node<'_, '_>) -> Option<Source> {
     match attribute(disk, "type").as_str() {
-        "file" => source.attribute("file").map(|path| Source::File(path.into())),
-        "block" => source.attribute("dev").map(|path| Source::Block(path.into())),
-        "volume" => {
-            Some(Source::Volume(VolumeRef { pool: attribute(source, "pool"), name: attribute(source, "volume") }))
-        }
-        other => Some(Source::Other(format!("{other} disk {}", attribute(source, "name")))),
+        "file" => source
+            .attribute("file")
+            .map(|path| Source::File(path.into())),
+        "block" => source
+            .attribute("dev")
+            .map(|path| Source::Block(path.into())),
+        "volume" => Some(Source::Volume(VolumeRef {
+            pool: attribute(source, "pool"),
+            name: attribute(source, "volume"),
+        })),
+        other => Some(Source::Other(format!(
+            "{other} disk {}",
+            attribute(source, "name")
+        ))),
     }
 }
 
@@ -181,7 +196,11 @@ fn interface(node: Node<'_, '_>) -> Option<NicFacts> {
     let source = match kind.as_str() {
         "network" => NicSource::Network(named("network")),
         "direct" if named("mode") == "bridge" => NicSource::Macvtap(named("dev")),
-        "direct" => NicSource::Other(format!("macvtap on {} in mode {}", named("dev"), named("mode"))),
+        "direct" => NicSource::Other(format!(
+            "macvtap on {} in mode {}",
+            named("dev"),
+            named("mode")
+        )),
         "bridge" => NicSource::Other(format!("bridge {}", named("bridge"))),
         other => NicSource::Other(other.into()),
     };

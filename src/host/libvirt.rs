@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::enumutil::Enum;
-use virt::error::{Error, ErrorDomain, ErrorNumber};
+use virt::error::{Error, ErrorNumber};
 use virt::network::Network;
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
@@ -15,15 +14,15 @@ use virt::stream::Stream;
 use virt::sys;
 
 use super::definition::{self, Definition};
+use super::error::{connect_error, domain_state, error, is};
+use super::stream::{Console, receive, send};
 use super::{
-    AgentDoor, Change, Claims, CloneSpec, DomainFacts, DomainState, HostEntry, HostError, HostErrorKind, HostResult, Lease,
-    NetworkFacts, NetworkId, NetworkRef, Observe, Scope, VolumeFacts, VolumeState, xml,
+    AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
+    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, VolumeFacts,
+    VolumeState, xml,
 };
 use crate::config::VolumeRef;
 use crate::host::sys as leases;
-
-/// libvirt's own limit for one stream packet is 4 MiB; from 256 KiB on some versions fail (DESIGN section 5).
-const CHUNK: usize = 256 * 1024;
 
 /// A connection to a libvirt daemon.
 pub struct LibvirtHost {
@@ -42,7 +41,11 @@ impl LibvirtHost {
         // A peer that has gone silent for 30 s is gone: without this a broken TCP connection hangs for ever. Drivers
         // without a connection of their own (test:///) cannot do it and need not.
         let _ = connection.set_keep_alive(5, 5);
-        Ok(Self { connection, uri: uri.to_owned(), calls: Cell::new(1) })
+        Ok(Self {
+            connection,
+            uri: uri.to_owned(),
+            calls: Cell::new(1),
+        })
     }
 
     #[must_use]
@@ -62,8 +65,13 @@ impl LibvirtHost {
         let doing = format!("opening the console of {domain}");
         let found = second.lookup(domain, &doing)?;
         let stream = Stream::new(&second.connection, 0).map_err(|e| error(&doing, &e))?;
-        found.open_console(None, &stream, 0).map_err(|e| error(&doing, &e))?;
-        Ok(Console { stream, _host: second })
+        found
+            .open_console(None, &stream, 0)
+            .map_err(|e| error(&doing, &e))?;
+        Ok(Console {
+            stream,
+            _connection: second,
+        })
     }
 
     fn count(&self) {
@@ -77,7 +85,12 @@ impl LibvirtHost {
     }
 
     /// Like `call`, but the given error code means "absent".
-    fn find<T>(&self, doing: &str, absent: ErrorNumber, result: Result<T, Error>) -> HostResult<Option<T>> {
+    fn find<T>(
+        &self,
+        doing: &str,
+        absent: ErrorNumber,
+        result: Result<T, Error>,
+    ) -> HostResult<Option<T>> {
         self.count();
         tracing::debug!("libvirt: {doing}");
         match result {
@@ -93,34 +106,56 @@ impl LibvirtHost {
 
     fn pool(&self, name: &str) -> HostResult<Option<StoragePool>> {
         let doing = format!("looking up pool {name}");
-        self.find(&doing, ErrorNumber::NoStoragePool, self.connection.lookup_storage_pool_by_name(name))
+        self.find(
+            &doing,
+            ErrorNumber::NoStoragePool,
+            self.connection.lookup_storage_pool_by_name(name),
+        )
     }
 
     fn volume_in(&self, pool: &StoragePool, at: &VolumeRef) -> HostResult<Option<StorageVol>> {
         let doing = format!("looking up volume {at}");
-        self.find(&doing, ErrorNumber::NoStorageVolume, pool.lookup_storage_vol_by_name(&at.name))
+        self.find(
+            &doing,
+            ErrorNumber::NoStorageVolume,
+            pool.lookup_storage_vol_by_name(&at.name),
+        )
     }
 
     /// The pool, which must be there, for a call that needs it.
     fn need_pool(&self, name: &str, doing: &str) -> HostResult<StoragePool> {
-        self.pool(name)?
-            .ok_or_else(|| HostError::new(HostErrorKind::NotFound, doing, format!("there is no pool {name}")))
+        self.pool(name)?.ok_or_else(|| {
+            HostError::new(
+                HostErrorKind::NotFound,
+                doing,
+                format!("there is no pool {name}"),
+            )
+        })
     }
 
     fn need_volume(&self, at: &VolumeRef, doing: &str) -> HostResult<StorageVol> {
         let pool = self.need_pool(&at.pool, doing)?;
-        self.volume_in(&pool, at)?
-            .ok_or_else(|| HostError::new(HostErrorKind::NotFound, doing, format!("there is no volume {at}")))
+        self.volume_in(&pool, at)?.ok_or_else(|| {
+            HostError::new(
+                HostErrorKind::NotFound,
+                doing,
+                format!("there is no volume {at}"),
+            )
+        })
     }
 
     fn need_network(&self, network: &NetworkId, doing: &str) -> HostResult<Network> {
-        self.call(doing, self.connection.lookup_network_by_uuid_string(&network.uuid))
+        self.call(
+            doing,
+            self.connection.lookup_network_by_uuid_string(&network.uuid),
+        )
     }
 
     fn volume_facts(&self, at: VolumeRef, volume: &StorageVol) -> HostResult<VolumeFacts> {
         let doing = format!("reading the facts of volume {at}");
         let text = self.call(&doing, volume.xml_desc(0))?;
-        let read = xml::volume(&text).map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
+        let read = xml::volume(&text)
+            .map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
         // The key is asked of the handle, which has it already.
         let key = volume.key().map_err(|e| error(&doing, &e))?;
         Ok(VolumeFacts {
@@ -135,14 +170,24 @@ impl LibvirtHost {
         })
     }
 
-    fn definition(&self, domain: &Domain, name: &str, flags: u32) -> HostResult<(Definition, String)> {
+    fn definition(
+        &self,
+        domain: &Domain,
+        name: &str,
+        flags: u32,
+    ) -> HostResult<(Definition, String)> {
         let doing = format!("reading the definition of domain {name}");
         let text = self.call(&doing, domain.xml_desc(flags))?;
-        let read = Definition::parse(&text).map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
+        let read = Definition::parse(&text)
+            .map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
         Ok((read, text))
     }
 
-    fn transfer<T>(&self, doing: &str, work: impl FnOnce(&Stream) -> Result<T, Error>) -> HostResult<T> {
+    fn transfer<T>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&Stream) -> Result<T, Error>,
+    ) -> HostResult<T> {
         let stream = self.call(doing, Stream::new(&self.connection, 0))?;
         match work(&stream) {
             Ok(value) => self.call(doing, stream.finish()).map(|()| value),
@@ -156,27 +201,51 @@ impl LibvirtHost {
 
 impl Observe for LibvirtHost {
     fn architecture(&self) -> HostResult<String> {
-        self.call("asking the host for its architecture", self.connection.node_info()).map(|info| info.model)
+        self.call(
+            "asking the host for its architecture",
+            self.connection.node_info(),
+        )
+        .map(|info| info.model)
     }
 
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool> {
         let doing = "asking the host for its capabilities";
         let text = self.call(doing, self.connection.capabilities())?;
-        xml::offers_kvm(&text, architecture).map_err(|said| HostError::new(HostErrorKind::Other, doing, said))
+        xml::offers_kvm(&text, architecture)
+            .map_err(|said| HostError::new(HostErrorKind::Other, doing, said))
     }
 
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>> {
         let doing = format!("looking up domain {name}");
-        let found = self.find(&doing, ErrorNumber::NoDomain, self.connection.lookup_domain_by_name(name))?;
+        let found = self.find(
+            &doing,
+            ErrorNumber::NoDomain,
+            self.connection.lookup_domain_by_name(name),
+        )?;
         let Some(domain) = found else { return Ok(None) };
         let doing = format!("reading the state of domain {name}");
-        let state = self.call(&doing, domain.state()).map(|(state, _)| domain_state(state.to_raw()))?;
+        let state = self
+            .call(&doing, domain.state())
+            .map(|(state, _)| domain_state(state.to_raw()))?;
         let persistent = self.call(&doing, domain.is_persistent())?;
         let (config, text) = self.definition(&domain, name, sys::VIR_DOMAIN_XML_INACTIVE)?;
-        let live = if state.is_active() { Some(self.definition(&domain, name, 0)?.0) } else { None };
+        let live = if state.is_active() {
+            Some(self.definition(&domain, name, 0)?.0)
+        } else {
+            None
+        };
         let autostart = persistent && self.call(&doing, domain.autostart())?;
         let uuid = definition::uuid(&text).unwrap_or_default();
-        Ok(Some(DomainFacts { name: name.to_owned(), uuid, state, autostart, persistent, config, config_xml: text, live }))
+        Ok(Some(DomainFacts {
+            name: name.to_owned(),
+            uuid,
+            state,
+            autostart,
+            persistent,
+            config,
+            config_xml: text,
+            live,
+        }))
     }
 
     fn claims(&self, but: &str) -> HostResult<Vec<Claims>> {
@@ -189,8 +258,11 @@ impl Observe for LibvirtHost {
             }
             // A domain that vanished since it was listed claims nothing.
             let doing = format!("reading the definition of domain {name}");
-            let Some(text) = self.find(&doing, ErrorNumber::NoDomain, domain.xml_desc(0))? else { continue };
-            let read = Definition::parse(&text).map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
+            let Some(text) = self.find(&doing, ErrorNumber::NoDomain, domain.xml_desc(0))? else {
+                continue;
+            };
+            let read = Definition::parse(&text)
+                .map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
             claims.push(Claims {
                 domain: name,
                 macs: read.interfaces.iter().map(|i| i.mac).collect(),
@@ -201,8 +273,13 @@ impl Observe for LibvirtHost {
     }
 
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState> {
-        let Some(pool) = self.pool(&at.pool)? else { return Ok(VolumeState::NoPool) };
-        if !self.call(&format!("reading the state of pool {}", at.pool), pool.is_active())? {
+        let Some(pool) = self.pool(&at.pool)? else {
+            return Ok(VolumeState::NoPool);
+        };
+        if !self.call(
+            &format!("reading the state of pool {}", at.pool),
+            pool.is_active(),
+        )? {
             return Ok(VolumeState::PoolInactive);
         }
         Ok(match self.volume_in(&pool, at)? {
@@ -214,9 +291,17 @@ impl Observe for LibvirtHost {
     fn volume_by_id(&self, id: &str) -> HostResult<VolumeState> {
         let doing = format!("looking up volume {id}");
         let absent = ErrorNumber::NoStorageVolume;
-        let mut found = self.find(&doing, absent, self.connection.lookup_storage_vol_by_key(id))?;
+        let mut found = self.find(
+            &doing,
+            absent,
+            self.connection.lookup_storage_vol_by_key(id),
+        )?;
         if found.is_none() && id.starts_with('/') {
-            found = self.find(&doing, absent, self.connection.lookup_storage_vol_by_path(id))?;
+            found = self.find(
+                &doing,
+                absent,
+                self.connection.lookup_storage_vol_by_path(id),
+            )?;
         }
         if let Some(volume) = found {
             let pool = self.call(&doing, volume.lookup_storage_pool())?;
@@ -224,10 +309,15 @@ impl Observe for LibvirtHost {
                 pool: pool.name().map_err(|e| error(&doing, &e))?,
                 name: volume.name().map_err(|e| error(&doing, &e))?,
             };
-            return self.volume_facts(at, &volume).map(|facts| VolumeState::Present(Box::new(facts)));
+            return self
+                .volume_facts(at, &volume)
+                .map(|facts| VolumeState::Present(Box::new(facts)));
         }
         match id.split_once('/') {
-            Some((pool, name)) if !pool.is_empty() => self.volume(&VolumeRef { pool: pool.into(), name: name.into() }),
+            Some((pool, name)) if !pool.is_empty() => self.volume(&VolumeRef {
+                pool: pool.into(),
+                name: name.into(),
+            }),
             _ => Ok(VolumeState::Absent),
         }
     }
@@ -248,7 +338,9 @@ impl Observe for LibvirtHost {
             NetworkRef::Name(name) => self.connection.lookup_network_by_name(name),
             NetworkRef::Id(id) => self.connection.lookup_network_by_uuid_string(id),
         };
-        let Some(network) = self.find(&doing, ErrorNumber::NoNetwork, result)? else { return Ok(None) };
+        let Some(network) = self.find(&doing, ErrorNumber::NoNetwork, result)? else {
+            return Ok(None);
+        };
         let doing = format!("reading network {which}");
         let active = self.call(&doing, network.is_active())?;
         let persistent = self.call(&doing, network.is_persistent())?;
@@ -257,11 +349,18 @@ impl Observe for LibvirtHost {
             xml::network(&text).map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))
         };
         let live = read(0)?;
-        let saved = if persistent && active { read(sys::VIR_NETWORK_XML_INACTIVE)?.reservations } else { live.reservations.clone() };
+        let saved = if persistent && active {
+            read(sys::VIR_NETWORK_XML_INACTIVE)?.reservations
+        } else {
+            live.reservations.clone()
+        };
         Ok(Some(NetworkFacts {
             id: NetworkId {
                 name: network.name().map_err(|e| error(&doing, &e))?,
-                uuid: network.uuid_string().map_err(|e| error(&doing, &e))?.to_ascii_lowercase(),
+                uuid: network
+                    .uuid_string()
+                    .map_err(|e| error(&doing, &e))?
+                    .to_ascii_lowercase(),
             },
             active,
             persistent,
@@ -281,7 +380,10 @@ impl Observe for LibvirtHost {
         let doing = "listing the host's network devices";
         self.count();
         // Hosts without a node device driver (no udev in a container) cannot tell; the start of the domain then does.
-        let Ok(devices) = self.connection.list_all_node_devices(sys::VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET) else {
+        let Ok(devices) = self
+            .connection
+            .list_all_node_devices(sys::VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET)
+        else {
             return Ok(None);
         };
         if devices.is_empty() {
@@ -290,12 +392,18 @@ impl Observe for LibvirtHost {
         for device in devices {
             // `net_<device>_<mac with underscores>`, with other characters of the device's name replaced by underscores.
             let label = device.name().map_err(|e| error(doing, &e))?;
-            let flat: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let flat: String = name
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+                .collect();
             if !label.starts_with(&format!("net_{flat}_")) {
                 continue;
             }
             self.count();
-            if device.xml_desc(0).is_ok_and(|text| xml::device_interface(&text).as_deref() == Some(name)) {
+            if device
+                .xml_desc(0)
+                .is_ok_and(|text| xml::device_interface(&text).as_deref() == Some(name))
+            {
                 return Ok(Some(true));
             }
         }
@@ -304,14 +412,36 @@ impl Observe for LibvirtHost {
 }
 
 impl Change for LibvirtHost {
-    fn add_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()> {
+    fn add_reservation(
+        &self,
+        network: &NetworkId,
+        entry: &HostEntry,
+        scope: Scope,
+    ) -> HostResult<()> {
         let doing = format!("reserving {entry} in network {network}");
-        self.update_network(network, sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, entry, scope, &doing)
+        self.update_network(
+            network,
+            sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST,
+            entry,
+            scope,
+            &doing,
+        )
     }
 
-    fn remove_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()> {
+    fn remove_reservation(
+        &self,
+        network: &NetworkId,
+        entry: &HostEntry,
+        scope: Scope,
+    ) -> HostResult<()> {
         let doing = format!("removing the reservation of {entry} from network {network}");
-        self.update_network(network, sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, entry, scope, &doing)
+        self.update_network(
+            network,
+            sys::VIR_NETWORK_UPDATE_COMMAND_DELETE,
+            entry,
+            scope,
+            &doing,
+        )
     }
 
     fn clone_volume(&self, spec: &CloneSpec) -> HostResult<()> {
@@ -319,7 +449,7 @@ impl Change for LibvirtHost {
         let pool = self.need_pool(&spec.volume.pool, &doing)?;
         let base = self.need_volume(&spec.base, &doing)?;
         let base_facts = self.volume_facts(spec.base.clone(), &base)?;
-        let text = clone_xml(spec, &base_facts);
+        let text = xml::clone_xml(spec, &base_facts);
         if spec.format == "raw" {
             // virStorageVolCreateXMLFrom copies; raw has no backing file to lean on.
             self.call(&doing, StorageVol::create_xml_from(&pool, &text, &base, 0))?;
@@ -338,7 +468,10 @@ impl Change for LibvirtHost {
     fn grow_live_disk(&self, name: &str, target: &str, capacity: u64) -> HostResult<()> {
         let doing = format!("growing disk {target} of domain {name} to {capacity} bytes");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.block_resize(target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
+        self.call(
+            &doing,
+            domain.block_resize(target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES),
+        )
     }
 
     fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()> {
@@ -369,7 +502,12 @@ impl Change for LibvirtHost {
 
     fn define(&self, name: &str, text: &str) -> HostResult<()> {
         let doing = format!("defining domain {name}");
-        self.call(&doing, self.connection.define_domain_xml_flags(text, sys::VIR_DOMAIN_DEFINE_VALIDATE)).map(drop)
+        self.call(
+            &doing,
+            self.connection
+                .define_domain_xml_flags(text, sys::VIR_DOMAIN_DEFINE_VALIDATE),
+        )
+        .map(drop)
     }
 
     fn undefine(&self, name: &str) -> HostResult<()> {
@@ -412,7 +550,10 @@ impl Change for LibvirtHost {
     fn update_live_device(&self, name: &str, text: &str) -> HostResult<()> {
         let doing = format!("changing the medium in the CD-ROM drive of domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.update_device_flags(text, sys::VIR_DOMAIN_AFFECT_LIVE))
+        self.call(
+            &doing,
+            domain.update_device_flags(text, sys::VIR_DOMAIN_AFFECT_LIVE),
+        )
     }
 }
 
@@ -436,72 +577,22 @@ impl LibvirtHost {
     ) -> HostResult<()> {
         let found = self.need_network(network, doing)?;
         // Never restart a network that is not ours: every VM on it would lose its link (DESIGN section 5).
-        let config = if scope.config { sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG } else { 0 };
-        let live = if scope.live { sys::VIR_NETWORK_UPDATE_AFFECT_LIVE } else { 0 };
+        let config = if scope.config {
+            sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG
+        } else {
+            0
+        };
+        let live = if scope.live {
+            sys::VIR_NETWORK_UPDATE_AFFECT_LIVE
+        } else {
+            0
+        };
         let section = sys::VIR_NETWORK_SECTION_IP_DHCP_HOST;
-        self.call(doing, found.update(command, section, -1, &host_xml(entry), config | live))
+        self.call(
+            doing,
+            found.update(command, section, -1, &xml::host_xml(entry), config | live),
+        )
     }
-}
-
-/// The serial console of a running domain, read until it ends.
-pub struct Console {
-    stream: Stream,
-    _host: LibvirtHost,
-}
-
-impl Console {
-    /// Waits for output. Nothing comes any more: the domain has stopped or the connection has ended.
-    pub fn read(&self, buffer: &mut [u8]) -> Option<usize> {
-        let received = self.stream.recv(buffer).ok()?;
-        usize::try_from(received).ok().filter(|count| *count > 0)
-    }
-}
-
-fn host_xml(entry: &HostEntry) -> String {
-    let mac = entry.mac.map(|mac| format!(" mac='{mac}'")).unwrap_or_default();
-    let name = entry.name.as_ref().map(|name| format!(" name='{}'", xml::escape(name))).unwrap_or_default();
-    format!("<host{mac}{name} ip='{}'/>", entry.ip)
-}
-
-fn clone_xml(spec: &CloneSpec, base: &VolumeFacts) -> String {
-    let backing = if spec.format == "raw" {
-        String::new()
-    } else {
-        let path = xml::escape(&base.source.to_string());
-        format!("<backingStore><path>{path}</path><format type='{}'/></backingStore>", xml::escape(&base.format))
-    };
-    format!(
-        "<volume><name>{}</name><capacity unit='bytes'>{}</capacity><allocation unit='bytes'>0</allocation>\
-         <target><format type='{}'/></target>{backing}</volume>",
-        xml::escape(&spec.volume.name),
-        spec.capacity,
-        spec.format
-    )
-}
-
-fn send(stream: &Stream, content: &[u8]) -> Result<(), Error> {
-    for chunk in content.chunks(CHUNK) {
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let sent = usize::try_from(stream.send(rest)?).unwrap_or(0);
-            rest = rest.get(sent..).unwrap_or_default();
-        }
-    }
-    Ok(())
-}
-
-fn receive(stream: &Stream, limit: usize) -> Result<Vec<u8>, Error> {
-    let mut content = Vec::new();
-    let mut buffer = vec![0; CHUNK];
-    while content.len() < limit {
-        let count = usize::try_from(stream.recv(&mut buffer)?).unwrap_or(0);
-        if count == 0 {
-            break;
-        }
-        content.extend_from_slice(&buffer[..count]);
-    }
-    content.truncate(limit);
-    Ok(content)
 }
 
 /// libvirt's keep-alive needs an event loop in the client; it runs until the process ends.
@@ -512,58 +603,4 @@ fn start_event_loop() {
             std::thread::spawn(|| while virt::event::event_run_default_impl().is_ok() {});
         }
     });
-}
-
-fn domain_state(raw: sys::virDomainState) -> DomainState {
-    match raw {
-        sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED => DomainState::Running,
-        sys::VIR_DOMAIN_PAUSED => DomainState::Paused,
-        sys::VIR_DOMAIN_SHUTDOWN => DomainState::ShuttingDown,
-        sys::VIR_DOMAIN_CRASHED => DomainState::Crashed,
-        sys::VIR_DOMAIN_PMSUSPENDED => DomainState::Suspended,
-        _ => DomainState::ShutOff,
-    }
-}
-
-fn is(error: &Error, number: ErrorNumber) -> bool {
-    error.code() == Enum::Known(number)
-}
-
-fn error(doing: &str, said: &Error) -> HostError {
-    use ErrorNumber as N;
-    let from_rpc = said.domain() == Enum::Known(ErrorDomain::Rpc);
-    let kind = match said.code() {
-        Enum::Known(N::NoDomain | N::NoNetwork | N::NoStoragePool | N::NoStorageVolume | N::NoNodeDevice) => {
-            HostErrorKind::NotFound
-        }
-        Enum::Known(N::DomExist | N::StorageVolExist | N::NetworkExist) => HostErrorKind::Exists,
-        Enum::Known(N::AuthFailed | N::AuthCancelled | N::AuthUnavailable | N::AccessDenied | N::OperationDenied) => HostErrorKind::Permission,
-        Enum::Known(N::AgentUnresponsive | N::AgentUnsynced | N::AgentCommandTimeout | N::AgentCommandFailed) => {
-            HostErrorKind::Agent
-        }
-        Enum::Known(N::NoConnect | N::Rpc | N::InvalidConn | N::GnutlsError) => HostErrorKind::Connection,
-        Enum::Known(N::InternalError | N::SystemError) if from_rpc => HostErrorKind::Connection,
-        _ => HostErrorKind::Other,
-    };
-    HostError::new(kind, doing, said.message())
-}
-
-fn connect_error(doing: &str, uri: &str, said: &Error) -> HostError {
-    let mut error = error(doing, said);
-    let text = said.message().to_ascii_lowercase();
-    // The code alone does not part "no daemon" from "not allowed": both are a system error of the socket. The words are
-    // used for the hint only, never for a decision.
-    let driver = uri.split([':', '+']).next().unwrap_or_default();
-    let hint = if is(said, ErrorNumber::NoConnect) || !matches!(driver, "qemu" | "test") {
-        "look at the URI: qemu:///system for this host, qemu+ssh://user@host/system for another (--connect, libvirt.uri)".into()
-    } else if text.contains("permission denied") || error.kind == HostErrorKind::Permission {
-        error.kind = HostErrorKind::Permission;
-        "run lbctl as a user of the group libvirt, or as root: `sudo usermod -aG libvirt $USER`, then log in anew".into()
-    } else if uri.contains("ssh") {
-        format!("try `virsh -c '{uri}' uri`: lbctl reaches remote hosts in the same way, with your own ssh settings")
-    } else {
-        format!("is libvirt running there? `systemctl status libvirtd` (or virtqemud); `virsh -c '{uri}' uri` must work")
-    };
-    error.kind = if error.kind == HostErrorKind::Permission { error.kind } else { HostErrorKind::Connection };
-    error.with_hint(hint)
 }

@@ -5,7 +5,9 @@
 //! Invariant: *absent* is a value (`None`); every other libvirt answer is an error. "Cannot connect" is never "not found".
 
 mod definition;
+mod error;
 pub mod libvirt;
+mod stream;
 mod sys;
 mod xml;
 
@@ -49,7 +51,12 @@ pub struct HostError {
 impl HostError {
     #[must_use]
     pub fn new(kind: HostErrorKind, doing: impl Into<String>, said: impl Into<String>) -> Self {
-        Self { kind, doing: doing.into(), said: said.into(), hint: None }
+        Self {
+            kind,
+            doing: doing.into(),
+            said: said.into(),
+            hint: None,
+        }
     }
 
     #[must_use]
@@ -236,13 +243,19 @@ impl NetworkFacts {
     #[must_use]
     pub fn lacking(&self, entry: &HostEntry) -> Scope {
         let holding = self.holding(entry);
-        Scope { config: self.persistent && !holding.config, live: self.active && !holding.live }
+        Scope {
+            config: self.persistent && !holding.config,
+            live: self.active && !holding.live,
+        }
     }
 
     /// Every entry, saved or running, once.
     #[must_use]
     pub fn all_reservations(&self) -> Vec<&HostEntry> {
-        let more = self.live_reservations.iter().filter(|e| !self.reservations.contains(e));
+        let more = self
+            .live_reservations
+            .iter()
+            .filter(|e| !self.reservations.contains(e));
         self.reservations.iter().chain(more).collect()
     }
 }
@@ -316,8 +329,18 @@ pub trait Observe {
 
 /// What is done to a host. Each call is one change, named in its error.
 pub trait Change: Observe {
-    fn add_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()>;
-    fn remove_reservation(&self, network: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()>;
+    fn add_reservation(
+        &self,
+        network: &NetworkId,
+        entry: &HostEntry,
+        scope: Scope,
+    ) -> HostResult<()>;
+    fn remove_reservation(
+        &self,
+        network: &NetworkId,
+        entry: &HostEntry,
+        scope: Scope,
+    ) -> HostResult<()>;
     fn clone_volume(&self, spec: &CloneSpec) -> HostResult<()>;
     /// Grows a volume that no running guest has open.
     fn grow_volume(&self, at: &VolumeRef, capacity: u64) -> HostResult<()>;

@@ -15,7 +15,8 @@ use crate::config::MacAddr;
 pub(super) fn dhcp_leases(network: &Network) -> Result<Vec<Lease>, Error> {
     let mut list: *mut sys::virNetworkDHCPLeasePtr = ptr::null_mut();
     // SAFETY: the network outlives the call; libvirt allocates the list and its entries and hands them over.
-    let count = unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), ptr::null(), &raw mut list, 0) };
+    let count =
+        unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), ptr::null(), &raw mut list, 0) };
     let Ok(count) = usize::try_from(count) else {
         return Err(Error::last_error());
     };

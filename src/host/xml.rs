@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use roxmltree::{Document, Node};
 
-use super::{HostEntry, Source, Subnet};
+use super::{CloneSpec, HostEntry, Source, Subnet, VolumeFacts};
 use crate::config::{MacAddr, VolumeRef};
 
 pub(super) fn child<'a, 'd>(node: Node<'a, 'd>, name: &str) -> Option<Node<'a, 'd>> {
@@ -34,16 +34,39 @@ pub(super) struct NetworkXml {
 
 /// Reads a `<network>` document: its IPv4 subnets and their DHCP host entries.
 pub(super) fn network(xml: &str) -> Result<NetworkXml, String> {
-    let document = Document::parse(xml).map_err(|e| format!("the network's XML cannot be read: {e}"))?;
-    let mut found = NetworkXml { subnets: Vec::new(), reservations: Vec::new() };
-    for ip in document.root_element().children().filter(|n| n.has_tag_name("ip")) {
-        let Some(address) = ip.attribute("address").and_then(|a| a.parse::<Ipv4Addr>().ok()) else {
+    let document =
+        Document::parse(xml).map_err(|e| format!("the network's XML cannot be read: {e}"))?;
+    let mut found = NetworkXml {
+        subnets: Vec::new(),
+        reservations: Vec::new(),
+    };
+    for ip in document
+        .root_element()
+        .children()
+        .filter(|n| n.has_tag_name("ip"))
+    {
+        let Some(address) = ip
+            .attribute("address")
+            .and_then(|a| a.parse::<Ipv4Addr>().ok())
+        else {
             continue; // IPv6
         };
         let dhcp = child(ip, "dhcp");
-        let prefix_length = ip.attribute("prefix").and_then(|p| p.parse().ok()).or_else(|| netmask(ip)).unwrap_or(24);
-        found.subnets.push(Subnet { address, prefix_length, dhcp: dhcp.is_some() });
-        let hosts = dhcp.into_iter().flat_map(|d| d.children().filter(|n| n.has_tag_name("host")).collect::<Vec<_>>());
+        let prefix_length = ip
+            .attribute("prefix")
+            .and_then(|p| p.parse().ok())
+            .or_else(|| netmask(ip))
+            .unwrap_or(24);
+        found.subnets.push(Subnet {
+            address,
+            prefix_length,
+            dhcp: dhcp.is_some(),
+        });
+        let hosts = dhcp.into_iter().flat_map(|d| {
+            d.children()
+                .filter(|n| n.has_tag_name("host"))
+                .collect::<Vec<_>>()
+        });
         found.reservations.extend(hosts.filter_map(host_entry));
     }
     Ok(found)
@@ -76,7 +99,8 @@ pub(super) struct VolumeXml {
 
 /// Reads a `<volume>` document; sizes are in bytes there.
 pub(super) fn volume(xml: &str) -> Result<VolumeXml, String> {
-    let document = Document::parse(xml).map_err(|e| format!("the volume's XML cannot be read: {e}"))?;
+    let document =
+        Document::parse(xml).map_err(|e| format!("the volume's XML cannot be read: {e}"))?;
     let root = document.root_element();
     let target = child(root, "target");
     let bytes = |name| child(root, name).and_then(number).unwrap_or(0);
@@ -84,9 +108,17 @@ pub(super) fn volume(xml: &str) -> Result<VolumeXml, String> {
         kind: root.attribute("type").unwrap_or("file").to_owned(),
         capacity: bytes("capacity"),
         allocation: bytes("allocation"),
-        format: target.and_then(|t| child(t, "format")).map_or_else(|| "raw".into(), |f| attribute(f, "type")),
-        path: target.and_then(|t| child(t, "path")).map(text).unwrap_or_default(),
-        backing: child(root, "backingStore").and_then(|b| child(b, "path")).map(text).filter(|p| !p.is_empty()),
+        format: target
+            .and_then(|t| child(t, "format"))
+            .map_or_else(|| "raw".into(), |f| attribute(f, "type")),
+        path: target
+            .and_then(|t| child(t, "path"))
+            .map(text)
+            .unwrap_or_default(),
+        backing: child(root, "backingStore")
+            .and_then(|b| child(b, "path"))
+            .map(text)
+            .filter(|p| !p.is_empty()),
         mode: target
             .and_then(|t| child(t, "permissions"))
             .and_then(|p| child(p, "mode"))
@@ -105,20 +137,62 @@ pub(super) fn source(volume: &VolumeXml, at: &VolumeRef) -> Source {
 
 /// Whether a `<capabilities>` document offers a kvm domain for the architecture.
 pub(super) fn offers_kvm(xml: &str, architecture: &str) -> Result<bool, String> {
-    let document = Document::parse(xml).map_err(|e| format!("the host's capabilities cannot be read: {e}"))?;
+    let document =
+        Document::parse(xml).map_err(|e| format!("the host's capabilities cannot be read: {e}"))?;
     Ok(document
         .root_element()
         .children()
         .filter(|n| n.has_tag_name("guest"))
         .filter_map(|guest| child(guest, "arch"))
         .filter(|arch| arch.attribute("name") == Some(architecture))
-        .any(|arch| arch.children().any(|n| n.has_tag_name("domain") && n.attribute("type") == Some("kvm"))))
+        .any(|arch| {
+            arch.children()
+                .any(|n| n.has_tag_name("domain") && n.attribute("type") == Some("kvm"))
+        }))
 }
 
 /// The name of the network device that a `<device>` document of a node device describes.
 pub(super) fn device_interface(xml: &str) -> Option<String> {
     let document = Document::parse(xml).ok()?;
-    document.root_element().descendants().find(|n| n.has_tag_name("interface")).map(text)
+    document
+        .root_element()
+        .descendants()
+        .find(|n| n.has_tag_name("interface"))
+        .map(text)
+}
+
+/// A DHCP host entry, as `virNetworkUpdate` takes it (formatnetwork.html, "Addressing").
+pub(super) fn host_xml(entry: &HostEntry) -> String {
+    let mac = entry
+        .mac
+        .map(|mac| format!(" mac='{mac}'"))
+        .unwrap_or_default();
+    let name = entry
+        .name
+        .as_ref()
+        .map(|name| format!(" name='{}'", escape(name)))
+        .unwrap_or_default();
+    format!("<host{mac}{name} ip='{}'/>", entry.ip)
+}
+
+/// A volume to be cloned from its base (formatstorage.html, "Storage volume XML").
+pub(super) fn clone_xml(spec: &CloneSpec, base: &VolumeFacts) -> String {
+    let backing = if spec.format == "raw" {
+        String::new()
+    } else {
+        let path = escape(&base.source.to_string());
+        format!(
+            "<backingStore><path>{path}</path><format type='{}'/></backingStore>",
+            escape(&base.format)
+        )
+    };
+    format!(
+        "<volume><name>{}</name><capacity unit='bytes'>{}</capacity><allocation unit='bytes'>0</allocation>\
+         <target><format type='{}'/></target>{backing}</volume>",
+        escape(&spec.volume.name),
+        spec.capacity,
+        spec.format
+    )
 }
 
 /// Escapes text for an attribute or an element, and drops what XML 1.0 cannot hold (section 2.2 of its specification).

@@ -1,12 +1,12 @@
 //! The root disk: found, cloned or grown. Never shrunk, never replaced.
 
+use super::step::{Bytes, RootRef};
 use super::{Change, Class, Objection, RefusalKind, Step};
 use crate::config::{CloneVolume, Disk, DiskFormat};
 use crate::desired::Desired;
 use crate::host::{CloneSpec, DomainFacts, Source, VolumeFacts, VolumeState};
 use crate::mark::DiskMark;
 use crate::observe::{Observed, ObservedDisk};
-use super::step::{Bytes, RootRef};
 
 /// Pools round a size up, qcow2 to sectors and LVM to whole extents: by less than this, in bytes.
 const ROUNDING: u64 = 32 * 1024 * 1024;
@@ -25,17 +25,25 @@ pub(super) struct DiskPart {
 pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
     match (&desired.disk, &observed.disk) {
         (Disk::Existing { id }, ObservedDisk::Existing(volume)) => existing(id, volume, observed),
-        (Disk::Clone(clone), ObservedDisk::Clone { volume, base }) => cloned(clone, volume, base, observed),
-        (Disk::Existing { id }, ObservedDisk::Clone { .. }) => {
-            Err(vec![unfit(format!("volume {id} was not looked at"), "run lbctl again")])
+        (Disk::Clone(clone), ObservedDisk::Clone { volume, base }) => {
+            cloned(clone, volume, base, observed)
         }
-        (Disk::Clone(clone), ObservedDisk::Existing(_)) => {
-            Err(vec![unfit(format!("volume {} was not looked at", clone.volume), "run lbctl again")])
-        }
+        (Disk::Existing { id }, ObservedDisk::Clone { .. }) => Err(vec![unfit(
+            format!("volume {id} was not looked at"),
+            "run lbctl again",
+        )]),
+        (Disk::Clone(clone), ObservedDisk::Existing(_)) => Err(vec![unfit(
+            format!("volume {} was not looked at", clone.volume),
+            "run lbctl again",
+        )]),
     }
 }
 
-fn existing(id: &str, volume: &VolumeState, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
+fn existing(
+    id: &str,
+    volume: &VolumeState,
+    observed: &Observed,
+) -> Result<DiskPart, Vec<Objection>> {
     let pool = id.split('/').next().unwrap_or_default();
     let facts = match volume {
         VolumeState::Present(facts) => facts,
@@ -66,7 +74,10 @@ fn cloned(
         steps: Vec::new(),
         notes: Vec::new(),
         root: RootRef::Volume(clone.volume.clone()),
-        mark: Some(DiskMark { volume: clone.volume.clone(), cloned: true }),
+        mark: Some(DiskMark {
+            volume: clone.volume.clone(),
+            cloned: true,
+        }),
     };
     let base = base_facts(clone, base);
     match volume {
@@ -82,11 +93,20 @@ fn cloned(
                 capacity,
                 format: clone.format.as_str(),
             };
-            let to = format!("{} ({}), a clone of {}", clone.volume, Bytes(capacity), clone.base);
-            part.changes.push(Change::new("disk", "", to, Class::Create));
+            let to = format!(
+                "{} ({}), a clone of {}",
+                clone.volume,
+                Bytes(capacity),
+                clone.base
+            );
+            part.changes
+                .push(Change::new("disk", "", to, Class::Create));
             part.steps.push(Step::CloneVolume(spec));
             if clone.format == DiskFormat::Raw && capacity > base.capacity {
-                part.steps.push(Step::GrowVolume { at: clone.volume.clone(), capacity });
+                part.steps.push(Step::GrowVolume {
+                    at: clone.volume.clone(),
+                    capacity,
+                });
             }
             Ok(part)
         }
@@ -110,25 +130,37 @@ fn reuse(
     part: &mut DiskPart,
 ) -> Result<(), Vec<Objection>> {
     let marked = mark_of(observed.domain.as_ref()).is_some_and(|m| m.volume == clone.volume);
-    let of_base = base.is_some_and(|base| facts.backing.as_deref() == Some(&*base.source.to_string()));
+    let of_base =
+        base.is_some_and(|base| facts.backing.as_deref() == Some(&*base.source.to_string()));
     if marked {
         return match base {
-            Some(base) if clone.format == DiskFormat::Qcow2 && !of_base => Err(vec![other_base(clone, facts, base)]),
+            Some(base) if clone.format == DiskFormat::Qcow2 && !of_base => {
+                Err(vec![other_base(clone, facts, base)])
+            }
             _ => Ok(()),
         };
     }
-    let full_copy = clone.format == DiskFormat::Raw && facts.format == "raw" && clone.size == Some(facts.capacity);
+    let full_copy = clone.format == DiskFormat::Raw
+        && facts.format == "raw"
+        && clone.size == Some(facts.capacity);
     if of_base || full_copy {
         part.notes.push(format!(
             "volume {} is there already, {}: it is used as it is",
             clone.volume,
-            if of_base { format!("a clone of {}", clone.base) } else { "a raw disk of that size".into() }
+            if of_base {
+                format!("a clone of {}", clone.base)
+            } else {
+                "a raw disk of that size".into()
+            }
         ));
         return Ok(());
     }
     Err(vec![Objection::new(
         RefusalKind::NotOurs,
-        format!("volume {} is there already, and it is no clone of {}", clone.volume, clone.base),
+        format!(
+            "volume {} is there already, and it is no clone of {}",
+            clone.volume, clone.base
+        ),
         format!(
             "lbctl did not make it. To use it as it is, give `volume_id = \"{}\"` instead of [volume]; otherwise choose another name",
             clone.volume
@@ -140,17 +172,29 @@ fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> O
     let is = facts.backing.as_deref().unwrap_or("no base at all");
     Objection::new(
         RefusalKind::NeedsConsent,
-        format!("base volume: {is} -> {} (replace): it takes a new disk, and volume {} holds data", base.source, clone.volume),
+        format!(
+            "base volume: {is} -> {} (replace): it takes a new disk, and volume {} holds data",
+            base.source, clone.volume
+        ),
         "`lbctl down --delete-volume` and then `lbctl up` build it anew; or set base_volume_name back",
     )
 }
 
 /// Said rather than passed over: who lowers the size expects something of it.
 fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Objection>> {
-    let Some(size) = clone.size.filter(|size| size.saturating_add(ROUNDING) <= facts.capacity) else { return Ok(()) };
+    let Some(size) = clone
+        .size
+        .filter(|size| size.saturating_add(ROUNDING) <= facts.capacity)
+    else {
+        return Ok(());
+    };
     Err(vec![Objection::new(
         RefusalKind::NeedsConsent,
-        format!("disk size: {} -> {} (replace): a disk is grown and never shrunk", Bytes(facts.capacity), Bytes(size)),
+        format!(
+            "disk size: {} -> {} (replace): a disk is grown and never shrunk",
+            Bytes(facts.capacity),
+            Bytes(size)
+        ),
         format!(
             "set volume.size to {} bytes, which is what {} has; or `lbctl down --delete-volume` and then `lbctl up` build a smaller one",
             facts.capacity, clone.volume
@@ -159,23 +203,49 @@ fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Obje
 }
 
 fn grow(clone: &CloneVolume, facts: &VolumeFacts, observed: &Observed, part: &mut DiskPart) {
-    let Some(size) = clone.size.filter(|size| *size > facts.capacity) else { return };
+    let Some(size) = clone.size.filter(|size| *size > facts.capacity) else {
+        return;
+    };
     let from = Bytes(facts.capacity).to_string();
-    part.changes.push(Change::new("disk size", from, Bytes(size).to_string(), Class::Live));
-    let running = observed.domain.as_ref().and_then(|d| Some((d, d.live.as_ref()?.root_disk()?)));
+    part.changes.push(Change::new(
+        "disk size",
+        from,
+        Bytes(size).to_string(),
+        Class::Live,
+    ));
+    let running = observed
+        .domain
+        .as_ref()
+        .and_then(|d| Some((d, d.live.as_ref()?.root_disk()?)));
     part.steps.push(match running {
         Some((_, disk)) => {
-            let domain = observed.domain.as_ref().map(domain_name).unwrap_or_default();
-            Step::GrowLiveDisk { domain, target: disk.target.clone(), capacity: size }
+            let domain = observed
+                .domain
+                .as_ref()
+                .map(domain_name)
+                .unwrap_or_default();
+            Step::GrowLiveDisk {
+                domain,
+                target: disk.target.clone(),
+                capacity: size,
+            }
         }
-        None => Step::GrowVolume { at: clone.volume.clone(), capacity: size },
+        None => Step::GrowVolume {
+            at: clone.volume.clone(),
+            capacity: size,
+        },
     });
 }
 
 fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objection>> {
     match clone.size {
         Some(size) if size < base.capacity => Err(vec![unfit(
-            format!("volume.size is {}, and base volume {} has {}", Bytes(size), clone.base, Bytes(base.capacity)),
+            format!(
+                "volume.size is {}, and base volume {} has {}",
+                Bytes(size),
+                clone.base,
+                Bytes(base.capacity)
+            ),
             "a disk is grown and never shrunk: give at least the size of the base, or leave `size` out",
         )]),
         Some(size) => Ok(size),
@@ -183,7 +253,10 @@ fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objectio
     }
 }
 
-fn base_facts<'o>(clone: &CloneVolume, base: &'o VolumeState) -> Result<&'o VolumeFacts, Objection> {
+fn base_facts<'o>(
+    clone: &CloneVolume,
+    base: &'o VolumeState,
+) -> Result<&'o VolumeFacts, Objection> {
     match base {
         VolumeState::Present(facts) => Ok(facts),
         VolumeState::NoPool => Err(no_pool(&clone.base.pool, "volume.base_volume_pool")),
@@ -200,24 +273,38 @@ fn base_facts<'o>(clone: &CloneVolume, base: &'o VolumeState) -> Result<&'o Volu
 
 /// The domain has a disk, and its volume is gone: a new one would be an empty machine under an old name.
 fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objection>> {
-    let Some(mark) = mark_of(observed.domain.as_ref()) else { return Ok(()) };
+    let Some(mark) = mark_of(observed.domain.as_ref()) else {
+        return Ok(());
+    };
     let (message, hint) = if mark.volume == clone.volume {
         (
-            format!("volume {} is gone, the root disk of this domain", clone.volume),
+            format!(
+                "volume {} is gone, the root disk of this domain",
+                clone.volume
+            ),
             "`virsh pool-refresh` if the file is there again; otherwise `lbctl down`, then `lbctl up` builds a new one",
         )
     } else {
         (
-            format!("disk: {} -> {} (replace): it takes a new disk", mark.volume, clone.volume),
+            format!(
+                "disk: {} -> {} (replace): it takes a new disk",
+                mark.volume, clone.volume
+            ),
             "`lbctl down --delete-volume` with the old configuration and then `lbctl up`; or set volume.name back",
         )
     };
-    Err(vec![Objection::new(RefusalKind::NeedsConsent, message, hint)])
+    Err(vec![Objection::new(
+        RefusalKind::NeedsConsent,
+        message,
+        hint,
+    )])
 }
 
 /// The domain's root disk is another volume.
 fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, Vec<Objection>> {
-    let Some(domain) = &observed.domain else { return Ok(None) };
+    let Some(domain) = &observed.domain else {
+        return Ok(None);
+    };
     match domain.config.root_disk().and_then(|d| d.source.as_ref()) {
         Some(is) if is == source => Ok(None),
         Some(is) => Err(vec![Objection::new(
@@ -227,7 +314,10 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
         )]),
         // Detached by hand: the redefinition puts it back; a running guest that lost it, too, gets it at its next start.
         None => {
-            let lost = domain.live.as_ref().is_some_and(|live| live.root_disk().is_none());
+            let lost = domain
+                .live
+                .as_ref()
+                .is_some_and(|live| live.root_disk().is_none());
             let class = if lost { Class::Restart } else { Class::Live };
             Ok(Some(Change::new("disk", "none", source.to_string(), class)))
         }
@@ -235,7 +325,8 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
 }
 
 fn unclaimed(facts: &VolumeFacts, observed: &Observed) -> Result<(), Vec<Objection>> {
-    let mine = |source: &Source| *source == facts.source || *source == Source::Volume(facts.at.clone());
+    let mine =
+        |source: &Source| *source == facts.source || *source == Source::Volume(facts.at.clone());
     match observed.claims.iter().find(|c| c.disks.iter().any(mine)) {
         None => Ok(()),
         Some(claims) => Err(vec![Objection::new(

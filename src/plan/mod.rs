@@ -12,6 +12,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod up;
+mod update;
 
 use std::fmt;
 use std::time::Duration;
@@ -56,17 +57,33 @@ pub struct Change {
 }
 
 impl Change {
-    pub(crate) fn new(what: impl Into<String>, from: impl Into<String>, to: impl Into<String>, class: Class) -> Self {
-        Self { what: what.into(), from: from.into(), to: to.into(), class }
+    pub(crate) fn new(
+        what: impl Into<String>,
+        from: impl Into<String>,
+        to: impl Into<String>,
+        class: Class,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            from: from.into(),
+            to: to.into(),
+            class,
+        }
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, from, to, class } = self;
-        match from.is_empty() {
-            true => write!(f, "{what}: {to}")?,
-            false => write!(f, "{what}: {from} -> {to}")?,
+        let Self {
+            what,
+            from,
+            to,
+            class,
+        } = self;
+        if from.is_empty() {
+            write!(f, "{what}: {to}")?;
+        } else {
+            write!(f, "{what}: {from} -> {to}")?;
         }
         match class {
             Class::Create => Ok(()),
@@ -104,7 +121,10 @@ impl Plan {
     /// The changes that only a restart of the guest brings about.
     #[must_use]
     pub fn needing_restart(&self) -> Vec<&Change> {
-        self.changes.iter().filter(|c| c.class == Class::Restart).collect()
+        self.changes
+            .iter()
+            .filter(|c| c.class == Class::Restart)
+            .collect()
     }
 
     /// Whether the VM is made by this plan, so that nothing can be disturbed.
@@ -134,8 +154,16 @@ pub struct Objection {
 }
 
 impl Objection {
-    pub(crate) fn new(kind: RefusalKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: hint.into() }
+    pub(crate) fn new(
+        kind: RefusalKind,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 }
 

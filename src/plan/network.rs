@@ -21,29 +21,56 @@ pub(super) struct NetworkPart {
     pub marks: Vec<ReservationMark>,
 }
 
-pub(super) fn plan(desired: &Desired, observed: &Observed, creating: bool) -> Result<NetworkPart, Vec<Objection>> {
+pub(super) fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    creating: bool,
+) -> Result<NetworkPart, Vec<Objection>> {
     let mut objections = fitness(desired, observed);
     objections.extend(mac_conflicts(desired, observed));
     let mut part = NetworkPart::default();
     let mut kept: Vec<(String, HostEntry)> = Vec::new();
     for wanted in &desired.reservations {
-        let Some(facts) = network(observed, &wanted.network) else { continue }; // told by `fitness`
+        let Some(facts) = network(observed, &wanted.network) else {
+            continue;
+        }; // told by `fitness`
         if let Err(objection) = reserve(wanted, facts, observed, creating, &mut part) {
             objections.push(objection);
         }
         kept.push((facts.id.uuid.clone(), wanted.entry.clone()));
-        part.marks.push(ReservationMark { network: facts.id.uuid.clone(), entry: wanted.entry.clone() });
+        part.marks.push(ReservationMark {
+            network: facts.id.uuid.clone(),
+            entry: wanted.entry.clone(),
+        });
     }
     for (id, entry, facts) in our_entries(&desired.domain.name, &macs(desired), observed) {
-        let wanted = kept.iter().any(|(uuid, kept)| *uuid == id.uuid && *kept == entry);
+        let wanted = kept
+            .iter()
+            .any(|(uuid, kept)| *uuid == id.uuid && *kept == entry);
         let replaced = part.reserve.iter().any(|s| matches!(s, Step::Release { network, entry: e, .. } if *network == id && *e == entry));
         if !wanted && !replaced {
-            part.marks.push(ReservationMark { network: id.uuid.clone(), entry: entry.clone() });
-            part.changes.push(Change::new("reservation", entry.to_string(), "released", Class::Live));
-            part.release.push(Step::Release { scope: facts.holding(&entry), network: id, entry });
+            part.marks.push(ReservationMark {
+                network: id.uuid.clone(),
+                entry: entry.clone(),
+            });
+            part.changes.push(Change::new(
+                "reservation",
+                entry.to_string(),
+                "released",
+                Class::Live,
+            ));
+            part.release.push(Step::Release {
+                scope: facts.holding(&entry),
+                network: id,
+                entry,
+            });
         }
     }
-    if objections.is_empty() { Ok(part) } else { Err(objections) }
+    if objections.is_empty() {
+        Ok(part)
+    } else {
+        Err(objections)
+    }
 }
 
 fn reserve(
@@ -59,17 +86,40 @@ fn reserve(
         return Ok(());
     }
     let mut from = String::new();
-    for other in facts.all_reservations().into_iter().filter(|other| clashes(other, entry)) {
-        if !is_ours(other, entry.name.as_deref(), &[entry.mac], &facts.id, observed) {
+    for other in facts
+        .all_reservations()
+        .into_iter()
+        .filter(|other| clashes(other, entry))
+    {
+        if !is_ours(
+            other,
+            entry.name.as_deref(),
+            &[entry.mac],
+            &facts.id,
+            observed,
+        ) {
             return Err(taken(entry, other, &facts.id));
         }
         from = other.to_string();
-        part.reserve.push(Step::Release { network: facts.id.clone(), entry: other.clone(), scope: facts.holding(other) });
+        part.reserve.push(Step::Release {
+            network: facts.id.clone(),
+            entry: other.clone(),
+            scope: facts.holding(other),
+        });
     }
     check_leases(entry, &wanted.network, &facts.id, observed)?;
     let class = if creating { Class::Create } else { Class::Live };
-    part.changes.push(Change::new("reservation", from, format!("{entry} in network {}", facts.id), class));
-    part.reserve.push(Step::Reserve { network: facts.id.clone(), entry: entry.clone(), scope: lacking });
+    part.changes.push(Change::new(
+        "reservation",
+        from,
+        format!("{entry} in network {}", facts.id),
+        class,
+    ));
+    part.reserve.push(Step::Reserve {
+        network: facts.id.clone(),
+        entry: entry.clone(),
+        scope: lacking,
+    });
     Ok(())
 }
 
@@ -82,22 +132,43 @@ fn clashes(other: &HostEntry, entry: &HostEntry) -> bool {
 }
 
 fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection {
-    let owner = other.name.clone().or_else(|| other.mac.map(|m| m.to_string())).unwrap_or_else(|| "nobody named".into());
+    let owner = other
+        .name
+        .clone()
+        .or_else(|| other.mac.map(|m| m.to_string()))
+        .unwrap_or_else(|| "nobody named".into());
     let what = match () {
         () if other.ip == entry.ip => format!("address {}", entry.ip),
-        () if other.mac == entry.mac => entry.mac.map(|mac| format!("MAC address {mac}")).unwrap_or_default(),
+        () if other.mac == entry.mac => entry
+            .mac
+            .map(|mac| format!("MAC address {mac}"))
+            .unwrap_or_default(),
         () => format!("host name {owner}"),
     };
     Objection::new(
         RefusalKind::NotOurs,
         format!("{what} is reserved in network {network} for {owner}: {other}"),
-        format!("choose another one, or remove that entry if it is a leftover: `virsh net-update {network} delete ip-dhcp-host …`"),
+        format!(
+            "choose another one, or remove that entry if it is a leftover: `virsh net-update {network} delete ip-dhcp-host …`"
+        ),
     )
 }
 
-fn check_leases(entry: &HostEntry, which: &NetworkRef, id: &NetworkId, observed: &Observed) -> Result<(), Objection> {
-    let leases = observed.networks.get(which).map(|n| n.leases.as_slice()).unwrap_or_default();
-    match leases.iter().find(|lease| lease.ip == entry.ip && Some(lease.mac) != entry.mac) {
+fn check_leases(
+    entry: &HostEntry,
+    which: &NetworkRef,
+    id: &NetworkId,
+    observed: &Observed,
+) -> Result<(), Objection> {
+    let leases = observed
+        .networks
+        .get(which)
+        .map(|n| n.leases.as_slice())
+        .unwrap_or_default();
+    match leases
+        .iter()
+        .find(|lease| lease.ip == entry.ip && Some(lease.mac) != entry.mac)
+    {
         None => Ok(()),
         Some(lease) => Err(Objection::new(
             RefusalKind::NotOurs,
@@ -121,14 +192,22 @@ fn is_ours(
     network: &NetworkId,
     observed: &Observed,
 ) -> bool {
-    let in_a_mark = marks(observed).any(|m| m.reservations.iter().any(|r| r.network == network.uuid && r.entry == *other));
-    let by_identity = other.mac.is_some() && macs.contains(&other.mac) && other.name.as_deref() == name;
+    let in_a_mark = marks(observed).any(|m| {
+        m.reservations
+            .iter()
+            .any(|r| r.network == network.uuid && r.entry == *other)
+    });
+    let by_identity =
+        other.mac.is_some() && macs.contains(&other.mac) && other.name.as_deref() == name;
     in_a_mark || by_identity
 }
 
 fn marks(observed: &Observed) -> impl Iterator<Item = &Mark> {
     let domain = observed.domain.iter();
-    domain.flat_map(|d| [Some(&d.config), d.live.as_ref()]).flatten().filter_map(|d| d.mark.as_ref())
+    domain
+        .flat_map(|d| [Some(&d.config), d.live.as_ref()])
+        .flatten()
+        .filter_map(|d| d.mark.as_ref())
 }
 
 /// Every entry of ours in every network that was looked at.
@@ -141,7 +220,9 @@ pub(super) fn our_entries<'o>(
     let mut found: Vec<(NetworkId, HostEntry, &NetworkFacts)> = Vec::new();
     for network in facts {
         for entry in network.all_reservations() {
-            let known = found.iter().any(|(id, e, _)| *id == network.id && e == entry);
+            let known = found
+                .iter()
+                .any(|(id, e, _)| *id == network.id && e == entry);
             if !known && is_ours(entry, Some(name), macs, &network.id, observed) {
                 found.push((network.id.clone(), entry.clone(), network));
             }
@@ -160,7 +241,8 @@ fn network<'o>(observed: &'o Observed, which: &NetworkRef) -> Option<&'o Network
 
 /// Networks and devices that are missing, asleep, or of another subnet.
 fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
-    let unfit = |message: String, hint: String| Some(Objection::new(RefusalKind::Unfit, message, hint));
+    let unfit =
+        |message: String, hint: String| Some(Objection::new(RefusalKind::Unfit, message, hint));
     let mut objections: Vec<Objection> = Vec::new();
     for interface in &desired.interfaces {
         let objection = match network_ref(&interface.attach) {
@@ -191,17 +273,28 @@ fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
 
 fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
     let id = &facts.id;
-    let unfit = |message: String, hint: &str| Some(Objection::new(RefusalKind::Unfit, message, hint));
-    let served = facts.subnets.iter().find(|s| in_subnet(ip, s.address, s.prefix_length));
+    let unfit =
+        |message: String, hint: &str| Some(Objection::new(RefusalKind::Unfit, message, hint));
+    let served = facts
+        .subnets
+        .iter()
+        .find(|s| in_subnet(ip, s.address, s.prefix_length));
     match served {
         None if facts.subnets.is_empty() => unfit(
             format!("network {id} has no addresses of its own, so {ip} cannot be reserved in it"),
             "give the address statically: use [[libvirt_networks]] with prefix_length and gateway",
         ),
         None => {
-            let subnets: Vec<String> = facts.subnets.iter().map(|s| format!("{}/{}", s.address, s.prefix_length)).collect();
+            let subnets: Vec<String> = facts
+                .subnets
+                .iter()
+                .map(|s| format!("{}/{}", s.address, s.prefix_length))
+                .collect();
             unfit(
-                format!("address {ip} is outside of network {id} ({})", subnets.join(", ")),
+                format!(
+                    "address {ip} is outside of network {id} ({})",
+                    subnets.join(", ")
+                ),
                 "set `ip` of libvirt_network to a free address of that subnet",
             )
         }
@@ -225,12 +318,18 @@ fn in_subnet(ip: Ipv4Addr, network: Ipv4Addr, prefix_length: u8) -> bool {
 
 fn mac_conflicts(desired: &Desired, observed: &Observed) -> Vec<Objection> {
     let owner = |mac| observed.claims.iter().find(|c| c.macs.contains(mac));
-    let taken = desired.interfaces.iter().filter_map(|i| owner(&i.mac).map(|claims| (i, claims)));
+    let taken = desired
+        .interfaces
+        .iter()
+        .filter_map(|i| owner(&i.mac).map(|claims| (i, claims)));
     taken
         .map(|(interface, claims)| {
             Objection::new(
                 RefusalKind::NotOurs,
-                format!("MAC address {} belongs to domain {}", interface.mac, claims.domain),
+                format!(
+                    "MAC address {} belongs to domain {}",
+                    interface.mac, claims.domain
+                ),
                 "give another `mac`, or leave it out and let lbctl derive one",
             )
         })

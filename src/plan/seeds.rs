@@ -4,7 +4,7 @@ use super::disk::{inactive_pool, no_pool};
 use super::{Objection, RefusalKind, Step};
 use crate::config::VolumeRef;
 use crate::desired::Desired;
-use crate::host::{DomainFacts, Source, VolumeState};
+use crate::host::{Definition, DomainFacts, Source, VolumeState};
 use crate::observe::{Observed, ObservedSeed};
 use crate::seed::{self, SeedContent};
 
@@ -29,35 +29,67 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<SeedPart, V
             && places.contains(&s.at)
     };
     let referred = referred(observed.domain.as_ref(), observed);
-    let in_use = observed.seeds.iter().filter(whole).find(|s| referred.contains(&s.at));
+    let in_use = observed
+        .seeds
+        .iter()
+        .filter(whole)
+        .find(|s| referred.contains(&s.at));
     let at_hand = in_use.or_else(|| observed.seeds.iter().find(whole));
-    let (at, write) = match at_hand {
-        Some(seed) => (seed.at.clone(), Vec::new()),
-        None => {
-            let (at, leftover) = free_place(&places, &referred, observed)?;
-            let delete = leftover.then(|| Step::DeleteSeed { at: at.clone() });
-            let write = Step::WriteSeed { at: at.clone(), seed: desired.seed.clone() };
-            (at, delete.into_iter().chain([write]).collect())
-        }
+    let (at, write) = if let Some(seed) = at_hand {
+        (seed.at.clone(), Vec::new())
+    } else {
+        let (at, leftover) = free_place(&places, &referred, observed)?;
+        let delete = leftover.then(|| Step::DeleteSeed { at: at.clone() });
+        let write = Step::WriteSeed {
+            at: at.clone(),
+            seed: desired.seed.clone(),
+        };
+        (at, delete.into_iter().chain([write]).collect())
     };
     let stale = observed
         .seeds
         .iter()
-        .filter(|s| s.at != at && matches!(s.content, Some(SeedContent::Ours(_) | SeedContent::Unfinished)))
+        .filter(|s| {
+            s.at != at
+                && matches!(
+                    s.content,
+                    Some(SeedContent::Ours(_) | SeedContent::Unfinished)
+                )
+        })
         .map(|s| s.at.clone())
         .collect();
-    Ok(SeedPart { at, write, differing: differing(desired, observed), stale })
+    Ok(SeedPart {
+        at,
+        write,
+        differing: differing(desired, observed),
+        stale,
+    })
 }
 
 /// Every seed of ours in the pool, for `down`.
 pub(super) fn ours(observed: &Observed) -> Vec<VolumeRef> {
-    let ours = |s: &&ObservedSeed| matches!(s.content, Some(SeedContent::Ours(_) | SeedContent::Unfinished));
-    observed.seeds.iter().filter(ours).map(|s| s.at.clone()).collect()
+    let ours = |s: &&ObservedSeed| {
+        matches!(
+            s.content,
+            Some(SeedContent::Ours(_) | SeedContent::Unfinished)
+        )
+    };
+    observed
+        .seeds
+        .iter()
+        .filter(ours)
+        .map(|s| s.at.clone())
+        .collect()
 }
 
 fn pool_is_there(desired: &Desired, observed: &Observed) -> Result<(), Vec<Objection>> {
     let pool = &desired.seed_volume.pool;
-    match observed.seeds.iter().find(|s| s.at == desired.seed_volume).map(|s| &s.volume) {
+    match observed
+        .seeds
+        .iter()
+        .find(|s| s.at == desired.seed_volume)
+        .map(|s| &s.volume)
+    {
         Some(VolumeState::NoPool) | None => Err(vec![no_pool(pool, "cloud_init_volume_pool")]),
         Some(VolumeState::PoolInactive) => Err(vec![inactive_pool(pool)]),
         Some(VolumeState::Absent | VolumeState::Present(_)) => Ok(()),
@@ -66,13 +98,24 @@ fn pool_is_there(desired: &Desired, observed: &Observed) -> Result<(), Vec<Objec
 
 /// The volumes in the domain's drive, by its next start and now.
 fn referred(domain: Option<&DomainFacts>, observed: &Observed) -> Vec<VolumeRef> {
-    let drives = domain.into_iter().flat_map(|d| [Some(&d.config), d.live.as_ref()]).flatten().flat_map(|d| d.cdroms());
+    let drives = domain
+        .into_iter()
+        .flat_map(|d| [Some(&d.config), d.live.as_ref()])
+        .flatten()
+        .flat_map(Definition::cdroms);
     let sources: Vec<&Source> = drives.filter_map(|d| d.source.as_ref()).collect();
     let refers = |s: &&ObservedSeed| {
         let own = s.volume.present().map(|v| &v.source);
-        sources.iter().any(|source| Some(*source) == own || **source == Source::Volume(s.at.clone()))
+        sources
+            .iter()
+            .any(|source| Some(*source) == own || **source == Source::Volume(s.at.clone()))
     };
-    observed.seeds.iter().filter(refers).map(|s| s.at.clone()).collect()
+    observed
+        .seeds
+        .iter()
+        .filter(refers)
+        .map(|s| s.at.clone())
+        .collect()
 }
 
 /// The first place that nothing refers to and that holds nothing, or only a leftover of ours (then `true`).
@@ -83,19 +126,31 @@ fn free_place(
 ) -> Result<(VolumeRef, bool), Vec<Objection>> {
     let mut foreign = Vec::new();
     for at in places {
-        match observed.seeds.iter().find(|s| s.at == *at).and_then(|s| s.content.as_ref()) {
+        match observed
+            .seeds
+            .iter()
+            .find(|s| s.at == *at)
+            .and_then(|s| s.content.as_ref())
+        {
             None => return Ok((at.clone(), false)),
             Some(_) if referred.contains(at) => {}
             Some(SeedContent::Ours(_) | SeedContent::Unfinished) => return Ok((at.clone(), true)),
-            Some(SeedContent::OfAnother(vm)) => foreign.push(format!("volume {at} is the seed of another VM, {vm}")),
-            Some(SeedContent::Foreign) => foreign.push(format!("volume {at} is there already, and it is no seed of lbctl's")),
+            Some(SeedContent::OfAnother(vm)) => {
+                foreign.push(format!("volume {at} is the seed of another VM, {vm}"));
+            }
+            Some(SeedContent::Foreign) => foreign.push(format!(
+                "volume {at} is there already, and it is no seed of lbctl's"
+            )),
         }
         // A first seed stands where the configuration says, or nowhere: no silent stepping aside.
         if referred.is_empty() && !foreign.is_empty() {
             break;
         }
     }
-    let message = foreign.first().cloned().unwrap_or_else(|| "every place of the seed is in use".into());
+    let message = foreign
+        .first()
+        .cloned()
+        .unwrap_or_else(|| "every place of the seed is in use".into());
     let hint = "choose another cloud_init_volume_name, or delete that volume if nobody needs it (`virsh vol-delete`)";
     Err(vec![Objection::new(RefusalKind::NotOurs, message, hint)])
 }
@@ -103,5 +158,11 @@ fn free_place(
 fn differing(desired: &Desired, observed: &Observed) -> Vec<String> {
     let current = crate::desired::current_seed(observed);
     let same = |file: &&crate::iso::File| current.is_some_and(|c| c.files.contains(file));
-    desired.seed.files.iter().filter(|f| !same(f)).map(|f| f.name.clone()).collect()
+    desired
+        .seed
+        .files
+        .iter()
+        .filter(|f| !same(f))
+        .map(|f| f.name.clone())
+        .collect()
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// Longer than anything a test waits for, shorter than the patience of who waits for the tests.
-const LONGEST: &str = "300";
+const LONGEST: u64 = 300;
 
 /// A lab that is up (`tests/lab/write-env` tells of each key).
 #[derive(Clone)]
@@ -69,8 +69,17 @@ pub struct Ran {
 
 /// Runs a program to its end, without a terminal.
 pub fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Ran {
+    run_for(LONGEST, program, arguments)
+}
+
+/// Runs a program that may take that many seconds.
+pub fn run_for<A: AsRef<OsStr>>(
+    seconds: u64,
+    program: &str,
+    arguments: impl IntoIterator<Item = A>,
+) -> Ran {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", LONGEST, program]);
+    command.args(["--kill-after=5", &seconds.to_string(), program]);
     finish(command.args(arguments))
 }
 

@@ -1,0 +1,286 @@
+//! What differs between a domain of lbctl's and the desired one, and the steps that end it.
+
+use super::up::{Parts, certificate};
+use super::{Change, Class, Plan, Restart, Step};
+use crate::config::VolumeRef;
+use crate::desired::Desired;
+use crate::domain_xml::DomainSpec;
+use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Source};
+use crate::mark::Mark;
+use crate::observe::Observed;
+
+pub(super) fn update(
+    desired: &Desired,
+    observed: &Observed,
+    domain: &DomainFacts,
+    parts: Parts,
+    restart: Restart,
+) -> Plan {
+    let at = &parts.seed.at;
+    let written = !parts.seed.write.is_empty();
+    let seeds = observed.seeds.iter();
+    let source = seeds
+        .filter(|s| s.at == *at)
+        .find_map(|s| s.volume.present());
+    let in_drive = |d: &Definition| !written && holds(d, source.map(|v| &v.source), at);
+    let mut update = Update {
+        domain,
+        parts: &parts,
+        changes: [&parts.network.changes[..], &parts.disk.changes].concat(),
+        define: !domain.persistent
+            || !in_drive(&domain.config)
+            || domain.config.root_disk().is_none()
+            || !covered(domain, &parts.mark),
+        in_config_drive: in_drive(&domain.config),
+        in_live_drive: domain.live.as_ref().is_none_or(in_drive),
+    };
+    update.facts(desired);
+    update.seed(desired);
+    update.leftovers();
+    update.state();
+    Plan {
+        name: domain.name.clone(),
+        steps: update.steps(desired, restart),
+        changes: update.changes,
+        notes: parts.disk.notes,
+    }
+}
+
+/// The differences as they are found, and what they call for.
+struct Update<'a> {
+    domain: &'a DomainFacts,
+    parts: &'a Parts,
+    changes: Vec<Change>,
+    /// Whether the domain is to be redefined.
+    define: bool,
+    /// Whether the seed wanted is in the drive at the next start.
+    in_config_drive: bool,
+    /// And in that of the running guest.
+    in_live_drive: bool,
+}
+
+impl Update<'_> {
+    fn push(&mut self, what: &str, from: impl Into<String>, to: impl Into<String>, class: Class) {
+        self.changes.push(Change::new(what, from, to, class));
+    }
+
+    /// Compares the facts of the definition, for the next start and for the guest that runs.
+    fn facts(&mut self, desired: &Desired) {
+        let DomainSpec {
+            name: _,
+            kind,
+            architecture: _,
+            machine,
+            memory_mib,
+            vcpus,
+            interfaces,
+        } = &desired.domain;
+        self.changes.extend(address_changes(desired, self.domain));
+        let memory = mib(memory_mib * 1024);
+        self.compare("memory", memory.clone(), &|d| mib(d.memory_kib));
+        self.compare("vcpus", vcpus.to_string(), &|d| d.vcpus.to_string());
+        self.compare("domain type", kind.to_string(), &|d| d.domain_type.clone());
+        if desired.machine_given {
+            self.compare("machine", machine.clone(), &|d| {
+                machine_family(&d.machine, machine)
+            });
+        }
+        self.compare("interfaces", nics(interfaces), &|d| nics(&d.interfaces));
+        self.compare("guest agent channel", "there".into(), &|d| {
+            if d.agent_channel { "there" } else { "missing" }.into()
+        });
+        // The balloon of a running guest moves by itself and is not compared.
+        let config = &self.domain.config;
+        if config.current_memory_kib != config.memory_kib {
+            self.define = true;
+            let from = mib(config.current_memory_kib);
+            self.push("current memory", from, memory, Class::Live);
+        }
+    }
+
+    fn compare(&mut self, what: &str, to: String, read: &dyn Fn(&Definition) -> String) {
+        let config = read(&self.domain.config);
+        let live = self.domain.live.as_ref().map(read);
+        self.define |= config != to;
+        match live {
+            Some(live) if live != to => self.push(what, live, to, Class::Restart),
+            _ if config != to => self.push(what, config, to, Class::Live),
+            _ => {}
+        }
+    }
+
+    fn seed(&mut self, desired: &Desired) {
+        let fingerprint = &desired.seed.fingerprint;
+        let has = |d: &Definition| {
+            let mark = d.mark.as_ref();
+            mark.is_some_and(|m| m.seed.fingerprint == *fingerprint)
+        };
+        let class = match &self.domain.live {
+            Some(live) if !has(live) => Class::Restart,
+            _ => Class::Live,
+        };
+        if desired.certificate.issued.is_some() {
+            self.push("client certificate", "", certificate(desired), class);
+        }
+        let part = &self.parts.seed;
+        let of_cloud_init = part.differing.iter().filter(|f| *f != "client.pem");
+        let names: Vec<&str> = of_cloud_init.map(String::as_str).collect();
+        if !part.write.is_empty() && !part.differing.is_empty() {
+            self.push("seed", "", format!("new {}", names.join(", ")), class);
+        } else if !part.write.is_empty() || !self.in_config_drive || !self.in_live_drive {
+            self.push("seed", "not in the drive", part.at.to_string(), class);
+        } else if class == Class::Restart {
+            let from = "of the guest's last start";
+            self.push("seed", from, "written, waits for a restart", class);
+        }
+    }
+
+    /// What no other difference tells of.
+    fn leftovers(&mut self) {
+        if !self.domain.persistent {
+            let from = "none, the domain would be gone with its stop";
+            self.push("definition", from, "saved", Class::Live);
+        }
+        if self.define && self.changes.is_empty() {
+            let from = "as edited or written by another lbctl";
+            self.push("definition", from, "as lbctl writes it", Class::Live);
+        }
+        if self.in_config_drive {
+            for at in &self.parts.seed.stale {
+                self.push("leftover seed", at.to_string(), "deleted", Class::Live);
+            }
+        }
+    }
+
+    fn state(&mut self) {
+        if !self.domain.autostart {
+            self.push("autostart", "off", "on", Class::Live);
+        }
+        if self.domain.live.is_none() || self.sleeps() {
+            let from = self.domain.state.to_string();
+            self.push("state", from, "running", Class::Live);
+        }
+    }
+
+    fn sleeps(&self) -> bool {
+        matches!(
+            self.domain.state,
+            DomainState::Paused | DomainState::Suspended
+        )
+    }
+
+    fn steps(&self, desired: &Desired, restart: Restart) -> Vec<Step> {
+        let (domain, parts) = (self.domain.name.clone(), self.parts);
+        let mut steps = parts.before_definition();
+        if self.define {
+            steps.push(parts.define(&desired.domain, Some(self.domain.uuid.clone())));
+        }
+        if !self.domain.autostart {
+            let domain = domain.clone();
+            steps.push(Step::SetAutostart { domain, on: true });
+        }
+        let needs_restart = self.changes.iter().any(|c| c.class == Class::Restart);
+        match restart {
+            _ if self.domain.live.is_none() => steps.push(Step::Start { domain }),
+            Restart::Now { deadline } if needs_restart => {
+                let fallback = self.domain.config_xml.clone();
+                steps.push(Step::Restart {
+                    domain,
+                    deadline,
+                    fallback,
+                });
+            }
+            Restart::Now { .. } | Restart::Later => {
+                if !self.in_live_drive {
+                    steps.push(Step::SwapMedium {
+                        domain: domain.clone(),
+                        seed: parts.seed.at.clone(),
+                    });
+                }
+                if self.sleeps() {
+                    steps.push(Step::Resume { domain });
+                }
+            }
+        }
+        steps.extend(parts.cleaning());
+        steps
+    }
+}
+
+/// Whether the definition's drive holds the seed.
+fn holds(definition: &Definition, source: Option<&Source>, at: &VolumeRef) -> bool {
+    definition
+        .cdroms()
+        .filter_map(|d| d.source.as_ref())
+        .any(|s| Some(s) == source || *s == Source::Volume(at.clone()))
+}
+
+/// Whether the domain's mark says all that it should. What it names beyond that is of before and does no harm.
+fn covered(domain: &DomainFacts, wanted: &Mark) -> bool {
+    let Mark {
+        layout,
+        seed,
+        stale_seeds: _,
+        disk,
+        reservations,
+    } = wanted;
+    domain.config.mark.as_ref().is_some_and(|mark| {
+        mark.layout == *layout
+            && mark.seed == *seed
+            && mark.disk == *disk
+            && reservations.iter().all(|r| mark.reservations.contains(r))
+    })
+}
+
+fn mib(kib: u64) -> String {
+    format!("{} MiB", kib / 1024)
+}
+
+/// A guest keeps the address that it asked for at its start; left alone it would change it when its lease ends, at a time
+/// that nobody chose. What it started with is in the mark of the definition it runs with.
+fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
+    let mark = domain.live.as_ref().and_then(|live| live.mark.as_ref());
+    let mut changes = Vec::new();
+    for wanted in desired.reservations.iter().map(|r| &r.entry) {
+        let of_card = mark
+            .into_iter()
+            .flat_map(|m| &m.reservations)
+            .filter(|r| r.entry.mac == wanted.mac);
+        let started_with: Vec<_> = of_card.map(|r| r.entry.ip).collect();
+        if let Some(before) = started_with
+            .first()
+            .filter(|_| !started_with.contains(&wanted.ip))
+        {
+            changes.push(Change::new(
+                "address",
+                before.to_string(),
+                wanted.ip.to_string(),
+                Class::Restart,
+            ));
+        }
+    }
+    changes
+}
+
+/// libvirt turns `q35` into `pc-q35-7.2`: it is the same machine as asked for.
+fn machine_family(is: &str, wanted: &str) -> String {
+    let versioned = |prefix: String| {
+        is.strip_prefix(&prefix)
+            .is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if versioned(format!("pc-{wanted}-")) || versioned(format!("{wanted}-")) {
+        wanted.to_owned()
+    } else {
+        is.to_owned()
+    }
+}
+
+fn nics(nics: &[NicFacts]) -> String {
+    if nics.is_empty() {
+        return "none".into();
+    }
+    nics.iter()
+        .map(|NicFacts { mac, source }| format!("{mac} on {source}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
