@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::domain_xml::{self, RootDisk};
-use crate::host::{Change, HostError, HostErrorKind, HostResult, Source, VolumeFacts};
+use crate::host::{Change, DomainState, HostError, HostErrorKind, HostResult, Source, VolumeFacts};
 use crate::plan::{DefineStep, RootRef, Step};
 
 /// Between looks at a guest that is stopping.
@@ -74,8 +74,8 @@ fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> Ho
             host.update_live_device(domain, &domain_xml::seed_cdrom(&source))
         }
         Step::SetAutostart { domain, on } => host.set_autostart(domain, *on),
-        Step::Start { domain } => host.start(domain),
-        Step::Resume { domain } => host.resume(domain),
+        Step::Start { domain } => start(domain, host),
+        Step::Resume { domain } => resume(domain, host),
         Step::Stop { domain, deadline } => stop(domain, *deadline, host, progress),
         Step::Restart {
             domain,
@@ -83,8 +83,7 @@ fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> Ho
             fallback,
         } => {
             stop(domain, *deadline, host, progress)?;
-            host.start(domain)
-                .or_else(|error| fall_back(domain, fallback, error, host))
+            start(domain, host).or_else(|error| fall_back(domain, fallback, error, host))
         }
         Step::Undefine { domain } => host.undefine(domain),
     }
@@ -132,6 +131,26 @@ fn source_of(at: &crate::config::VolumeRef, host: &impl Change) -> HostResult<So
     }
 }
 
+/// Somebody may have been faster, such as an `up` that was killed while libvirt was starting the domain: until it has
+/// started it looks paused.
+fn start(domain: &str, host: &impl Change) -> HostResult<()> {
+    unless_it_runs(host.start(domain), host, domain)
+}
+
+fn resume(domain: &str, host: &impl Change) -> HostResult<()> {
+    unless_it_runs(host.resume(domain), host, domain)
+}
+
+fn unless_it_runs(result: HostResult<()>, host: &impl Change, domain: &str) -> HostResult<()> {
+    match result {
+        Err(error) if error.kind == HostErrorKind::Other => match host.domain(domain)? {
+            Some(facts) if facts.state == DomainState::Running => Ok(()),
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
 /// The new definition does not start: the old one must, for a database waits behind it.
 fn fall_back(domain: &str, fallback: &str, error: HostError, host: &impl Change) -> HostResult<()> {
     let back = host
@@ -157,10 +176,10 @@ fn stop(
     let end = Instant::now() + deadline;
     let mut pressed: Option<Instant> = None;
     loop {
-        match host.domain(domain)? {
-            Some(facts) if facts.state.is_active() => {}
+        let state = match host.domain(domain)? {
+            Some(facts) if facts.state.is_active() => facts.state,
             _ => return Ok(()),
-        }
+        };
         if Instant::now() >= end {
             progress.note(&format!(
                 "{domain} did not stop within {} s: its power is cut",
@@ -169,10 +188,35 @@ fn stop(
             return gone_is_fine(host.power_off(domain), host, domain);
         }
         if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
-            gone_is_fine(host.request_shutdown(domain), host, domain)?;
+            press(domain, state, host, progress)?;
             pressed = Some(Instant::now());
         }
         sleep(POLL);
+    }
+}
+
+/// A paused guest hears no power button, so it goes on first. One that cannot (its pool is full) waits for the deadline.
+fn press(
+    domain: &str,
+    state: DomainState,
+    host: &impl Change,
+    progress: &mut dyn Progress,
+) -> HostResult<()> {
+    let resumed = if state == DomainState::Paused {
+        resume(domain, host)
+    } else {
+        Ok(())
+    };
+    match gone_is_fine(
+        resumed.and_then(|()| host.request_shutdown(domain)),
+        host,
+        domain,
+    ) {
+        Err(error) if error.kind == HostErrorKind::Other => {
+            progress.note(&format!("{error}; it has until the deadline"));
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -86,7 +86,15 @@ impl From<ApplyError> for Failure {
             .clone()
             .or_else(|| hint_for(&error))
             .unwrap_or_default();
-        let mut failure = Self::new(Exit::Failed, format!("cannot {step}: {error}"), hint);
+        let step = step.to_string();
+        // "start domain x" and "starting domain x" are one thing, and said once.
+        let rest = |text: &str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
+        let said = if rest(&step) == rest(&error.doing) {
+            error.said.clone()
+        } else {
+            error.to_string()
+        };
+        let mut failure = Self::new(Exit::Failed, format!("cannot {step}: {said}"), hint);
         let progress = match done {
             0 => "nothing was changed; ".to_owned(),
             1 => "1 step was done before it; ".to_owned(),
@@ -140,6 +148,9 @@ fn hint_for(error: &HostError) -> Option<String> {
          host's journal (`journalctl -k -g DENIED`, `ausearch -m avc`)"
     } else if has("is not active") || has("network is not") {
         "`virsh net-list --all` and `virsh pool-list --all` show what is asleep; `virsh net-start NAME` wakes it"
+    } else if has("existing dhcp host entry") || has("already exists") {
+        "somebody was faster, perhaps another lbctl: run the same command again. If a volume's file is in the way still, \
+         `virsh pool-refresh POOL` lets libvirt see it"
     } else if has("cannot find device") || has("no such device") || has("unable to get index") {
         "`ip link` on the host lists its network devices; set `interface` of macvtap_interfaces to one of them"
     } else {
