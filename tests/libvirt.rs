@@ -12,10 +12,14 @@ mod down;
 mod drift;
 #[path = "libvirt/first.rs"]
 mod first;
+#[path = "libvirt/killed.rs"]
+mod killed;
 #[path = "libvirt/refused.rs"]
 mod refused;
 #[path = "libvirt/sandbox.rs"]
 mod sandbox;
+#[path = "libvirt/shapes.rs"]
+mod shapes;
 #[path = "libvirt/unfit.rs"]
 mod unfit;
 #[path = "libvirt/update.rs"]

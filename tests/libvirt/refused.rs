@@ -229,3 +229,42 @@ fn another_base_or_another_disk_under_a_disk_with_data() {
     vm.lbctl("up --restart now --yes").ended(4).says(&says);
     before.assert_same(&vm.snapshot());
 }
+
+/// The DHCP server's own list of leases, as libvirt keeps it.
+#[test]
+fn an_address_that_somebody_has_leased() {
+    let vm = Sandbox::new();
+    let leases = format!(
+        "{}/libvirt/var/lib/libvirt/dnsmasq/{}.status",
+        vm.lab["LAB_STATE"],
+        vm.fill("@bridge")
+    );
+    let lease = r#"[{"ip-address": "@ip", "mac-address": "@mac2", "hostname": "laptop", "expiry-time": 4102444800}]"#;
+    std::fs::write(&leases, vm.fill(lease)).unwrap();
+    let before = vm.snapshot();
+    let says = [
+        "error: address @ip is in use in network @net: leased to @mac2 (laptop)",
+        "help: choose another `ip`, or stop that machine and let its lease end",
+    ];
+    vm.lbctl("up").ended(4).says(&says);
+    before.assert_same(&vm.snapshot());
+    std::fs::remove_file(leases).unwrap();
+    vm.up();
+}
+
+/// A file that was put into the pool's folder behind libvirt's back.
+#[test]
+fn a_file_that_libvirt_has_not_seen_yet() {
+    for name in ["@vm", "@seed"] {
+        let vm = Sandbox::new();
+        let path = vm.fill(&format!("@dir/{name}"));
+        std::fs::write(&path, "somebody's").unwrap();
+        vm.lbctl("up")
+            .ended(1)
+            .says(&["already exists", "help: ", "`virsh pool-refresh POOL`"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's");
+        vm.virsh("pool-refresh @pool").ok();
+        vm.lbctl("up").ended(4).says(&["is there already"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's");
+    }
+}

@@ -123,6 +123,7 @@ impl Sandbox {
             ("@subnet", format!("10.99.{n}")),
             ("@ip2", format!("10.99.{n}.21")),
             ("@ip", format!("10.99.{n}.20")),
+            ("@macvtap", self.lab["MACVTAP_INTERFACE"].clone()),
             ("@mac2", format!("52:54:00:99:{n:02x}:02")),
             ("@mac", format!("52:54:00:99:{n:02x}:01")),
             ("@seed2", format!("{}-cloud-init.2.iso", self.name)),
@@ -132,7 +133,6 @@ impl Sandbox {
             ("@base", self.lab["BASE_VOLUME"].clone()),
             ("@sleeping_pool", self.lab["SLEEPING_POOL"].clone()),
             ("@sleeping_net", self.lab["SLEEPING_NETWORK"].clone()),
-            ("@macvtap", self.lab["MACVTAP_INTERFACE"].clone()),
         ]
     }
 

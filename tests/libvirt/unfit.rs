@@ -1,6 +1,11 @@
 //! What the host cannot take is named, exit 1, with what to do about it; and nothing is touched.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use crate::sandbox::Sandbox;
+use crate::support::{Ran, run};
 
 struct Case {
     /// A table of the configuration that is taken out before `config` is laid over it.
@@ -223,4 +228,175 @@ fn libvirt_that_cannot_be_reached() {
                 .does_not_say(&["not found", "nothing to do"]);
         }
     }
+}
+
+#[test]
+fn a_macvtap_device_that_the_host_does_not_have() {
+    let mut vm = Sandbox::new();
+    let before = vm.snapshot();
+    vm.leave_out("libvirt_network");
+    vm.change(
+        "[[macvtap_interfaces]]\ninterface = 'nosuch0'\nip = '10.77.0.20'\nprefix_length = 24",
+    );
+    for command in ["up", "plan", "check --host"] {
+        vm.lbctl(command).ended(1).says(&[
+            "error: the host has no network device nosuch0",
+            "help: `ip link` on the host lists them; set `interface` of macvtap_interfaces to one of them",
+        ]);
+    }
+    before.assert_same(&vm.snapshot());
+}
+
+/// Everything is there and the start fails: the next `up` goes on from there, and `down` removes it.
+#[test]
+fn a_guest_that_the_host_cannot_start() {
+    let mut vm = Sandbox::new();
+    let before = vm.snapshot();
+    vm.change("memory = 16777216");
+    let says = [
+        "error: cannot start domain @vm: ",
+        "annot allocate memory",
+        "help: the host has not enough free memory for the guest: lower `memory`, or free some",
+        "5 steps were done before it; the same command goes on from here",
+    ];
+    vm.lbctl("up").ended(1).says(&says);
+    vm.lbctl("plan --exit-code")
+        .ended(3)
+        .says(&["state: shut off -> running (live)"]);
+    vm.lbctl("down --yes --delete-volume").ok();
+    before.assert_same(&vm.snapshot());
+
+    vm.lbctl("up").ended(1).says(&says);
+    vm.change("memory = 256");
+    vm.up().says(&["memory: 16777216 MiB -> 256 MiB (live)"]);
+    vm.lbctl("plan --exit-code").ok();
+}
+
+#[test]
+fn a_user_who_may_not_speak_to_libvirt() {
+    let vm = Sandbox::new();
+    // Everything but libvirt's socket is open to that user.
+    let program = vm.home.path().join("lbctl");
+    fs::copy(env!("CARGO_BIN_EXE_lbctl"), &program).unwrap();
+    for (path, mode) in [
+        ("", 0o755),
+        ("lbctl", 0o755),
+        ("lbctl.toml", 0o644),
+        ("ca.key", 0o644),
+        ("ca.crt", 0o644),
+    ] {
+        fs::set_permissions(vm.home.path().join(path), Permissions::from_mode(mode)).unwrap();
+    }
+    for command in ["up", "plan", "status", "down"] {
+        let words = [
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--",
+            "@home/lbctl",
+            "-c",
+            "@home/lbctl.toml",
+            command,
+        ];
+        run("setpriv", words.map(|word| vm.fill(word)))
+            .ended(1)
+            .says(&["error: connecting to libvirt at qemu+unix:///system?socket=", "Permission denied"])
+            .says(&["help: run lbctl as a user of the group libvirt, or as root: `sudo usermod -aG libvirt $USER`"]);
+    }
+}
+
+/// A file system of a given size under a pool, where libvirtd sees it and nobody else.
+struct SmallPool<'s> {
+    vm: &'s Sandbox,
+    pid: String,
+}
+
+impl<'s> SmallPool<'s> {
+    fn new(vm: &'s Sandbox, size: &str) -> Self {
+        let pid = fs::read_to_string(Path::new(&vm.lab["LAB_RUN"]).join("libvirtd.pid")).unwrap();
+        let small = Self {
+            vm,
+            pid: pid.trim().to_owned(),
+        };
+        small
+            .inside(&[
+                "mount",
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={size}"),
+                "lbctl-test",
+                "@dir",
+            ])
+            .ok();
+        vm.virsh("pool-refresh @pool").ok();
+        small
+    }
+
+    fn inside(&self, words: &[&str]) -> Ran {
+        let words = words.iter().map(|word| self.vm.fill(word));
+        run(
+            "nsenter",
+            ["-m", "-t", &self.pid]
+                .map(String::from)
+                .into_iter()
+                .chain(words),
+        )
+    }
+
+    fn volumes(&self) -> String {
+        self.vm
+            .virsh("pool-refresh @pool; vol-list @pool")
+            .ok()
+            .stdout
+    }
+}
+
+impl Drop for SmallPool<'_> {
+    fn drop(&mut self) {
+        self.vm.virsh("destroy @vm");
+        self.inside(&["umount", "@dir"]);
+    }
+}
+
+/// The clone fits (a qcow2 of 200 KiB) and the seed does not.
+#[test]
+fn a_pool_that_fills_up_half_way() {
+    let vm = Sandbox::new();
+    let network = vm.virsh("net-dumpxml @net --inactive").stdout;
+    let pool = SmallPool::new(&vm, "220k");
+    let empty = pool.volumes();
+    let says = [
+        "error: cannot write seed @pool/@seed",
+        "No space left on device",
+        "help: the pool is full: `virsh pool-info",
+        "2 steps were done before it; the same command goes on from here",
+    ];
+    vm.lbctl("up").ended(1).says(&says);
+    vm.lbctl("up")
+        .ended(1)
+        .says(&["error: cannot write seed @pool/@seed"]);
+    vm.lbctl("down --yes --delete-volume").ok();
+    assert_eq!(pool.volumes(), empty);
+    assert_eq!(vm.virsh("net-dumpxml @net --inactive").stdout, network);
+
+    vm.lbctl("up").ended(1).says(&says);
+    pool.inside(&["mount", "-o", "remount,size=2m", "@dir"])
+        .ok();
+    vm.up();
+    vm.lbctl("plan --exit-code").ok();
+}
+
+#[test]
+fn a_pool_that_is_full_from_the_beginning() {
+    let vm = Sandbox::new();
+    let pool = SmallPool::new(&vm, "40k");
+    let empty = pool.volumes();
+    vm.lbctl("up").ended(1).says(&[
+        "error: cannot clone volume @pool/@vm",
+        "help: the pool is full",
+    ]);
+    assert_eq!(pool.volumes(), empty);
+    vm.lbctl("down --yes --delete-volume").ok();
+    assert_eq!(pool.volumes(), empty);
 }
