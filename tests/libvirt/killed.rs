@@ -6,7 +6,8 @@ use crate::support::run;
 
 const RESERVED: &str =
     "net-update @net add ip-dhcp-host \"<host mac='@mac' name='@vm' ip='@ip'/>\" --live --config;";
-const CLONED: &str = "vol-create-as @pool @vm 64M --format qcow2 --backing-vol @home/../base --backing-vol-format qcow2;";
+const CLONED: &str =
+    "vol-create-as @pool @vm 64M --format qcow2 --backing-vol BASE --backing-vol-format qcow2;";
 
 /// The states that an `up` goes through, each with what is there then.
 const STATES: [(&str, &str); 6] = [
@@ -18,62 +19,65 @@ const STATES: [(&str, &str); 6] = [
     ("cloned", "RESERVED CLONED"),
     (
         "seed created, nothing of it written",
-        "RESERVED CLONED vol-create-as @pool @seed 360448",
+        "RESERVED CLONED vol-create-as @pool @seed SIZE",
     ),
     (
         "seed half-written",
-        "RESERVED CLONED vol-create-as @pool @seed 360448; vol-upload @seed @home/half --pool @pool",
+        "RESERVED CLONED vol-create-as @pool @seed SIZE; vol-upload @seed @home/half --pool @pool",
     ),
     (
         "seed written",
-        "RESERVED CLONED vol-create-as @pool @seed 360448; vol-upload @seed @home/whole --pool @pool",
+        "RESERVED CLONED vol-create-as @pool @seed SIZE; vol-upload @seed @home/whole --pool @pool",
     ),
 ];
 
-fn left_by(state: &str) -> Sandbox {
+/// Puts each of the states in place, one after the other, and hands it over; it is `down` again in the end.
+fn in_each_state(check: impl Fn(&Sandbox)) {
     let vm = Sandbox::new();
+    let before = vm.snapshot();
     // A whole seed of this very VM, to put back what there was of it.
     vm.up();
     let seed = std::fs::read(vm.pool_dir.join(vm.fill("@seed"))).unwrap();
-    vm.virsh("destroy @vm").ok();
-    vm.lbctl("down --yes --delete-volume").ok();
     std::fs::write(vm.home.path().join("whole"), &seed).unwrap();
     std::fs::write(vm.home.path().join("half"), &seed[..seed.len() / 2]).unwrap();
     let base = format!("{}/pools/os/{}", vm.lab["LAB_STATE"], vm.lab["BASE_VOLUME"]);
-    let commands = state
-        .replace("RESERVED", RESERVED)
-        .replace("CLONED", CLONED)
-        .replace("@home/../base", &base)
-        .replace("360448", &format!("{}", seed.len()));
-    vm.virsh(&commands).ok();
-    vm
+    for (what, state) in STATES {
+        eprintln!("{what}");
+        vm.virsh("destroy @vm");
+        vm.lbctl("down --yes --delete-volume").ok();
+        before.assert_same(&vm.snapshot());
+        let commands = state
+            .replace("RESERVED", RESERVED)
+            .replace("CLONED", CLONED)
+            .replace("BASE", &base)
+            .replace("SIZE", &seed.len().to_string());
+        vm.virsh(&commands).ok();
+        check(&vm);
+    }
 }
 
 #[test]
 fn up_finishes_what_a_killed_up_began() {
-    for (what, state) in STATES {
-        eprintln!("{what}");
-        let vm = left_by(state);
+    in_each_state(|vm| {
         vm.lbctl("plan --exit-code").ended(3);
         vm.up();
         assert_eq!(vm.dominfo("State"), "running");
         assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed")]);
         vm.lbctl("plan --exit-code").ok();
-    }
+    });
 }
 
 #[test]
 fn down_removes_what_a_killed_up_began() {
-    for (what, state) in STATES {
-        eprintln!("{what}");
-        let vm = left_by(state);
-        vm.lbctl("down --yes --delete-volume").ok();
+    in_each_state(|vm| {
+        vm.lbctl("down --yes --delete-volume").ok().says(&["gone"]);
         assert!(vm.volumes().is_empty(), "{:?}", vm.volumes());
         for which in ["", "--inactive"] {
             vm.virsh(&format!("net-dumpxml @net {which}"))
+                .ok()
                 .does_not_say(&["<host"]);
         }
-    }
+    });
 }
 
 #[test]
