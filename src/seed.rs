@@ -179,17 +179,5 @@ fn marked_vm(mark: &str) -> Option<&str> {
 fn fingerprint(files: &[iso::File]) -> String {
     let mut sorted: Vec<&iso::File> = files.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for file in sorted {
-        // Lengths before contents, so that no two lists of files give one stream of bytes.
-        for part in [file.name.as_bytes(), &file.data] {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-    }
-    context
-        .finish()
-        .as_ref()
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    render::fingerprint(sorted.into_iter().map(|f| (f.name.as_str(), &f.data[..])))
 }

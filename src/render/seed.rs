@@ -55,9 +55,9 @@ pub fn seed_files(config: &Config, tls: &CheckTls) -> SeedFiles {
     let user_data = Secret::new(user_data(config, tls, Secrets::Exposed));
     let network_config = network_config(config);
     let fingerprint = fingerprint([
-        ("user-data", user_data.expose()),
-        ("network-config", network_config.as_str()),
-        ("local-hostname", config.name.as_str()),
+        ("user-data", user_data.expose().as_bytes()),
+        ("network-config", network_config.as_bytes()),
+        ("local-hostname", config.name.as_str().as_bytes()),
     ]);
     let meta_data = meta_data(config, &fingerprint);
     SeedFiles {
@@ -78,12 +78,15 @@ pub fn masked(config: &Config, tls: &CheckTls) -> SeedFiles {
     }
 }
 
-/// SHA-256 over named texts, in hexadecimal. Lengths are hashed too, so that no text can pass for a part of another.
-pub fn fingerprint<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+/// SHA-256 over named contents, in hexadecimal. Lengths are hashed too, so that none can pass for a part of another.
+pub fn fingerprint<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut context = Context::new(&SHA256);
-    for part in texts.into_iter().flat_map(|(name, text)| [name, text]) {
+    for part in files
+        .into_iter()
+        .flat_map(|(name, data)| [name.as_bytes(), data])
+    {
         context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
+        context.update(part);
     }
     context
         .finish()
