@@ -38,6 +38,8 @@ pub struct Message {
     pub hint: String,
     /// Lines to be shown as they are, such as the console's last.
     pub detail: Vec<String>,
+    /// Worth knowing beside the error, and none itself.
+    pub note: bool,
 }
 
 impl Message {
@@ -47,6 +49,7 @@ impl Message {
             text: text.into(),
             hint: hint.into(),
             detail: Vec::new(),
+            note: false,
         }
     }
 }
@@ -100,10 +103,10 @@ impl From<ApplyError> for Failure {
             1 => "1 step was done before it; ".to_owned(),
             n => format!("{n} steps were done before it; "),
         };
-        failure.messages.push(Message::new(
-            format!("{progress}the same command goes on from here"),
-            "",
-        ));
+        failure.messages.push(Message {
+            note: true,
+            ..Message::new(format!("{progress}the same command goes on from here"), "")
+        });
         failure
     }
 }

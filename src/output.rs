@@ -103,11 +103,13 @@ impl Output {
     }
 
     pub fn failure(&self, failure: &Failure) {
-        for (index, message) in failure.messages.iter().enumerate() {
-            match index {
-                0 => Self::stderr(&format!("{}: {}", self.paint(RED, "error"), message.text)),
-                _ => Self::stderr(&message.text),
-            }
+        for message in &failure.messages {
+            let label = if message.note {
+                self.paint(CYAN, "note")
+            } else {
+                self.paint(RED, "error")
+            };
+            Self::stderr(&format!("{label}: {}", message.text));
             if !message.hint.is_empty() {
                 Self::stderr(&format!("  {}: {}", self.paint(CYAN, "help"), message.hint));
             }

@@ -12,7 +12,7 @@ use host::{MemoryHost, NETWORK};
 use lbctl::apply::{Progress, apply};
 use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
 use lbctl::desired::Desired;
-use lbctl::host::Observe;
+use lbctl::host::{Definition, Observe};
 use lbctl::observe::{Ask, Observed, observe};
 use lbctl::plan::{DownOptions, Plan, Restart, Step, plan_down, plan_up};
 use lbctl::seed::{SeedContent, places, recognise};
@@ -117,7 +117,7 @@ fn a_booting_guest_finds_a_whole_seed(config: &Config, host: &MemoryHost) {
         return;
     };
     let definitions = std::iter::once(&domain.config).chain(domain.live.as_ref());
-    for drive in definitions.flat_map(|d| d.cdroms()) {
+    for drive in definitions.flat_map(Definition::cdroms) {
         let path = drive.source.as_ref().unwrap().to_string();
         let at = places(&config.seed_volume)
             .into_iter()

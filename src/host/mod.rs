@@ -266,6 +266,8 @@ pub struct Lease {
     pub mac: MacAddr,
     pub ip: Ipv4Addr,
     pub hostname: Option<String>,
+    /// Seconds since the Unix epoch.
+    pub expires: i64,
 }
 
 /// A network that was found: its uuid for calls, its name for people.

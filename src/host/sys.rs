@@ -45,5 +45,6 @@ unsafe fn lease(entry: &sys::virNetworkDHCPLease) -> Option<Lease> {
         mac: MacAddr::parse(&string(entry.mac)?).ok()?,
         ip: string(entry.ipaddr)?.parse().ok()?, // an IPv6 lease is passed over
         hostname: string(entry.hostname),
+        expires: entry.expirytime,
     })
 }

@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use time::OffsetDateTime;
+
 use super::{Change, Class, Objection, RefusalKind, Step};
 use crate::config::Addressing;
 use crate::desired::{Desired, DesiredReservation};
-use crate::host::{HostEntry, NetworkFacts, NetworkId, NetworkRef};
+use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, NetworkRef};
 use crate::mark::{Mark, ReservationMark};
 use crate::observe::{Observed, network_ref};
 
@@ -160,27 +162,37 @@ fn check_leases(
     id: &NetworkId,
     observed: &Observed,
 ) -> Result<(), Objection> {
-    let leases = observed
-        .networks
-        .get(which)
-        .map(|n| n.leases.as_slice())
-        .unwrap_or_default();
-    match leases
-        .iter()
-        .find(|lease| lease.ip == entry.ip && Some(lease.mac) != entry.mac)
-    {
-        None => Ok(()),
-        Some(lease) => Err(Objection::new(
-            RefusalKind::NotOurs,
+    let network = observed.networks.get(which);
+    let leases = network.map(|n| n.leases.as_slice()).unwrap_or_default();
+    let theirs = |lease: &&Lease| lease.ip == entry.ip && Some(lease.mac) != entry.mac;
+    let Some(Lease {
+        mac,
+        ip,
+        hostname,
+        expires,
+    }) = leases.iter().find(theirs)
+    else {
+        return Ok(());
+    };
+    let name = hostname.as_deref().unwrap_or("no host name");
+    let until = OffsetDateTime::from_unix_timestamp(*expires).map_or_else(
+        |_| "for ever".to_owned(),
+        |at| {
             format!(
-                "address {} is in use in network {id}: leased to {} ({})",
-                entry.ip,
-                lease.mac,
-                lease.hostname.as_deref().unwrap_or("no host name")
-            ),
-            "choose another `ip`, or stop that machine and let its lease end",
-        )),
-    }
+                "until {} {:02}:{:02} UTC",
+                at.date(),
+                at.hour(),
+                at.minute()
+            )
+        },
+    );
+    // dnsmasq gives a leased address to nobody else, whatever is reserved: the guest would come up with another one.
+    Err(Objection::new(
+        RefusalKind::NotOurs,
+        format!("address {ip} is in use in network {id}: leased to {mac} ({name}) {until}"),
+        "choose another `ip`; or stop that machine and wait for the end of its lease; or, where it is gone and was \
+         this one under another name, give its `mac`",
+    ))
 }
 
 /// An entry is ours if the mark lists it, or if MAC and host name are both this VM's and no other domain has that MAC: so

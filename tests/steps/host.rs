@@ -323,12 +323,12 @@ impl Change for MemoryHost {
     }
 
     fn start(&self, name: &str) -> HostResult<()> {
-        self.domain_change(name, |d| match &d.live {
-            Some(_) => Err("it runs"),
-            None => {
-                d.live = Some(d.config.clone());
-                Ok(())
+        self.domain_change(name, |d| {
+            if d.live.is_some() {
+                return Err("it runs");
             }
+            d.live = Some(d.config.clone());
+            Ok(())
         })
     }
 

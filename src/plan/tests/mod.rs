@@ -361,6 +361,7 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
             mac: OTHER_MAC,
             ip,
             hostname: Some("laptop".into()),
+            expires: 1_800_000_000,
         };
         lab(
             o,
@@ -370,7 +371,12 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
             },
         );
     });
-    check_refused(&leased, &desired(), NotOurs, &["192.0.2.20", "laptop"]);
+    check_refused(
+        &leased,
+        &desired(),
+        NotOurs,
+        &["192.0.2.20", "laptop", "until 2027-01-15 08:00 UTC"],
+    );
     let claims = |macs: Vec<MacAddr>, disks: Vec<Source>| {
         vec![Claims {
             domain: "mail".into(),
