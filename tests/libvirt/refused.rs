@@ -243,8 +243,8 @@ fn an_address_that_somebody_has_leased() {
     std::fs::write(&leases, vm.fill(lease)).unwrap();
     let before = vm.snapshot();
     let says = [
-        "error: address @ip is in use in network @net: leased to @mac2 (laptop)",
-        "help: choose another `ip`, or stop that machine and let its lease end",
+        "error: address @ip is in use in network @net: leased to @mac2 (laptop) until 2100-01-01 00:00 UTC",
+        "help: choose another `ip`; or stop that machine and wait for the end of its lease",
     ];
     vm.lbctl("up").ended(4).says(&says);
     before.assert_same(&vm.snapshot());
