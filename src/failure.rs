@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::apply::ApplyError;
 use crate::desired::DesireError;
-use crate::host::HostError;
+use crate::host::{HostError, HostErrorKind};
 use crate::plan::Refusal;
 
 /// Exit codes (DESIGN section 2).
@@ -138,8 +138,10 @@ impl From<DesireError> for Failure {
 fn hint_for(error: &HostError) -> Option<String> {
     let said = error.said.to_ascii_lowercase();
     let has = |words: &str| said.contains(words);
-    let hint = if has("failed to initialize kvm") || has("could not access kvm") || has("/dev/kvm")
-    {
+    let hint = if error.kind == HostErrorKind::Connection {
+        "the connection to libvirt broke, which does not touch the guest: is its daemon running (`systemctl status \
+         libvirtd`)? The same command goes on from here"
+    } else if has("failed to initialize kvm") || has("could not access kvm") || has("/dev/kvm") {
         "this host cannot run kvm guests now: is virtualisation on in its firmware, is the kvm module loaded? \
          Without it, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
     } else if has("no space left") || has("enospc") {
