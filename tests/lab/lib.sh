@@ -66,12 +66,12 @@ within() {
 
 # daemon NAMESPACE NAME COMMAND...: starts COMMAND in a session of its own, so
 # that it outlives its starter; down finds it by its namespace. Without the
-# starter's lock (7), which must end with the starter.
+# starter's lock (100), which must end with the starter.
 daemon() {
   local ns=$1 name=$2
   shift 2
   mkdir -p "$LAB_STATE/log"
-  setsid ip netns exec "$ns" "$@" </dev/null >"$LAB_STATE/log/$name.log" 2>&1 7>&- &
+  setsid ip netns exec "$ns" "$@" </dev/null >"$LAB_STATE/log/$name.log" 2>&1 100>&- &
 }
 
 in_ns() { ip netns exec "$@"; }
