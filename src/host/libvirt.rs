@@ -1,5 +1,7 @@
 //! The libvirt host: every call of the door, made with the `virt` crate. No decision is taken here, and no XML is judged:
-//! calls go out, facts or errors come back. Reading documents is in `xml` and `definition`.
+//! calls go out, facts or errors come back. Reading documents is in `xml` and `definition`, bytes in `stream`, error codes in
+//! `error`. What stays is one long list of short calls, and is read as a list: cut in two, each call would have to be looked
+//! for in both.
 
 use std::cell::Cell;
 use std::time::Duration;
