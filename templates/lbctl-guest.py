@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -B
+#!/usr/bin/python3 -SB
 """lbctl's hand in the guest: checks, applies and tells. Python 3.8 or newer, standard library only.
 
   boot           what cloud-init runs last: everything below, once each, as far as it changed
@@ -6,7 +6,7 @@
   status         one JSON document on stdout
   reload         HAProxy's new configuration, without cutting a session
   save-state     HAProxy's view of its servers, for its next start
-  prepare        before HAProxy starts: files, owners, a check of the configuration
+  prepare        before HAProxy starts: files, owners, the image; HAProxy itself checks its configuration
   container      runs HAProxy's container for systemd
   fluentd        becomes fluentd
 
@@ -25,7 +25,7 @@ import sys
 import time
 
 from guest_status import status
-from guest_tools import (ADMIN, Failure, ask, digest, enable, enable_now, is_active, is_known, read, read_json, run,
+from guest_tools import (ADMIN, Failure, ask, digest, enable, enable_now, is_active, read, read_json, run,
                          settings, systemctl, write)
 
 CONFIG = "/etc/haproxy/haproxy.cfg"
@@ -122,7 +122,6 @@ def prepare():
         os.chown(RUN, CONTAINER_UID, CONTAINER_UID)
         run(*DOCKER, "rm", "--force", CONTAINER, check=False)
         need_image(conf)
-    check_config(conf)
     remember_applied(conf)
 
 
@@ -197,7 +196,9 @@ def wait_for_socket():
     deadline = time.monotonic() + 30
     while process_id() is None:
         if time.monotonic() > deadline or not container_lives():
-            text = run(*DOCKER, "logs", "--tail", "20", CONTAINER, check=False)[1]
+            # Of a container that is gone Docker has no words left; the journal has.
+            text = run("journalctl", "CONTAINER_NAME=" + CONTAINER, "--boot", "--lines", "20", "--output", "cat",
+                       "--no-pager", check=False)[1]
             raise Failure("HAProxy's socket does not answer: " + text.strip()[-2000:])
         time.sleep(0.2)
 
@@ -228,7 +229,6 @@ def apply_haproxy(conf):
     applied = read_json(APPLIED) or {}
     enable("haproxy.service")
     if not is_active("haproxy.service"):
-        systemctl("reset-failed", "haproxy.service", check=False)
         # A unit that is waiting for its next try would make `start` fail.
         start_haproxy("restart")
     elif applied.get("start") != wanted["start"]:
@@ -335,17 +335,35 @@ def apply(names):
 
 
 def boot():
-    if systemctl("show", "--property=NeedDaemonReload", "haproxy.service", check=False)[1].strip().endswith("=yes"):
-        # It was started by the unit that stood there before cloud-init wrote ours: what runs is not what is on disk.
-        write(APPLIED, "{}")
-    systemctl("daemon-reload")
-    if is_known("qemu-guest-agent.service"):
-        # Installed just now, it has missed the event that starts it.
+    conf = settings()
+    reload_manager(conf)
+    if conf["install"]:
+        # The agent, installed just now, has missed the event that starts it.
         systemctl("start", "qemu-guest-agent.service", check=False)
     try:
-        apply(settings()["services"])
+        apply(conf["services"])
     finally:
         enable_now("lbctl-save-state.timer")
+
+
+def reload_manager(conf):
+    """Only where it still knows a unit as it was before cloud-init wrote ours: a reload takes a small guest many
+    seconds."""
+    units = [e["path"] for e in conf["files"] if e["path"].startswith("/etc/systemd/system/")]
+    stale = [path for path, known in zip(units, known_units(units))
+             if known.get("FragmentPath") != path or known.get("NeedDaemonReload") != "no"]
+    if "/etc/systemd/system/haproxy.service" in stale:
+        # What runs, if it does, was started by the unit that stood there before: it is not what is on disk.
+        write(APPLIED, "{}")
+    if stale:
+        systemctl("daemon-reload")
+
+
+def known_units(units):
+    names = [os.path.basename(path) for path in units]
+    text = systemctl("show", "--property=FragmentPath,NeedDaemonReload", *names, check=False)[1]
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    return blocks + [{}] * (len(units) - len(blocks))
 
 
 # ---- converge (issue 4): gets files and what they affect, checks, installs, applies, verifies, rolls back, answers in

@@ -329,7 +329,9 @@ class Live(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("nonsense", said)
         self.assertEqual(answering(), ONE)
-        self.assertEqual(guest("prepare")[0], 1)
+        self.stop()
+        self.start()
+        self.assertNotEqual(self.haproxy.wait(timeout=20), 0, "and it does not start with it")
 
     def test_dns_is_discovery_and_not_health(self):
         self.start_ready()
