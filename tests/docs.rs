@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use lbctl::config::{KEYS, Kind, Need};
 
@@ -52,5 +53,22 @@ fn the_readme_lists_every_key_as_it_is() {
     assert!(
         listed == table(),
         "README.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test docs"
+    );
+}
+
+#[test]
+fn the_failover_page_shows_the_run_it_keeps() {
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/bench/failover/report.py"
+    );
+    let output = Command::new("/usr/bin/python3")
+        .args(["-B", script, "check"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
     );
 }

@@ -10,7 +10,6 @@ import datetime
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -90,24 +89,25 @@ def places(env, work, root, names):
 
 
 def measure(env, counts, only):
+    """Each part's findings are written down when it ends: the next one may fail."""
     root = subprocess.run([contenders.ROOT / "tests/render/haproxy-versions", SUITE], check=True, stdout=subprocess.PIPE,
                           universal_newlines=True).stdout.strip()
     cluster = real.Cluster(env)
     found = {"about": about(root, counts)}
-    work = tempfile.mkdtemp(prefix="lbctl-bench-")
-    try:
-        if only in (None, "fake"):
-            say("fake nodes: all three at once")
-            found["fake"] = fake(work, root, counts)
-        if only in (None, "real"):
-            found["real"] = with_places(env, work, root, ("lbctl", "module", "sample"),
-                                        lambda opened: real.failovers(cluster, opened, counts, say))
-        if only in (None, "pgbench"):
-            found["pgbench"] = with_places(env, work, root, ("lbctl", "module"), lambda opened: real.throughput(
-                cluster, opened, counts["rounds"], counts["seconds"], say))
-    finally:
-        shutil.rmtree(work)
-    return found
+    with tempfile.TemporaryDirectory(prefix="lbctl-bench-") as work:
+        parts = {
+            "fake": lambda: fake(work, root, counts),
+            "real": lambda: with_places(env, work, root, ("lbctl", "module", "sample"),
+                                        lambda opened: real.failovers(cluster, opened, counts, say)),
+            "pgbench": lambda: with_places(env, work, root, ("lbctl", "module"),
+                                           lambda opened: real.throughput(cluster, opened, counts, say)),
+        }
+        for name, part in parts.items():
+            if only in (None, name):
+                say(name)
+                found[name] = part()
+                report.write(found, OUT)
+    return report.summary(found)
 
 
 def with_places(env, work, root, names, use):
@@ -136,8 +136,7 @@ def main():
     given = parser.parse_args()
     lines = pathlib.Path(given.env).read_text(encoding="utf-8").splitlines()
     env = dict(line.split("=", 1) for line in lines if "=" in line)
-    found = measure(env, QUICK if given.quick else FULL, given.only)
-    told = report.write(found, OUT)
+    told = measure(env, QUICK if given.quick else FULL, given.only)
     print(report.text_table(told))
     print("%s: run.json, table.txt, failover.svg" % OUT.relative_to(contenders.ROOT))
     if given.publish:

@@ -219,7 +219,7 @@ def pgbench(cluster, address, options, seconds):
     return float(re.search(r"^tps = ([\d.]+)", said, re.M).group(1))
 
 
-def throughput(cluster, places, rounds, seconds, say):
+def throughput(cluster, places, counts, say):
     """Direct and through each balancer in turn, each round in another order."""
     cluster.wait_whole()
     program = pathlib.Path(cluster.env["PSQL"]).with_name("pgbench")
@@ -230,10 +230,10 @@ def throughput(cluster, places, rounds, seconds, say):
     found = {"modes": {mode: {name: [] for name, _, _ in ways} for mode in MODES}, "memory": {}}
     found["memory"]["idle"] = {p.name: p.ask("memory") for p in places}
     for mode, options in MODES.items():
-        for number in range(rounds):
-            say("pgbench, %s, round %d of %d" % (mode, number + 1, rounds))
+        for number in range(counts["rounds"]):
+            say("pgbench, %s, round %d of %d" % (mode, number + 1, counts["rounds"]))
             for name, address, _ in rotated(ways, number):
-                found["modes"][mode][name].append(pgbench(cluster, address, options, seconds))
+                found["modes"][mode][name].append(pgbench(cluster, address, options, counts["seconds"]))
     found["memory"]["after load"] = {p.name: p.ask("memory") for p in places}
     found["ratio"] = {mode: paired(tps["lbctl"], tps["module"]) for mode, tps in found["modes"].items()}
     found["ratio_direct"] = {mode: paired(tps["lbctl"], tps["direct"]) for mode, tps in found["modes"].items()}

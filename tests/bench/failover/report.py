@@ -206,7 +206,6 @@ def write(found, out):
     (out / "run.json").write_text(json.dumps(dict(told, raw=found), indent=1) + "\n", encoding="utf-8")
     (out / "failover.svg").write_text(plot.picture(told["samples"], NAMES), encoding="utf-8")
     (out / "table.txt").write_text(text_table(told), encoding="utf-8")
-    return told
 
 
 def compact(told):
