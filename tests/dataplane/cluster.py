@@ -1,6 +1,7 @@
 """Three fake Patroni nodes with mutual TLS and their name server, on loopback: their answers change in one instant.
 
-Tests and benches change `answers`, `dns` and `frozen` as they go. They are Python's threads: a real cluster is in tests/lab.
+Tests and benches change `answers`, `states`, `dns` and `frozen` as they go. They are Python's threads: a real cluster is in
+tests/lab.
 """
 import json
 import os
@@ -51,6 +52,8 @@ class Cluster:
         # good, silent, nxdomain, empty, or omits: all nodes but the primary.
         self.dns = "good"
         self.answers = {}
+        # Of a node's PostgreSQL, where it is not running.
+        self.states = {}
         # Nodes whose processes stand still: their kernel takes connections, and nobody answers.
         self.frozen = set()
         self.make_primary(ONE)
@@ -109,7 +112,7 @@ class Cluster:
                 code, role = self.answers[ip]
                 if path.startswith(b"/replica"):
                     code = 200 if role == "replica" else 503
-                body = json.dumps({"state": "running", "role": role, "patroni": {"name": NODES[ip]}})
+                body = json.dumps({"state": self.states.get(ip, "running"), "role": role, "patroni": {"name": NODES[ip]}})
                 tls.sendall(("HTTP/1.0 %d X\r\nContent-Type: application/json\r\n\r\n%s" % (code, body)).encode())
         except (OSError, IndexError):
             pass

@@ -33,6 +33,7 @@ class Live(unittest.TestCase):
     def setUp(self):
         CLUSTER.dns = "good"
         CLUSTER.frozen = set()
+        CLUSTER.states = {}
         CLUSTER.make_primary(ONE)
         self.haproxy = Guest(SCRIPT)
         sh("rm -rf /var/lib/haproxy/* /run/haproxy/* /run/lbctl")
@@ -134,6 +135,13 @@ class Live(unittest.TestCase):
         CLUSTER.make_primary(TWO)
         eventually(lambda: answering() == TWO)
 
+    def test_a_primary_whose_postgres_stops_gets_no_connection(self):
+        self.start_ready()
+        CLUSTER.states[ONE] = "stopping"
+        eventually(lambda: answering() is None)
+        CLUSTER.states[ONE] = "running"
+        eventually(lambda: answering() == ONE)
+
     def test_both_the_lock_and_the_role_are_needed(self):
         self.start_ready()
         CLUSTER.answers[ONE] = (503, "primary")
@@ -180,7 +188,7 @@ class Live(unittest.TestCase):
         self.assertEqual(answering(), ONE)
         self.stop()
         self.start()
-        self.assertNotEqual(self.haproxy.wait(timeout=20), 0, "and it does not start with it")
+        self.assertNotEqual(self.haproxy.process.wait(timeout=20), 0, "and it does not start with it")
 
     def test_dns_is_discovery_and_not_health(self):
         self.start_ready()
