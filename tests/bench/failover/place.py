@@ -1,6 +1,6 @@
 """A load balancer with a network and paths of its own, on the lab's segment, worked by lines on its standard input.
 
-One command a line (start, stop, reload, memory), one line of JSON in answer. The end of its input, which also comes when the
+One command a line (start, stop, reload, memory, cpu), one line of JSON in answer. The end of its input, which also comes when the
 bench is killed, is the end of everything in here.
 """
 import json
@@ -59,6 +59,12 @@ def memory(pid):
     return found
 
 
+def cpu(pid):
+    """Seconds that the worker has computed since its start."""
+    words = pathlib.Path("/proc/%d/stat" % pid).read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def serve():
     # Answers have the pipe for themselves: what a program says goes to standard error.
     answers = os.fdopen(os.dup(1), "w")
@@ -68,7 +74,7 @@ def serve():
     install(job["files"])
     haproxy = Guest(job["script"], job["nofile"]) if job["name"] == "lbctl" else Haproxy(job["nofile"])
     commands = {"start": haproxy.start, "stop": haproxy.stop, "reload": haproxy.reload,
-                "memory": lambda: memory(haproxy.worker())}
+                "memory": lambda: memory(haproxy.worker()), "cpu": lambda: cpu(haproxy.worker())}
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(commands[line.strip()]() or {}), file=answers, flush=True)

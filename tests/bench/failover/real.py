@@ -220,20 +220,26 @@ def pgbench(cluster, address, options, seconds):
 
 
 def throughput(cluster, places, counts, say):
-    """Direct and through each balancer in turn, each round in another order."""
+    """Direct and through each balancer in turn, each round in another order. HAProxy's own time for a transaction is told
+    beside the throughput: a busy machine changes it less."""
     cluster.wait_whole()
     program = pathlib.Path(cluster.env["PSQL"]).with_name("pgbench")
     leader = cluster.addresses[cluster.leader()]
     subprocess.run(cluster.in_client(program, "-h", leader, "-i", "-q", "-s", "5"), env=cluster.login, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
     ways = [("direct", leader, None)] + [(p.name, p.address, p) for p in places]
-    found = {"modes": {mode: {name: [] for name, _, _ in ways} for mode in MODES}, "memory": {}}
+    found = {"modes": {mode: {name: [] for name, _, _ in ways} for mode in MODES}, "memory": {},
+             "cpu": {mode: {p.name: [] for p in places} for mode in MODES}}
     found["memory"]["idle"] = {p.name: p.ask("memory") for p in places}
     for mode, options in MODES.items():
         for number in range(counts["rounds"]):
             say("pgbench, %s, round %d of %d" % (mode, number + 1, counts["rounds"]))
-            for name, address, _ in rotated(ways, number):
-                found["modes"][mode][name].append(pgbench(cluster, address, options, counts["seconds"]))
+            for name, address, place in rotated(ways, number):
+                before = place and place.ask("cpu")
+                tps = pgbench(cluster, address, options, counts["seconds"])
+                found["modes"][mode][name].append(tps)
+                if place:
+                    found["cpu"][mode][name].append((place.ask("cpu") - before) / (tps * counts["seconds"]))
     found["memory"]["after load"] = {p.name: p.ask("memory") for p in places}
     found["ratio"] = {mode: paired(tps["lbctl"], tps["module"]) for mode, tps in found["modes"].items()}
     found["ratio_direct"] = {mode: paired(tps["lbctl"], tps["direct"]) for mode, tps in found["modes"].items()}

@@ -114,6 +114,12 @@ def pgbench_figures(found):
         module = {"number": 1, "text": "1 (%.0f/s)" % tps["module"]}
         figures.append(figure("pgbench " + mode, "pgbench -S, %s: transactions, relative to the module" % mode,
                               ("at least", 0.97), {"lbctl": lbctl, "module": module}))
+    for mode, spent in found["cpu"].items():
+        each = {name: statistics.median(values) for name, values in spent.items()}
+        values = {name: {"number": round(each[name] / each["module"], 3),
+                         "text": "%.2f (%.0f µs)" % (each[name] / each["module"], each[name] * 1e6)} for name in each}
+        figures.append(figure("cpu " + mode, "the same: HAProxy's CPU time for each, relative to the module (%s)" % mode,
+                              None, values))
     for kind in ("pss", "rss"):
         peak = {name: max(moment[name][kind] for moment in found["memory"].values()) for name in ("lbctl", "module")}
         lbctl = ratio(peak["lbctl"] / peak["module"])
