@@ -2,6 +2,8 @@
 //! To write the expected texts anew: `LBCTL_BLESS=1 cargo test --test config`, then read every one as its reader would.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "config/effects.rs"]
+mod effects;
 #[path = "config/example.rs"]
 mod example;
 #[path = "config/loading.rs"]

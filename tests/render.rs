@@ -4,6 +4,8 @@
 
 #[path = "render/documents.rs"]
 mod documents;
+#[path = "render/fluentd.rs"]
+mod fluentd;
 #[path = "render/haproxy.rs"]
 mod haproxy;
 #[path = "render/live.rs"]

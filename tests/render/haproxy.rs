@@ -19,7 +19,7 @@ const READERS: [(&str, &[(u8, u8)]); 3] = [
 type Variation = (&'static str, fn(&mut Config));
 
 fn variants() -> Vec<(&'static str, Config)> {
-    let changes: [Variation; 9] = [
+    let changes: [Variation; 11] = [
         ("all", |_| {}),
         ("package", |c| c.haproxy.runtime = Runtime::Package),
         ("no name", |c| c.haproxy.verify_host = None),
@@ -38,12 +38,21 @@ fn variants() -> Vec<(&'static str, Config)> {
             c.haproxy.postgres_nodes_max_count = 1;
             c.haproxy.postgres_nameserver_ips.truncate(1);
         }),
+        ("nameservers by IPv6 alone", |c| {
+            c.haproxy.postgres_nameserver_ips.remove(0);
+        }),
+        ("other ports", |c| {
+            c.haproxy.patroni_port = 8008;
+            c.haproxy.replicas.as_mut().unwrap().port = 6432;
+            c.haproxy.metrics.as_mut().unwrap().port = 9404;
+        }),
         ("many nodes, other times", |c| {
             c.haproxy.postgres_nodes_max_count = 100;
             c.haproxy.max_connections = 100_000;
             c.haproxy.timeouts.idle = time("7d");
             c.haproxy.check.interval = time("1s");
             c.haproxy.check.rise = 3;
+            c.haproxy.hard_stop_after = time("90s");
         }),
     ];
     let build = |(label, change): Variation| {
