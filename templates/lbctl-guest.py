@@ -215,6 +215,9 @@ def tell_systemd(text):
 
 def apply_docker(conf):
     """Adds our settings to those the image has; restarts Docker only when that changed something."""
+    if conf.get("registry"):
+        # Docker looks here at each pull.
+        write("/etc/docker/certs.d/%s/ca.crt" % conf["registry"], read("/etc/lbctl/docker/registry-ca.crt", b""))
     path = "/etc/docker/daemon.json"
     present = read_json(path) or {}
     wanted = dict(present, **(read_json("/etc/lbctl/docker-daemon.json") or {}))

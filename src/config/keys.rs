@@ -234,6 +234,7 @@ pub const KEYS: &[Key] = &[
     required("container_registry.url", Text, "\"https://registry.example.com\"", "Its URL"),
     required("container_registry.username", Text, "\"puller\"", "User"),
     required("container_registry.password", Secret, "{ env = \"REGISTRY_PASSWORD\" }", "The user's password"),
+    optional("container_registry.ca_certificate", LongText, "{ file = \"registry-ca.crt\" }", "CA that signed its certificate; left out: one of those the guest trusts anyway"),
 
     optional("libvirt", Table, "", "The host's libvirt"),
     default("libvirt.uri", Text, "\"qemu:///system\"", "Connection URI; --connect comes first, then this, then LIBVIRT_DEFAULT_URI"),

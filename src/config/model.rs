@@ -238,6 +238,8 @@ pub struct ContainerRegistry {
     pub url: String,
     pub username: String,
     pub password: Secret,
+    /// PEM. `None`: signed by one that the guest trusts anyway.
+    pub ca_certificate: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -241,6 +241,16 @@ pub(super) fn container_registry(
     let url = section.parsed("url", checks::registry_url);
     let username = section.parsed("username", checks::one_line);
     let password = notes.check(section.secret("password"), one_line_secret);
+    let ca_certificate = notes.check(section.secret("ca_certificate"), |text| {
+        certificates(text.expose())
+    });
+    if section.gives("ca_certificate") && plain_http(url.as_ref()) {
+        notes.warn(
+            &section.here(),
+            "has a ca_certificate, but its url begins with http://, so there is no certificate to verify",
+            "begin the url with https://, or remove ca_certificate",
+        );
+    }
     if runtime == Some(Runtime::Package) {
         notes.warn(
             &section.here(),
@@ -252,7 +262,12 @@ pub(super) fn container_registry(
         url: url?.value,
         username: username?.value,
         password: password?.value,
+        ca_certificate: ca_certificate.map(|given| given.value),
     }))
+}
+
+fn plain_http(url: Option<&Given<String>>) -> bool {
+    url.is_some_and(|url| url.value.starts_with("http://"))
 }
 
 pub(super) fn libvirt(root: &Section<'_>) -> Option<Libvirt> {

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::services::{chrony, docker, fluentd};
-use super::{CheckTls, Secrets, haproxy_cfg, image_reference, services};
+use super::{CheckTls, Secrets, haproxy_cfg, image_reference, registry_host, services};
 use crate::config::{Config, Runtime};
 use crate::secret::Secret;
 
@@ -172,6 +172,13 @@ fn docker_files(config: &Config, secrets: Secrets) -> Vec<GuestFile> {
         docker::daemon(registry),
         Service::Docker,
     )];
+    if let Some(ca) = registry.and_then(|r| r.ca_certificate.as_deref()) {
+        files.push(GuestFile::public(
+            "/etc/lbctl/docker/registry-ca.crt",
+            tidy_pem(ca),
+            Service::Docker,
+        ));
+    }
     if let Some(registry) = registry {
         let login = docker::login(registry, secrets);
         files.push(GuestFile::secret(
@@ -225,6 +232,8 @@ struct Settings<'a> {
     runtime: &'static str,
     /// Container runtime only.
     image: Option<String>,
+    /// The registry whose CA is among the files, as Docker names the folder of its certificates.
+    registry: Option<&'a str>,
     /// Whether an image that the guest lacks may be fetched.
     pull_image: bool,
     /// File descriptors HAProxy may open.
@@ -251,6 +260,11 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
         name: config.name.as_str(),
         runtime: if container { "container" } else { "package" },
         image: container.then(|| image_reference(config)),
+        registry: config
+            .container_registry
+            .as_ref()
+            .filter(|registry| container && registry.ca_certificate.is_some())
+            .and_then(registry_host),
         // A registry of one's own is there to be pulled from, also by a guest that installs nothing.
         pull_image: config.install_dependencies || config.container_registry.is_some(),
         nofile: services::open_files(config),

@@ -36,6 +36,7 @@ fn make() -> MemoryInputs {
         ("patroni-ca.key", &ca_key),
         ("patroni-ca.crt", &ca),
         ("fluentd-ca.crt", &ca),
+        ("registry-ca.crt", &ca),
         ("other.key", &other_key),
         ("other.crt", &other),
         ("expired.key", &old_key),

@@ -59,6 +59,7 @@ pub fn sample_config() -> Config {
             url: "https://registry.example:5000".into(),
             username: "lb".into(),
             password: Secret::new("registry-password"),
+            ca_certificate: Some(CA.to_owned()),
         }),
         install_dependencies: true,
         libvirt: Libvirt {
