@@ -9,6 +9,9 @@ use crate::host::{AgentDoor, DomainState, HostError, HostErrorKind, Observe};
 
 /// Between looks at the guest.
 const POLL: Duration = Duration::from_millis(400);
+/// Between looks at one that takes this long already: each look costs it some of the time it needs itself.
+const SLOW: Duration = Duration::from_secs(30);
+const SLOW_POLL: Duration = Duration::from_secs(1);
 /// One answer of the guest.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long libvirt may be away (its own restart) before waiting ends.
@@ -111,7 +114,12 @@ pub fn wait<H: Observe + AgentDoor>(
                 silent,
             });
         }
-        std::thread::sleep(POLL.min(deadline.saturating_sub(started.elapsed())));
+        let pause = if started.elapsed() < SLOW {
+            POLL
+        } else {
+            SLOW_POLL
+        };
+        std::thread::sleep(pause.min(deadline.saturating_sub(started.elapsed())));
     }
 }
 
