@@ -147,11 +147,13 @@ fn packages(config: &Config) -> Vec<&'static str> {
     if !config.install_dependencies {
         return Vec::new();
     }
-    let runtime = match config.haproxy.runtime {
-        Runtime::Container => "docker.io",
-        Runtime::Package => "haproxy",
-    };
-    let mut packages = vec!["qemu-guest-agent", runtime];
+    let mut packages = vec!["qemu-guest-agent"];
+    match config.haproxy.runtime {
+        // Docker starts no container without AppArmor's tools where the kernel has AppArmor; its package only recommends
+        // them, and not every image installs what is recommended.
+        Runtime::Container => packages.extend(["docker.io", "apparmor"]),
+        Runtime::Package => packages.push("haproxy"),
+    }
     if config.node_exporter {
         packages.push("prometheus-node-exporter");
     }

@@ -188,6 +188,7 @@ fn nothing_is_installed_unless_asked() {
         &json!([
             "qemu-guest-agent",
             "docker.io",
+            "apparmor",
             "prometheus-node-exporter",
             "chrony"
         ])
