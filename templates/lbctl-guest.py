@@ -193,14 +193,23 @@ def container_lives():
 
 
 def wait_for_socket():
-    deadline = time.monotonic() + 30
-    while process_id() is None:
+    deadline = time.monotonic() + 60
+    while not answers_within(2):
         if time.monotonic() > deadline or not container_lives():
             # Of a container that is gone Docker has no words left; the journal has.
             text = run("journalctl", "CONTAINER_NAME=" + CONTAINER, "--boot", "--lines", "20", "--output", "cat",
                        "--no-pager", check=False)[1]
             raise Failure("HAProxy's socket does not answer: " + text.strip()[-2000:])
-        time.sleep(0.2)
+
+
+def answers_within(seconds):
+    """Asking Docker instead takes longer than HAProxy does to start."""
+    deadline = time.monotonic() + seconds
+    while process_id() is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def tell_systemd(text):
@@ -214,7 +223,7 @@ def tell_systemd(text):
 
 
 def apply_docker(conf):
-    """Adds our settings to those the image has; restarts Docker only when that changed something."""
+    """Adds our settings to those the image has. A running Docker takes up these without a restart."""
     if conf.get("registry"):
         # Docker looks here at each pull.
         write("/etc/docker/certs.d/%s/ca.crt" % conf["registry"], read("/etc/lbctl/docker/registry-ca.crt", b""))
@@ -223,7 +232,7 @@ def apply_docker(conf):
     wanted = dict(present, **(read_json("/etc/lbctl/docker-daemon.json") or {}))
     if wanted != present:
         write(path, json.dumps(wanted, indent=2) + "\n")
-        systemctl("restart", "docker.service")
+        systemctl("reload-or-restart", "docker.service")
     enable_now("docker.service")
 
 
