@@ -50,7 +50,7 @@ fn the_defaults() {
             "hard-stop-after 1h\n",
             "bind 0.0.0.0:8405\n",
             "!verifyhost",
-            "!replica",
+            "!standbys",
         ],
     );
 }
