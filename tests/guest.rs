@@ -1,7 +1,11 @@
 //! The promise, on a real guest with a real Patroni: psql through the load balancer works when `lbctl up --wait` returns.
-//! A guest takes minutes to boot here, so there are two, and each tells one long story.
+//! A guest takes minutes to boot here, so there are three, and each tells one long story.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "guest/container.rs"]
+mod container;
+#[path = "guest/inside.rs"]
+mod inside;
 mod support;
 
 use std::fs;
@@ -17,12 +21,36 @@ struct Guest {
     name: &'static str,
     ip: String,
     client: String,
+    kind: Kind,
     directory: tempfile::TempDir,
+}
+
+/// What a guest is made from, and what runs in it.
+#[derive(Clone)]
+struct Kind {
+    /// The base image's key in the lab's facts.
+    base: &'static str,
+    install: bool,
+    runtime: &'static str,
+    /// Whole tables of the configuration.
+    tables: String,
+}
+
+impl Kind {
+    /// The image has everything.
+    fn package() -> Self {
+        Self {
+            base: "BASE_VOLUME",
+            install: false,
+            runtime: "package",
+            tables: String::new(),
+        }
+    }
 }
 
 impl Guest {
     /// A guest of that name, with the table of its network card. What an earlier run left behind goes first.
-    fn new(name: &'static str, ip: String, card: &str) -> Self {
+    fn new(name: &'static str, ip: String, kind: Kind, card: &str) -> Self {
         let lab = Lab::full();
         let client = lab["CLIENT_NETNS"].clone();
         let guest = Self {
@@ -30,6 +58,7 @@ impl Guest {
             name,
             ip,
             client,
+            kind,
             directory: tempfile::tempdir().unwrap(),
         };
         guest.configure(card, "");
@@ -43,7 +72,9 @@ impl Guest {
     }
 
     fn configure(&self, card: &str, haproxy: &str) {
-        let Self { lab, name, .. } = self;
+        let Self {
+            lab, name, kind, ..
+        } = self;
         let text = format!(
             r#"name = "{name}"
 vcpus = 1
@@ -51,7 +82,7 @@ memory = 768
 cloud_init_volume_pool = "{pool}"
 ssh_admin_user = "{user}"
 admin_user_password = "it's \"a\" secret: #1"
-install_dependencies = false
+install_dependencies = {install}
 [libvirt]
 uri = "{uri}"
 domain_type = "qemu"
@@ -63,7 +94,7 @@ base_volume_pool = "{base_pool}"
 base_volume_name = "{base}"
 {card}
 [haproxy]
-runtime = "package"
+runtime = "{runtime}"
 postgres_nodes_max_count = 3
 postgres_nameserver_ips = ["{dns}"]
 postgres_domain = "{domain}"
@@ -73,17 +104,23 @@ verify_host = "{domain}"
 interval = "3s"
 fast = "1s"
 down = "1s"
+[haproxy.timeouts]
+check = "10s"
 [haproxy.patroni_client]
 ca_key = {{ file = "{key}" }}
 ca_certificate = {{ file = "{certificate}" }}
 certificate_validity_period = 240
 certificate_early_renewal_period = 24
+{tables}
 "#,
+            install = kind.install,
+            runtime = kind.runtime,
+            tables = kind.tables,
             pool = lab["POOL"],
             user = lab["IMAGE_USER"],
             uri = lab["LIBVIRT_URI"],
             base_pool = lab["BASE_POOL"],
-            base = lab["BASE_VOLUME"],
+            base = lab[kind.base],
             dns = lab["NETWORK_DNS"],
             domain = lab["POSTGRES_DOMAIN"],
             key = lab["CA_KEY"],
@@ -233,7 +270,11 @@ fn on_a_libvirt_network() {
         "[libvirt_network]\nnetwork_name = \"{}\"\nip = \"{ip}\"",
         lab["NETWORK_NAME"]
     );
-    let guest = Guest::new("guest-network", ip, &card);
+    let kind = Kind {
+        tables: inside::chrony(&lab),
+        ..Kind::package()
+    };
+    let guest = Guest::new("guest-network", ip, kind, &card);
 
     // Up, and what was promised holds the moment it returns.
     guest
@@ -243,6 +284,8 @@ fn on_a_libvirt_network() {
     let first = guest.query().ok();
     assert_eq!(first.stdout.trim(), format!("f|{}", guest.primary()));
     guest.rest_api("/primary").ok().says(&["\"role\""]);
+    guest.shows_metrics();
+    guest.keeps_time_and_logs("_SYSTEMD_UNIT=haproxy.service");
 
     // Again, and nothing happens.
     let before = guest.domain_xml();
@@ -340,7 +383,7 @@ fn on_macvtap() {
          dns_servers = [\"{}\"]",
         lab["MACVTAP_INTERFACE"], lab["MACVTAP_PREFIX"], lab["MACVTAP_GATEWAY"], lab["MACVTAP_DNS"]
     );
-    let mut guest = Guest::new("guest-macvtap", ip, &card);
+    let mut guest = Guest::new("guest-macvtap", ip, Kind::package(), &card);
     guest.client.clone_from(&lab["MACVTAP_CLIENT_NETNS"]);
     guest
         .lbctl(BOOT, &["up", &format!("--wait={}", BOOT - 60)])

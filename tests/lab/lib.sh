@@ -42,6 +42,12 @@ MACVTAP_DEV=lbmac0
 DOMAIN=postgres.lab
 POSTGRES_DOMAIN=server.$DOMAIN
 PATRONI_PORT=4443
+# What stands for the world outside (tests/lab/outside), at DNS_IP.
+PACKAGES_HOST=packages.$DOMAIN
+REGISTRY_HOST=registry.$DOMAIN:5000
+REGISTRY_USER=puller
+REGISTRY_PASSWORD=pull:me#1
+NTP_HOST=ntp.$DOMAIN
 PG_SUPERUSER=postgres
 PG_PASSWORD=lab-password
 LIBVIRT_URI="qemu+unix:///system?socket=$LAB_RUN/libvirt-sock"
@@ -76,4 +82,6 @@ daemon() {
 
 in_ns() { ip netns exec "$@"; }
 virsh_lab() { virsh -q -c "$LIBVIRT_URI" "$@"; }
+image_path() { echo "$CACHE/image-$( (cat "$LAB/image" && echo "$PACKAGES_HOST") | sha256sum | cut -c1-16).qcow2"; }
+packages_path() { image_path | sed 's|/image-\(.*\)\.qcow2$|/packages-\1|'; }
 pg_bin() { find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -1; }
