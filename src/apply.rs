@@ -5,9 +5,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::domain_xml::{self, RootDisk};
-use crate::host::{Change, DomainState, HostError, HostErrorKind, HostResult, Source, VolumeFacts};
-use crate::plan::{DefineStep, RootRef, Step};
+use crate::failure::Exit;
+use crate::guest::{ConvergeError, Guest};
+use crate::host::{
+    AgentDoor, Change, DomainState, HostError, HostErrorKind, HostResult, Source, VolumeFacts,
+};
+use crate::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
 
+/// For a change of the running guest. Most take seconds; installing a package in a slow one, minutes.
+const CONVERGE: Duration = Duration::from_secs(900);
 /// Between looks at a guest that is stopping.
 const POLL: Duration = Duration::from_millis(200);
 /// A guest that is still booting overhears the power button, so it is pressed again.
@@ -18,26 +24,39 @@ pub trait Progress {
     fn begin(&mut self, step: &Step);
     fn end(&mut self, step: &Step, took: Duration);
     fn note(&mut self, text: &str);
+    /// Asked before each step: how lbctl is to end instead of doing it.
+    fn stop(&self) -> Option<Exit> {
+        None
+    }
 }
 
-/// The step that failed, and how many were done before it.
+/// Why not all steps were done.
 #[derive(Debug)]
-pub struct ApplyError {
-    pub step: Box<Step>,
-    pub done: usize,
-    pub error: HostError,
+pub enum ApplyError {
+    /// A step failed, with so many done before it.
+    Failed {
+        step: Box<Step>,
+        done: usize,
+        error: HostError,
+    },
+    /// Somebody asked for an end, before this step.
+    Stopped { next: Box<Step>, exit: Exit },
 }
 
 /// Carries out the steps.
 pub fn apply(
     steps: &[Step],
-    host: &impl Change,
+    host: &(impl Change + AgentDoor),
     progress: &mut dyn Progress,
 ) -> Result<(), ApplyError> {
     for (done, step) in steps.iter().enumerate() {
+        if let Some(exit) = progress.stop() {
+            let next = Box::new(step.clone());
+            return Err(ApplyError::Stopped { next, exit });
+        }
         let started = Instant::now();
         progress.begin(step);
-        carry_out(step, host, progress).map_err(|error| ApplyError {
+        carry_out(step, host, progress).map_err(|error| ApplyError::Failed {
             step: Box::new(step.clone()),
             done,
             error,
@@ -47,7 +66,11 @@ pub fn apply(
     Ok(())
 }
 
-fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> HostResult<()> {
+fn carry_out(
+    step: &Step,
+    host: &(impl Change + AgentDoor),
+    progress: &mut dyn Progress,
+) -> HostResult<()> {
     match step {
         Step::Reserve {
             network,
@@ -69,10 +92,16 @@ fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> Ho
         Step::DeleteVolume { at } | Step::DeleteSeed { at } => host.delete_volume(at),
         Step::WriteSeed { at, seed } => host.create_volume(at, &seed.image),
         Step::Define(step) => define(step, host),
-        Step::SwapMedium { domain, seed } => {
+        Step::Converge(step) => converge(step, host, progress),
+        Step::SwapMedium {
+            domain,
+            seed,
+            scope,
+        } => {
             let source = source_of(seed, host)?;
-            host.update_live_device(domain, &domain_xml::seed_cdrom(&source))
+            host.update_device(domain, &domain_xml::seed_cdrom(&source), *scope)
         }
+        Step::SetMark { domain, mark, note } => host.set_mark(domain, mark, note.scope()),
         Step::SetAutostart { domain, on } => host.set_autostart(domain, *on),
         Step::Start { domain } => start(domain, host),
         Step::Resume { domain } => resume(domain, host),
@@ -86,6 +115,40 @@ fn carry_out(step: &Step, host: &impl Change, progress: &mut dyn Progress) -> Ho
             start(domain, host).or_else(|error| fall_back(domain, fallback, error, host))
         }
         Step::Undefine { domain } => host.undefine(domain),
+    }
+}
+
+/// A guest that refuses is as it was, and so is the host: the seed that was written for this goes again.
+fn converge(
+    step: &ConvergeStep,
+    host: &(impl Change + AgentDoor),
+    progress: &mut dyn Progress,
+) -> HostResult<()> {
+    let ConvergeStep {
+        domain,
+        guest,
+        extent,
+        new_seed,
+        mark,
+    } = step;
+    match Guest::new(host, domain).converge(guest, *extent, CONVERGE) {
+        Ok(done) => {
+            done.notes.iter().for_each(|note| progress.note(note));
+            Ok(())
+        }
+        Err(error) => {
+            if let ConvergeError::Refused { restored, .. } = &error {
+                // Where this fails, the next `up` does it.
+                let _ = new_seed.as_ref().map(|at| host.delete_volume(at));
+                let back = mark.as_ref().filter(|_| *restored);
+                let _ = back.map(|mark| host.set_mark(domain, mark, Note::Guest.scope()));
+            }
+            let doing = match extent {
+                Extent::All => "changing the running guest",
+                Extent::Tls => "exchanging the certificate in the running guest",
+            };
+            Err(error.into_host_error(&format!("{doing} {domain}")))
+        }
     }
 }
 

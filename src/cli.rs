@@ -17,7 +17,8 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, or nothing to do; 1 failed; 2 usage or configuration wrong; 3 there is something to do \
-(plan --exit-code); 4 refused: needs consent, or not lbctl's to touch; 5 done, but not ready within --wait.";
+(plan --exit-code); 4 refused: needs consent, or not lbctl's to touch; 5 done, but not ready within --wait; \
+130 stopped by Ctrl-C.";
 
 #[derive(Debug, Args)]
 pub struct Global {
@@ -98,7 +99,25 @@ pub enum Command {
         stop_timeout: Duration,
     },
     /// Show the domain, the certificate, and HAProxy's view of each node
-    Status,
+    ///
+    /// Exit code 0: the load balancer is ready. 1: it is not, and the first line says why.
+    Status {
+        /// Look again and again, until Ctrl-C [default: 2s]
+        ///
+        /// On a terminal one picture is kept up to date. Elsewhere each look is a block of lines, or one line of JSON
+        /// with --json. The exit code is that of the last look.
+        #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration)]
+        watch: Option<Duration>,
+    },
+    /// Renew the client certificate if it is due, in the running guest and in the seed, without cutting a session
+    Renew {
+        /// Only tell whether it is due: exit with 3 if it is
+        #[arg(long, conflicts_with = "force")]
+        check: bool,
+        /// Renew it whether due or not
+        #[arg(long)]
+        force: bool,
+    },
     /// Print the completion script of a shell
     Completions {
         #[arg(value_enum)]
@@ -111,6 +130,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Wait until psql through the load balancer works [default: 10m]
+    ///
+    /// Ends at once when it works, and when cloud-init failed or the guest died. Ctrl-C ends the waiting only.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_parser = duration)]
     pub wait: Option<Duration>,
     /// What to do about changes that need a restart of the guest
@@ -164,9 +185,9 @@ fn duration(text: &str) -> Result<Duration, String> {
             .ok_or_else(wrong)?;
     }
     match seconds {
-        0 => Err("a wait of no time is no wait: leave --wait out, or give at least 1s".into()),
+        0 => Err("no time at all: give at least 1s".into()),
         1..=604_800 => Ok(Duration::from_secs(seconds)),
-        _ => Err("a wait is a week at most".into()),
+        _ => Err("a week at most".into()),
     }
 }
 

@@ -5,11 +5,12 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-use crate::cert::{self, CertError, Clamp, Facts, IssueReason, Policy, Resolution};
+use crate::cert::{self, CertError, Clamp, ClientPair, Facts, IssueReason, Policy, Resolution};
 use crate::config::{Addressing, Attach, Config, Disk, DomainType, Interface, VolumeRef};
 use crate::domain_xml::{DomainKind, DomainSpec};
 use crate::host::{HostEntry, NetworkRef, NicFacts, NicSource};
 use crate::observe::{Observed, network_ref};
+use crate::secret::Secret;
 use crate::seed::{FoundSeed, Seed, SeedContent};
 
 /// Everything that `up` makes so.
@@ -40,6 +41,37 @@ pub struct Certificate {
     pub issued: Option<IssueReason>,
     /// Shorter than asked for, because the CA ends earlier.
     pub clamp: Option<Clamp>,
+}
+
+/// Another certificate for a load balancer that otherwise stays as its seed has it.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    pub seed: Seed,
+    pub seed_volume: VolumeRef,
+    pub certificate: Certificate,
+}
+
+impl Renewal {
+    /// `None`: the one in use stays. `force`: it does not, whether due or not.
+    pub fn of(
+        config: &Config,
+        found: &FoundSeed,
+        now: OffsetDateTime,
+        force: bool,
+    ) -> Result<Option<Self>, DesireError> {
+        let (pair, certificate) = resolve(config, Some(found), now, force)?;
+        if certificate.issued.is_none() {
+            return Ok(None);
+        }
+        let seed = Seed::renewed(found, config, &pair)
+            .ok_or_else(|| DesireError::Seed("the seed was written by another version of lbctl: `lbctl up` brings it up to date first, and renews what is due".into()))?
+            .map_err(DesireError::Seed)?;
+        Ok(Some(Self {
+            seed,
+            seed_volume: config.seed_volume.clone(),
+            certificate,
+        }))
+    }
 }
 
 /// Why there is nothing to aim for.
@@ -95,30 +127,44 @@ pub fn seed(
     current: Option<&FoundSeed>,
     now: OffsetDateTime,
 ) -> Result<(Seed, Certificate), DesireError> {
+    let (pair, certificate) = resolve(config, current, now, false)?;
+    let seed = Seed::build(config, &pair).map_err(DesireError::Seed)?;
+    Ok((seed, certificate))
+}
+
+/// How certificates are to be.
+#[must_use]
+pub fn policy(config: &Config) -> Policy<'_> {
     let client = &config.haproxy.patroni_client;
-    let policy = Policy {
+    Policy {
         ca: &client.ca,
         validity_hours: client.validity,
         early_renewal_hours: client.early_renewal,
         key_algorithm: client.key_algorithm,
-    };
+    }
+}
+
+fn resolve(
+    config: &Config,
+    current: Option<&FoundSeed>,
+    now: OffsetDateTime,
+    force: bool,
+) -> Result<(ClientPair, Certificate), DesireError> {
     let pem = current.and_then(|seed| seed.client_pem.as_ref());
-    let resolution = cert::resolve(pem.map(crate::secret::Secret::expose), policy, now, false)
+    let resolution = cert::resolve(pem.map(Secret::expose), policy(config), now, force)
         .map_err(DesireError::Certificate)?;
-    let seed = Seed::build(config, resolution.pair()).map_err(DesireError::Seed)?;
-    let facts = resolution.pair().facts().clone();
+    let pair = resolution.pair().clone();
+    let facts = pair.facts().clone();
     let (issued, clamp) = match resolution {
         Resolution::Keep(_) => (None, None),
         Resolution::Issue { reason, clamp, .. } => (Some(reason), clamp),
     };
-    Ok((
-        seed,
-        Certificate {
-            facts,
-            issued,
-            clamp,
-        },
-    ))
+    let certificate = Certificate {
+        facts,
+        issued,
+        clamp,
+    };
+    Ok((pair, certificate))
 }
 
 /// The seed in use: the one the domain's definition points at, else one that an earlier `up` left before it was killed.

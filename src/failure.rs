@@ -5,7 +5,7 @@ use std::fmt;
 use crate::apply::ApplyError;
 use crate::desired::DesireError;
 use crate::host::{HostError, HostErrorKind};
-use crate::plan::Refusal;
+use crate::plan::{Refusal, Step};
 
 /// Exit codes (DESIGN section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum Exit {
     Refused = 4,
     /// Done, and not ready within `--wait`.
     NotReady = 5,
+    /// By Ctrl-C (128 and the signal's number, as shells count).
+    Interrupted = 130,
+    /// By SIGTERM.
+    Terminated = 143,
 }
 
 /// An end other than success, with everything an operator needs.
@@ -62,6 +66,19 @@ impl Failure {
             messages: vec![Message::new(text, hint)],
         }
     }
+
+    /// Somebody asked for the end, which is no error.
+    #[must_use]
+    pub fn stopped(exit: Exit, text: impl Into<String>) -> Self {
+        let note = Message {
+            note: true,
+            ..Message::new(text, "")
+        };
+        Self {
+            exit,
+            messages: vec![note],
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -83,12 +100,23 @@ impl From<HostError> for Failure {
 }
 
 impl From<ApplyError> for Failure {
-    fn from(ApplyError { step, done, error }: ApplyError) -> Self {
+    fn from(error: ApplyError) -> Self {
+        let (step, done, error) = match error {
+            ApplyError::Failed { step, done, error } => (step, done, error),
+            ApplyError::Stopped { next, exit } => {
+                return Self::stopped(
+                    exit,
+                    format!("stopped, next was: {next}; the same command goes on from here"),
+                );
+            }
+        };
         let hint = error
             .hint
             .clone()
             .or_else(|| hint_for(&error))
             .unwrap_or_default();
+        // The guest refused, and what had been prepared for it was taken away again.
+        let undone = matches!(*step, Step::Converge(_));
         let step = step.to_string();
         // "start domain x" and "starting domain x" are one thing, and said once.
         let rest = |text: &str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
@@ -98,6 +126,9 @@ impl From<ApplyError> for Failure {
             error.to_string()
         };
         let mut failure = Self::new(Exit::Failed, format!("cannot {step}: {said}"), hint);
+        if undone {
+            return failure;
+        }
         let progress = match done {
             0 => "nothing was changed; ".to_owned(),
             1 => "1 step was done before it; ".to_owned(),

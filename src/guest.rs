@@ -3,6 +3,10 @@
 //!
 //! The protocol is QEMU's (qemu-ga-ref: guest-exec, guest-exec-status).
 
+mod tidy;
+mod watch;
+
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -11,6 +15,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::host::{AgentDoor, HostError, HostErrorKind};
+use crate::plan::Extent;
+use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, programs};
+use crate::secret::Secret;
+
+pub use watch::Watch;
 
 /// lbctl's own program in the guest, put there by the seed.
 const PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
@@ -21,7 +30,7 @@ const MAX_FILE: usize = 256 * 1024;
 /// Between looks at a command that still runs.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What the guest says of itself. Every field may be a lie; none may be missing in a way that hurts.
+/// What the guest says of itself. Every field may be a lie; none may be missing in a way that hurts. Its texts are cleaned.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 pub struct GuestStatus {
@@ -30,7 +39,7 @@ pub struct GuestStatus {
     pub uptime_s: f64,
     pub cloud_init: CloudInit,
     pub haproxy: Haproxy,
-    pub certificate: Option<Value>,
+    pub certificate: Certificates,
     /// Exactly one server is up.
     pub ready: bool,
 }
@@ -43,6 +52,24 @@ pub struct CloudInit {
     pub status: String,
     pub stage: Option<String>,
     pub errors: Vec<String>,
+}
+
+/// The client certificate in the guest.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Certificates {
+    pub on_disk: Option<CertificateFacts>,
+    /// What HAProxy shows to the nodes.
+    pub in_use: Option<CertificateFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct CertificateFacts {
+    /// Lower-case hexadecimal.
+    pub serial: String,
+    /// RFC 3339.
+    pub not_after: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -68,6 +95,8 @@ pub struct Server {
     pub address: Option<String>,
     pub state: String,
     pub check: Option<String>,
+    /// The status of the answer, such as HTTP's 503.
+    pub check_code: Option<i64>,
     pub check_detail: Option<String>,
     pub last_change_s: Option<u64>,
     pub sessions: Option<u64>,
@@ -102,6 +131,89 @@ pub enum GuestError {
     Host(HostError),
 }
 
+/// Whether a running guest can be changed through its agent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Nobody needed to know.
+    #[default]
+    NotAsked,
+    Ready,
+    /// Why not, fit for a terminal.
+    Out(String),
+}
+
+/// What the guest did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Converged {
+    pub notes: Vec<String>,
+}
+
+/// Why the guest is not as desired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConvergeError {
+    /// It answered no, and is as it was before, or says what is not.
+    Refused { said: String, restored: bool },
+    /// No answer that lbctl could read: what became of the change is not known.
+    Unknown(GuestError),
+}
+
+impl ConvergeError {
+    /// As the failed step's error.
+    #[must_use]
+    pub fn into_host_error(self, doing: &str) -> HostError {
+        let (kind, said, hint) = match self {
+            Self::Refused {
+                said,
+                restored: true,
+            } => (
+                HostErrorKind::Other,
+                said,
+                "the guest runs on as it was, and nothing else was changed; correct the configuration and run it again",
+            ),
+            Self::Refused { said, .. } => (
+                HostErrorKind::Other,
+                said,
+                "the guest could not put everything back: look at it now (`lbctl status`, `virsh console`); `lbctl up` tries again",
+            ),
+            Self::Unknown(GuestError::Host(error)) => return error,
+            Self::Unknown(error) => (
+                HostErrorKind::Agent,
+                error.to_string(),
+                "the change may be half done in the guest, which goes on working; the same command takes it to its end,                  or `--restart now` does by a restart",
+            ),
+        };
+        HostError {
+            hint: Some(hint.into()),
+            ..HostError::new(kind, doing, said)
+        }
+    }
+}
+
+impl fmt::Display for GuestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(said) => write!(f, "its agent does not answer: {said}"),
+            Self::Absent => {
+                f.write_str("its agent answers; cloud-init has not put lbctl's program there yet")
+            }
+            Self::Nonsense(said) => write!(f, "its agent answers what lbctl cannot read: {said}"),
+            Self::Host(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// The answer of lbctl's program to `converge`.
+#[derive(Deserialize)]
+struct ConvergeAnswer {
+    ok: bool,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    restored: bool,
+    #[serde(default)]
+    notes: Vec<String>,
+}
+
 /// A running guest.
 pub struct Guest<'a> {
     door: &'a dyn AgentDoor,
@@ -131,8 +243,77 @@ impl<'a> Guest<'a> {
                 output.exit_code
             )));
         }
-        serde_json::from_slice(&output.stdout)
-            .map_err(|e| GuestError::Nonsense(format!("its status is no status: {e}")))
+        serde_json::from_slice::<GuestStatus>(&output.stdout)
+            .map(GuestStatus::cleaned)
+            .map_err(|e| GuestError::Nonsense(clean(&format!("its status is no status: {e}"), 400)))
+    }
+
+    /// Whether it can be changed: the agent answers, and may run programs.
+    #[must_use]
+    pub fn reach(&self, deadline: Duration) -> Reach {
+        let info = json!({"execute": "guest-info"});
+        let info = match self.ask(&info, Instant::now() + deadline) {
+            Ok(info) => info,
+            Err(error) => return Reach::Out(error.to_string()),
+        };
+        let enabled = |name: &str| {
+            let commands = info.get("supported_commands").and_then(Value::as_array);
+            commands.into_iter().flatten().any(|command| {
+                let is = |field, wanted: Value| command.get(field) == Some(&wanted);
+                is("name", name.into()) && is("enabled", true.into())
+            })
+        };
+        let needed = ["guest-exec", "guest-exec-status"];
+        match needed.into_iter().find(|name| !enabled(name)) {
+            None => Reach::Ready,
+            Some(name) => Reach::Out(format!(
+                "its agent is forbidden to run programs ({name} is switched off in the guest's qemu-ga configuration)"
+            )),
+        }
+    }
+
+    /// Brings the guest to the spec. The program that does it is sent along: what stands in the guest may be older.
+    pub fn converge(
+        &self,
+        spec: &GuestSpec,
+        extent: Extent,
+        deadline: Duration,
+    ) -> Result<Converged, ConvergeError> {
+        let only: &[&str] = match extent {
+            Extent::All => &[],
+            Extent::Tls => &[CLIENT_PEM, CA_PEM],
+        };
+        // Put together as text: a JSON value in between would leave copies of secrets in memory.
+        let input = Secret::new(format!(
+            r#"{{"programs": {}, "only": {}, "spec": {}}}"#,
+            programs().collect::<Value>(),
+            json!(only),
+            spec.to_json().expose()
+        ));
+        let args = [
+            "-I",
+            "-B",
+            "-c",
+            include_str!("../templates/guest_receive.py"),
+        ];
+        let output = self
+            .run_with("/usr/bin/python3", &args, Some(&input), deadline)
+            .map_err(ConvergeError::Unknown)?;
+        let Ok(answer) = serde_json::from_slice::<ConvergeAnswer>(&output.stdout) else {
+            let said = clean(&String::from_utf8_lossy(&output.stderr), 600);
+            let said = format!("exit {}: {said}", output.exit_code);
+            return Err(ConvergeError::Unknown(GuestError::Nonsense(said)));
+        };
+        if answer.ok {
+            let notes = answer.notes.iter().take(20);
+            return Ok(Converged {
+                notes: notes.map(|note| clean(note, 400)).collect(),
+            });
+        }
+        Err(ConvergeError::Refused {
+            said: clean(&answer.error, 2000),
+            restored: answer.restored,
+        })
     }
 
     /// Looks at cloud-init's file.
@@ -202,12 +383,24 @@ impl<'a> Guest<'a> {
     }
 
     fn run(&self, path: &str, args: &[&str], deadline: Duration) -> Result<Output, GuestError> {
+        self.run_with(path, args, None, deadline)
+    }
+
+    /// Secrets go by standard input: arguments are for all of the guest to see.
+    fn run_with(
+        &self,
+        path: &str,
+        args: &[&str],
+        input: Option<&Secret>,
+        deadline: Duration,
+    ) -> Result<Output, GuestError> {
         let end = Instant::now() + deadline;
+        let mut arguments = json!({"path": path, "arg": args, "capture-output": true});
+        if let (Some(input), Some(object)) = (input, arguments.as_object_mut()) {
+            object.insert("input-data".into(), BASE64.encode(input.expose()).into());
+        }
         let started = self.ask(
-            &json!({
-                "execute": "guest-exec",
-                "arguments": {"path": path, "arg": args, "capture-output": true},
-            }),
+            &json!({"execute": "guest-exec", "arguments": arguments}),
             end,
         )?;
         let pid = started
@@ -283,18 +476,17 @@ fn nonsense(said: &str) -> GuestError {
     GuestError::Nonsense(clean(said, 200))
 }
 
-/// Makes the guest's text fit for a terminal: no control characters or escape sequences, and at most `limit` characters.
+/// Makes the guest's text fit for a terminal: no control characters or escape sequences, nothing that is invisible or turns
+/// the direction of writing, and at most `limit` characters.
 #[must_use]
 pub fn clean(text: &str, limit: usize) -> String {
-    let visible = |c: char| {
-        if c.is_control()
-            || ('\u{202a}'..='\u{202e}').contains(&c)
-            || ('\u{2066}'..='\u{2069}').contains(&c)
-        {
-            ' '
-        } else {
-            c
-        }
+    let visible = |c: char| match c {
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
     };
     let cleaned: String = text.chars().map(visible).take(limit).collect();
     cleaned.trim().to_owned()

@@ -12,9 +12,10 @@ use roxmltree::Node;
 use crate::config::{MacAddr, VolumeRef};
 use crate::host::HostEntry;
 use crate::host::escape;
+use crate::seed::PartPrints;
 
 /// Namespace of the mark. A new one would make older marks foreign: change it never.
-const NAMESPACE: &str = "urn:lbctl:mark:1";
+pub const NAMESPACE: &str = "urn:lbctl:mark:1";
 
 /// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get.
 pub const LAYOUT: u32 = 1;
@@ -35,6 +36,9 @@ pub struct SeedMark {
     pub volume: VolumeRef,
     /// SHA-256 over the seed's files, in hexadecimal.
     pub fingerprint: String,
+    /// Of its parts: in the saved definition what the next boot brings, in the running one what the guest has. Empty:
+    /// not known.
+    pub parts: PartPrints,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,37 +59,54 @@ impl Mark {
     /// The mark's element, to stand in `<metadata>`.
     #[must_use]
     pub fn to_xml(&self) -> String {
-        let mut xml = format!(
-            "<lbctl:mark xmlns:lbctl=\"{NAMESPACE}\" layout=\"{}\">\n",
-            self.layout
-        );
+        self.write("lbctl:", &format!(" xmlns:lbctl=\"{NAMESPACE}\""))
+    }
+
+    /// The same without its namespace, which `virDomainSetMetadata` adds by itself.
+    #[must_use]
+    pub fn to_bare_xml(&self) -> String {
+        self.write("", "")
+    }
+
+    fn write(&self, prefix: &str, namespace: &str) -> String {
+        let Self {
+            layout,
+            seed,
+            stale_seeds,
+            disk,
+            reservations,
+        } = self;
+        let mut xml = format!("<{prefix}mark{namespace} layout=\"{layout}\">\n");
         let volume =
             |v: &VolumeRef| format!("pool=\"{}\" name=\"{}\"", escape(&v.pool), escape(&v.name));
-        let SeedMark {
-            volume: seed,
-            fingerprint,
-        } = &self.seed;
         let _ = writeln!(
             xml,
-            "  <lbctl:seed {} fingerprint=\"{}\"/>",
-            volume(seed),
-            escape(fingerprint)
+            "  <{prefix}seed {} fingerprint=\"{}\" guest=\"{}\" start=\"{}\" boot=\"{}\"/>",
+            volume(&seed.volume),
+            escape(&seed.fingerprint),
+            escape(&seed.parts.guest),
+            escape(&seed.parts.start),
+            escape(&seed.parts.boot),
         );
-        for stale in &self.stale_seeds {
-            let _ = writeln!(xml, "  <lbctl:stale-seed {}/>", volume(stale));
+        for stale in stale_seeds {
+            let _ = writeln!(xml, "  <{prefix}stale-seed {}/>", volume(stale));
         }
         if let Some(DiskMark {
             volume: disk,
             cloned,
-        }) = &self.disk
+        }) = disk
         {
             let cloned = if *cloned { "yes" } else { "no" };
-            let _ = writeln!(xml, "  <lbctl:disk {} cloned=\"{cloned}\"/>", volume(disk));
+            let _ = writeln!(
+                xml,
+                "  <{prefix}disk {} cloned=\"{cloned}\"/>",
+                volume(disk)
+            );
         }
-        for ReservationMark { network, entry } in &self.reservations {
+        for ReservationMark { network, entry } in reservations {
             let _ = write!(
                 xml,
-                "  <lbctl:reservation network=\"{}\" ip=\"{}\"",
+                "  <{prefix}reservation network=\"{}\" ip=\"{}\"",
                 escape(network),
                 entry.ip
             );
@@ -97,7 +118,7 @@ impl Mark {
             }
             xml.push_str("/>\n");
         }
-        xml.push_str("</lbctl:mark>");
+        let _ = write!(xml, "</{prefix}mark>");
         xml
     }
 
@@ -112,11 +133,17 @@ impl Mark {
                 .filter(move |n| n.has_tag_name((NAMESPACE, name)))
         };
         let seed = all("seed").next()?;
+        let part = |name: &str| seed.attribute(name).unwrap_or_default().to_owned();
         Some(Self {
             layout: mark.attribute("layout")?.parse().ok()?,
             seed: SeedMark {
                 volume: volume(seed)?,
                 fingerprint: seed.attribute("fingerprint")?.to_owned(),
+                parts: PartPrints {
+                    guest: part("guest"),
+                    start: part("start"),
+                    boot: part("boot"),
+                },
             },
             stale_seeds: all("stale-seed").filter_map(volume).collect(),
             disk: all("disk").next().and_then(|n| {
@@ -164,6 +191,11 @@ mod tests {
             seed: SeedMark {
                 volume: volume("s & \"q\".iso"),
                 fingerprint: "ab12".into(),
+                parts: PartPrints {
+                    guest: "cd34".into(),
+                    start: "01".into(),
+                    boot: "ef56".into(),
+                },
             },
             stale_seeds: vec![volume("old.iso")],
             disk: Some(DiskMark {

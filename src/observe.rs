@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
+use crate::guest::Reach;
 use crate::host::{
     Claims, DomainFacts, HostResult, Lease, NetworkFacts, NetworkRef, Observe, VolumeState,
 };
@@ -24,6 +25,8 @@ pub struct Observed {
     pub disk: ObservedDisk,
     /// Every place where a seed of this VM may stand.
     pub seeds: Vec<ObservedSeed>,
+    /// Whether the running guest can be changed: asked last, and only where it is to be.
+    pub reach: Reach,
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +125,7 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
         devices,
         disk,
         seeds,
+        reach: Reach::NotAsked,
     })
 }
 

@@ -1,16 +1,20 @@
 //! Everything that is printed. Data goes to standard output, all else to standard error. Colour only on a terminal and
 //! never alone: what a colour says, a word says too.
 
+mod terminal;
+
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::apply::Progress;
 use crate::cli::ColorChoice;
 use crate::config::Report;
 use crate::failure::Failure;
-use crate::plan::Step;
+
+pub use terminal::{fit, wrap};
+
+use terminal::{Pictures, can_draw, columns};
 
 /// Version of every JSON document that lbctl prints.
 pub const SCHEMA: u32 = 1;
@@ -21,11 +25,13 @@ const YELLOW: &str = "\u{1b}[1;33m";
 const CYAN: &str = "\u{1b}[36m";
 const RESET: &str = "\u{1b}[0m";
 
+#[derive(Clone)]
 pub struct Output {
     pub json: bool,
     pub verbose: u8,
     color_stdout: bool,
     color_stderr: bool,
+    pictures: Pictures,
 }
 
 impl Output {
@@ -42,6 +48,7 @@ impl Output {
             verbose,
             color_stdout: wanted(io::stdout().is_terminal()),
             color_stderr: wanted(io::stderr().is_terminal()),
+            pictures: Pictures::default(),
         }
     }
 
@@ -53,8 +60,13 @@ impl Output {
 
     /// Writes data. A reader that has gone away (`| head`) is no error.
     pub fn data(&self, text: &str) {
+        let _ = Self::written(text);
+    }
+
+    /// Writes data, if somebody reads it.
+    fn written(text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
     pub fn data_line(&self, text: &str) {
@@ -63,32 +75,89 @@ impl Output {
 
     /// A heading in data for people.
     pub fn heading(&self, text: &str) {
-        self.data_line(&if self.color_stdout {
-            format!("{BOLD}{text}{RESET}")
-        } else {
-            text.to_owned()
-        });
+        self.block(&[text.to_owned()]);
+    }
+
+    /// Data for people: the first line is its heading.
+    pub fn block(&self, lines: &[String]) {
+        self.data(&self.with_heading(lines));
+    }
+
+    /// One of many blocks. Whether somebody reads them still.
+    #[must_use]
+    pub fn next_block(&self, lines: &[String]) -> bool {
+        Self::written(&format!("{}\n", self.with_heading(lines))).is_ok()
+    }
+
+    fn with_heading(&self, lines: &[String]) -> String {
+        let mut text = lines.join("\n");
+        if let (true, Some(heading)) = (self.color_stdout, lines.first()) {
+            text.replace_range(..heading.len(), &format!("{BOLD}{heading}{RESET}"));
+        }
+        text + "\n"
+    }
+
+    /// Columns for data for people; `None`: as many as it takes.
+    #[must_use]
+    pub fn columns(&self) -> Option<usize> {
+        columns()
+    }
+
+    /// Whether [`Output::screen`] can draw.
+    #[must_use]
+    pub fn has_screen(&self) -> bool {
+        !self.json && self.verbose == 0 && can_draw(&io::stdout())
+    }
+
+    /// Draws the whole screen anew, until [`Output::leave`], which lets `lines` stand and not the foot. The first line is
+    /// the heading.
+    pub fn screen(&self, lines: &[String], foot: &[String]) {
+        self.pictures.screen(self.with_heading(lines), foot);
     }
 
     /// The one JSON document of a command.
-    pub fn document(&self, mut value: Value) {
-        if let Some(object) = value.as_object_mut() {
-            object.insert("schema".into(), SCHEMA.into());
-        }
-        self.data_line(&serde_json::to_string_pretty(&value).unwrap_or_default());
+    pub fn document(&self, value: Value) {
+        self.data_line(&serde_json::to_string_pretty(&with_schema(value)).unwrap_or_default());
+    }
+
+    /// One of many JSON documents, a line each. Whether somebody reads them still.
+    #[must_use]
+    pub fn next_document(&self, value: Value) -> bool {
+        Self::written(&format!("{}\n", with_schema(value))).is_ok()
     }
 
     /// What is going on, for people.
     pub fn say(&self, text: &str) {
-        Self::stderr(text);
+        self.stderr(text);
+    }
+
+    /// What is going on just now. On a terminal it is one line that tells the time it takes, until another one takes its
+    /// place or [`Output::end_live`]. Elsewhere: whether it is to be told in another way.
+    #[must_use]
+    pub fn live(&self, text: &str) -> bool {
+        // What is traced would get in between.
+        let drawn = self.verbose == 0 && can_draw(&io::stderr());
+        if drawn {
+            self.pictures.line(text);
+        }
+        drawn
+    }
+
+    pub fn end_live(&self) {
+        self.pictures.end_line();
+    }
+
+    /// Puts the terminal back as it was, before the last words.
+    pub fn leave(&self) {
+        self.pictures.leave();
     }
 
     pub fn warn(&self, text: &str) {
-        Self::stderr(&format!("{}: {text}", self.paint(YELLOW, "warning")));
+        self.stderr(&format!("{}: {text}", self.paint(YELLOW, "warning")));
     }
 
     pub fn report(&self, report: &Report) {
-        Self::stderr(report.render(self.color_stderr).trim_end());
+        self.stderr(report.render(self.color_stderr).trim_end());
         if self.json {
             let problems: Vec<Value> = report
                 .problems
@@ -103,18 +172,19 @@ impl Output {
     }
 
     pub fn failure(&self, failure: &Failure) {
+        self.end_live();
         for message in &failure.messages {
             let label = if message.note {
                 self.paint(CYAN, "note")
             } else {
                 self.paint(RED, "error")
             };
-            Self::stderr(&format!("{label}: {}", message.text));
+            self.stderr(&format!("{label}: {}", message.text));
             if !message.hint.is_empty() {
-                Self::stderr(&format!("  {}: {}", self.paint(CYAN, "help"), message.hint));
+                self.stderr(&format!("  {}: {}", self.paint(CYAN, "help"), message.hint));
             }
             for line in &message.detail {
-                Self::stderr(&format!("  | {line}"));
+                self.stderr(&format!("  | {line}"));
             }
         }
         if self.json {
@@ -135,7 +205,10 @@ impl Output {
         }
         eprint!("{question} [y/N] ");
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).ok()?;
+        self.pictures.asking(true);
+        let read = io::stdin().read_line(&mut answer);
+        self.pictures.asking(false);
+        read.ok()?;
         Some(matches!(
             answer.trim().to_ascii_lowercase().as_str(),
             "y" | "yes"
@@ -150,23 +223,16 @@ impl Output {
         }
     }
 
-    fn stderr(text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+    fn stderr(&self, text: &str) {
+        self.pictures.say(text);
     }
 }
 
-impl Progress for &Output {
-    fn begin(&mut self, step: &Step) {
-        tracing::info!("{step}");
+fn with_schema(mut value: Value) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("schema".into(), SCHEMA.into());
     }
-
-    fn end(&mut self, step: &Step, took: Duration) {
-        self.say(&format!("  {step} ({})", seconds(took)));
-    }
-
-    fn note(&mut self, text: &str) {
-        self.say(&format!("  {text}"));
-    }
+    value
 }
 
 /// `0.04 s`, `12 s`, `3 min 5 s`

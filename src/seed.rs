@@ -8,24 +8,31 @@ use std::fmt;
 use crate::cert::ClientPair;
 use crate::config::{Config, VolumeRef};
 use crate::iso;
-use crate::render;
+use crate::render::{self, GuestSpec};
 use crate::secret::{MASK, Secret};
 
 /// Volume label that cloud-init's `NoCloud` source looks for.
 const LABEL: &str = "cidata";
 /// A seed is some tens of KiB; what is larger is none of ours, and is not read whole.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
-/// The certificate and key in use, beside the files that cloud-init reads, for lbctl to read back.
+/// Beside the files that cloud-init reads, for lbctl to read back: the certificate and key in use,
 const CLIENT_PEM: &str = "client.pem";
+/// and what the user-data was rendered from.
+const GUEST_SPEC: &str = "guest-spec.json";
+const NETWORK_CONFIG: &str = "network-config";
+const META_DATA: &str = "meta-data";
 /// The names under which a seed may stand: one is in use while its successor is written.
 const PLACES: usize = 3;
 
 /// A whole seed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed {
+    /// What the guest is to be.
+    pub guest: GuestSpec,
     pub files: Vec<iso::File>,
     /// SHA-256 over names and contents of the files, in hexadecimal.
     pub fingerprint: String,
+    pub parts: PartPrints,
     /// The ISO image; the same files give the same bytes.
     pub image: Vec<u8>,
 }
@@ -36,10 +43,35 @@ impl fmt::Debug for Seed {
     }
 }
 
+/// Fingerprints of what a seed gives the guest, by how it gets there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartPrints {
+    /// Of the [`GuestSpec`]: a running guest can follow it,
+    pub guest: String,
+    /// but for this part of it, which takes a restart.
+    pub start: String,
+    /// Of hostname and network configuration: read at boot only.
+    pub boot: String,
+}
+
+impl PartPrints {
+    fn of(guest: &GuestSpec, network_config: &str) -> Self {
+        let json = guest.to_json();
+        Self {
+            guest: render::fingerprint([(GUEST_SPEC, json.expose().as_bytes())]),
+            start: guest.start_print(),
+            boot: render::fingerprint([
+                ("local-hostname", guest.name.as_bytes()),
+                (NETWORK_CONFIG, network_config.as_bytes()),
+            ]),
+        }
+    }
+}
+
 /// What was found in a volume at a seed's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeedContent {
-    Ours(FoundSeed),
+    Ours(Box<FoundSeed>),
     /// Nothing but zeros, or lbctl's mark for this VM and then no whole image: an upload that was cut off.
     Unfinished,
     /// lbctl's, of the VM named.
@@ -53,6 +85,16 @@ pub struct FoundSeed {
     pub fingerprint: String,
     pub files: Vec<iso::File>,
     pub client_pem: Option<Secret>,
+    /// `None`: of another generation of lbctl.
+    pub guest: Option<GuestSpec>,
+}
+
+impl FoundSeed {
+    /// A file of the seed that is text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        text(&self.files, name)
+    }
 }
 
 impl fmt::Debug for FoundSeed {
@@ -65,40 +107,55 @@ impl Seed {
     /// Renders the configuration's seed with the certificate given.
     pub fn build(config: &Config, client: &ClientPair) -> Result<Self, String> {
         let pem = client.pem();
-        let rendered = render::seed_files(config, &check_tls(config, pem.clone()));
-        Self::assemble(config, &rendered, &pem)
+        let guest = GuestSpec::of(config, &check_tls(config, pem.clone()));
+        Self::assemble(guest, render::network_config(config), &pem)
     }
 
-    /// The seed as it may be shown, each secret masked. It starts no load balancer.
-    pub fn masked(&self, config: &Config) -> Result<Self, String> {
-        let pem = self
-            .files
-            .iter()
-            .find(|f| f.name == CLIENT_PEM)
-            .map(|f| String::from_utf8_lossy(&f.data).into_owned());
-        let rendered = render::masked(
-            config,
-            &check_tls(config, Secret::new(pem.unwrap_or_default())),
-        );
-        Self::assemble(config, &rendered, &Secret::new(MASK))
-    }
-
-    fn assemble(
+    /// The seed found, with another certificate (and the configuration's CA) and nothing else changed. `None`: it is of
+    /// another generation of lbctl.
+    #[must_use]
+    pub fn renewed(
+        found: &FoundSeed,
         config: &Config,
-        rendered: &render::SeedFiles,
-        pem: &Secret,
-    ) -> Result<Self, String> {
+        client: &ClientPair,
+    ) -> Option<Result<Self, String>> {
+        let network_config = found.text(NETWORK_CONFIG)?.to_owned();
+        let pem = client.pem();
+        let guest = found.guest.clone()?;
+        let guest = guest.with_tls(&check_tls(config, pem.clone()));
+        Some(Self::assemble(guest, network_config, &pem))
+    }
+
+    /// The seed as it may be shown, each secret masked. It starts no load balancer. Its instance-id is the real one's.
+    pub fn masked(&self, config: &Config) -> Result<Self, String> {
+        let pem = text(&self.files, CLIENT_PEM).unwrap_or_default();
+        let guest = GuestSpec::masked(config, &check_tls(config, Secret::new(pem)));
+        let network_config = render::network_config(config);
+        let mut shown = render::seed_files(&guest, network_config);
+        text(&self.files, META_DATA)
+            .unwrap_or_default()
+            .clone_into(&mut shown.meta_data);
+        Self::of(guest, &shown, &Secret::new(MASK))
+    }
+
+    fn assemble(guest: GuestSpec, network_config: String, pem: &Secret) -> Result<Self, String> {
+        let rendered = render::seed_files(&guest, network_config);
+        Self::of(guest, &rendered, pem)
+    }
+
+    fn of(guest: GuestSpec, rendered: &render::SeedFiles, pem: &Secret) -> Result<Self, String> {
         let file = |name: &str, text: &str| iso::File {
             name: name.into(),
             data: text.as_bytes().to_vec(),
         };
         let files = vec![
-            file("meta-data", &rendered.meta_data),
-            file("network-config", &rendered.network_config),
+            file(META_DATA, &rendered.meta_data),
+            file(NETWORK_CONFIG, &rendered.network_config),
             file("user-data", rendered.user_data.expose()),
             file(CLIENT_PEM, pem.expose()),
+            file(GUEST_SPEC, guest.to_json().expose()),
         ];
-        let mark = Some(mark(config.name.as_str()));
+        let mark = Some(mark(&guest.name));
         let image = iso::write(&iso::Image {
             label: LABEL.into(),
             mark,
@@ -106,11 +163,18 @@ impl Seed {
         })
         .map_err(|e| format!("writing the seed's image: {e}"))?;
         Ok(Self {
+            parts: PartPrints::of(&guest, &rendered.network_config),
             fingerprint: fingerprint(&files),
+            guest,
             files,
             image,
         })
     }
+}
+
+fn text<'a>(files: &'a [iso::File], name: &str) -> Option<&'a str> {
+    let file = files.iter().find(|f| f.name == name)?;
+    std::str::from_utf8(&file.data).ok()
 }
 
 fn check_tls(config: &Config, client_pem: Secret) -> render::CheckTls {
@@ -141,15 +205,13 @@ pub fn recognise(bytes: &[u8], vm: &str) -> SeedContent {
     let Ok(image) = iso::read(bytes) else {
         return SeedContent::Unfinished;
     };
-    let pem = image.files.iter().find(|f| f.name == CLIENT_PEM);
-    let client_pem = pem
-        .and_then(|f| std::str::from_utf8(&f.data).ok())
-        .map(Secret::new);
-    SeedContent::Ours(FoundSeed {
+    let spec = image.files.iter().find(|f| f.name == GUEST_SPEC);
+    SeedContent::Ours(Box::new(FoundSeed {
         fingerprint: fingerprint(&image.files),
-        client_pem,
+        client_pem: text(&image.files, CLIENT_PEM).map(Secret::new),
+        guest: spec.and_then(|f| GuestSpec::from_json(&f.data)),
         files: image.files,
-    })
+    }))
 }
 
 /// The volumes where the VM's seed may stand, the configured one first.

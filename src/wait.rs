@@ -1,21 +1,29 @@
 //! Waiting until the load balancer really works: the agent answers, cloud-init is done without error, HAProxy has exactly
-//! one server up. Ends at once where that cannot happen any more: cloud-init has failed, the guest has died.
+//! one server up. Ends at once where that cannot happen any more: cloud-init has failed, the guest has died. A libvirt that
+//! goes away meanwhile is waited for too.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus};
-use crate::host::{AgentDoor, DomainState, HostError, HostErrorKind, Observe};
+use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watch, clean};
+use crate::host::{AgentDoor, DomainState, HostErrorKind, HostResult, Observe, Reconnect};
 
-/// Between looks at the guest.
+/// Between looks at the guest. Readiness is told at most this, and the guest's own fifth of a second, late.
 const POLL: Duration = Duration::from_millis(400);
-/// Between looks at one that takes this long already: each look costs it some of the time it needs itself.
+/// Between looks at one that boots for this long already: each look costs it some of the time it needs itself.
 const SLOW: Duration = Duration::from_secs(30);
 const SLOW_POLL: Duration = Duration::from_secs(1);
+/// Between looks at what is only shown, or only looked at in case: cloud-init's stage while the guest watches itself, and
+/// whether the domain is there still.
+const ASIDE: Duration = Duration::from_secs(1);
 /// One answer of the guest.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long libvirt may be away (its own restart) before waiting ends.
-const AWAY: Duration = Duration::from_secs(5);
+/// For what the guest is asked once the time is over.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// How long the guest looks by itself, and so how long it goes on when lbctl is gone.
+const WATCH: Duration = Duration::from_secs(120);
+/// cloud-init's last stage, in which the load balancer's own program starts everything.
+const LAST_STAGE: &str = "modules-final";
 
 /// Where the guest is on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +53,16 @@ impl fmt::Display for Phase {
     }
 }
 
+/// What is told while waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News<'a> {
+    Phase(&'a Phase),
+    /// libvirt is gone, with its words; it is tried again.
+    Away(&'a str),
+    /// libvirt is back.
+    Back,
+}
+
 /// How waiting ended.
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
@@ -60,107 +78,219 @@ pub enum Outcome {
     Died(DomainState),
 }
 
-/// Waits for readiness, at most until the deadline. `tell` hears of each new phase.
-pub fn wait<H: Observe + AgentDoor>(
-    host: &H,
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the load balancer to be ready.
+    pub ready: Duration,
+    /// For libvirt to come back, each time it goes away.
+    pub away: Duration,
+}
+
+/// Waits for readiness. `tell` hears of each new phase and of libvirt's absences.
+pub fn wait<H: Observe + AgentDoor + Reconnect>(
+    host: &mut H,
     domain: &str,
-    deadline: Duration,
-    mut tell: impl FnMut(&Phase, Duration),
-) -> Result<Outcome, HostError> {
-    let started = Instant::now();
-    let mut phase = Phase::Booting;
-    let mut seen = None;
-    let mut decided = false;
-    tell(&phase, started.elapsed());
+    patience: Patience,
+    mut tell: impl FnMut(&News<'_>, Duration),
+) -> HostResult<Outcome> {
+    let mut waiting = Waiting::new(patience.ready);
+    let mut told = None;
     loop {
-        let rest = deadline
-            .saturating_sub(started.elapsed())
-            .max(Duration::from_secs(1));
-        let (now, silent) = match look(&Guest::new(host, domain), &mut decided, ANSWER.min(rest)) {
-            Ok(Look::At(now)) => (now, None),
-            Ok(Look::Answer(status)) if status.cloud_init.status == "error" => {
-                return Ok(Outcome::CloudInitFailed(status.cloud_init));
+        let ended = match waiting.step(host, domain) {
+            Err(error) if error.kind == HostErrorKind::Connection => {
+                tell(&News::Away(&error.to_string()), waiting.started.elapsed());
+                let end = waiting.end.min(Instant::now() + patience.away);
+                match reconnect(host, end) {
+                    Ok(()) => tell(&News::Back, waiting.started.elapsed()),
+                    Err(_) if Instant::now() >= waiting.end => {
+                        waiting.silent = Some(error.to_string());
+                    }
+                    Err(last) => return Err(last),
+                }
+                None
             }
-            Ok(Look::Answer(status)) if status.ready => {
-                tell(&Phase::Ready, started.elapsed());
-                return Ok(Outcome::Ready(status));
-            }
-            Ok(Look::Answer(status)) => {
-                let now = Phase::Checks(status.haproxy.servers_up);
-                seen = Some(status);
-                (now, None)
-            }
-            Err(GuestError::Absent) => (phase.clone(), None),
-            Err(GuestError::Silent(said) | GuestError::Nonsense(said)) => {
-                (phase.clone(), Some(said))
-            }
-            // The domain may be gone, which is looked at below.
-            Err(GuestError::Host(error)) if error.kind == HostErrorKind::NotFound => {
-                (phase.clone(), Some(error.said))
-            }
-            Err(GuestError::Host(error)) => return Err(error),
+            other => other?,
         };
-        if now != phase {
-            tell(&now, started.elapsed());
-            phase = now;
+        if told.as_ref() != Some(&waiting.phase) {
+            tell(&News::Phase(&waiting.phase), waiting.started.elapsed());
+            told = Some(waiting.phase.clone());
         }
-        if let Some(state) = stopped(host, domain)? {
-            return Ok(Outcome::Died(state));
+        if let Some(outcome) = ended {
+            return Ok(outcome);
         }
-        if started.elapsed() >= deadline {
-            return Ok(Outcome::TimeOut {
-                phase,
-                seen,
-                silent,
-            });
+        if Instant::now() >= waiting.end {
+            return Ok(waiting.over(host, domain));
         }
-        let pause = if started.elapsed() < SLOW {
-            POLL
-        } else {
+        std::thread::sleep(waiting.pause().min(waiting.rest()));
+    }
+}
+
+/// Until it works, or the time is over: then what it said last.
+fn reconnect(host: &mut impl Reconnect, end: Instant) -> HostResult<()> {
+    loop {
+        match host.reconnect() {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => {
+                let rest = end.saturating_duration_since(Instant::now());
+                std::thread::sleep(POLL.min(rest));
+            }
+        }
+    }
+}
+
+/// What is known so far.
+struct Waiting {
+    started: Instant,
+    end: Instant,
+    phase: Phase,
+    /// cloud-init has come to its end, so far as its file tells.
+    decided: bool,
+    watch: Option<Watch>,
+    /// When cloud-init's file was read last, and the domain looked at.
+    read: Option<Instant>,
+    looked: Option<Instant>,
+    /// Why the guest has no answer.
+    silent: Option<String>,
+}
+
+impl Waiting {
+    fn new(ready: Duration) -> Self {
+        let started = Instant::now();
+        Self {
+            started,
+            end: started + ready,
+            phase: Phase::Booting,
+            decided: false,
+            watch: None,
+            read: None,
+            looked: None,
+            silent: None,
+        }
+    }
+
+    fn rest(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Until the next look. Once the guest looks by itself, asking it costs next to nothing.
+    fn pause(&self) -> Duration {
+        if self.watch.is_none() && !self.decided && self.started.elapsed() >= SLOW {
             SLOW_POLL
-        };
-        std::thread::sleep(pause.min(deadline.saturating_sub(started.elapsed())));
-    }
-}
-
-enum Look {
-    At(Phase),
-    Answer(Box<GuestStatus>),
-}
-
-/// While cloud-init works, its file is read and no process is started: a booting guest has no time to spare. Then the
-/// guest's whole status is asked for.
-fn look(guest: &Guest<'_>, decided: &mut bool, deadline: Duration) -> Result<Look, GuestError> {
-    if !*decided {
-        match guest.boot_progress(deadline)? {
-            BootProgress::NotStarted => return Ok(Look::At(Phase::CloudInit(String::new()))),
-            BootProgress::Running(stage) => return Ok(Look::At(Phase::CloudInit(stage))),
-            BootProgress::Decided => *decided = true,
+        } else {
+            POLL
         }
     }
-    let status = guest.status(deadline)?;
-    // After a reboot in between, cloud-init is at work again.
-    *decided = matches!(
-        status.cloud_init.status.as_str(),
-        "done" | "disabled" | "error"
-    );
-    if *decided {
-        Ok(Look::Answer(Box::new(status)))
-    } else {
-        Ok(Look::At(Phase::CloudInit(String::new())))
+
+    /// One look at everything. An error: libvirt's.
+    fn step(
+        &mut self,
+        host: &(impl Observe + AgentDoor),
+        domain: &str,
+    ) -> HostResult<Option<Outcome>> {
+        match self.look(&Guest::new(host, domain)) {
+            Ok(Some(status)) if status.cloud_init.status == "error" => {
+                return Ok(Some(Outcome::CloudInitFailed(status.cloud_init)));
+            }
+            Ok(Some(status)) if status.ready => {
+                self.phase = Phase::Ready;
+                return Ok(Some(Outcome::Ready(Box::new(status))));
+            }
+            Ok(Some(status)) if self.decided => {
+                self.phase = Phase::Checks(status.haproxy.servers_up);
+                self.silent = None;
+            }
+            Ok(_) => self.silent = None,
+            Err(GuestError::Host(error)) if error.kind != HostErrorKind::NotFound => {
+                return Err(error);
+            }
+            // A guest that reboots forgets the process, and cloud-init is at work again.
+            Err(error) => {
+                (self.watch, self.decided) = (None, false);
+                self.silent = match error {
+                    GuestError::Absent => None,
+                    GuestError::Silent(said) | GuestError::Nonsense(said) => Some(said),
+                    // The domain may be gone, which is looked at below.
+                    GuestError::Host(error) => Some(error.said),
+                };
+            }
+        }
+        if self.silent.is_none() && !due(&mut self.looked) {
+            return Ok(None);
+        }
+        Ok(stopped(host, domain)?.map(Outcome::Died))
     }
+
+    /// While cloud-init works, its file is read and no process is started: a booting guest has no time to spare. From its
+    /// last stage on the guest looks by itself, and this asks whether it has found something.
+    fn look(&mut self, guest: &Guest<'_>) -> Result<Option<GuestStatus>, GuestError> {
+        let deadline = ANSWER.min(self.rest().max(Duration::from_secs(1)));
+        if !self.decided && (self.watch.is_none() || due(&mut self.read)) {
+            match guest.boot_progress(deadline)? {
+                BootProgress::NotStarted => self.phase = Phase::CloudInit(String::new()),
+                BootProgress::Running(stage) => self.phase = Phase::CloudInit(stage),
+                BootProgress::Decided => {
+                    self.decided = true;
+                    self.phase = Phase::Checks(0);
+                }
+            }
+        }
+        let Some(watch) = &self.watch else {
+            let last = Phase::CloudInit(LAST_STAGE.into());
+            if self.decided || self.phase == last {
+                let patience = WATCH.min(self.rest());
+                self.watch = Some(guest.watch(self.known(), patience, deadline)?);
+            }
+            return Ok(None);
+        };
+        let found = guest.watched(watch, deadline)?;
+        if let Some(status) = &found {
+            self.watch = None;
+            self.decided = matches!(status.cloud_init.status.as_str(), "done" | "disabled");
+        }
+        Ok(found)
+    }
+
+    /// The number of primaries that has been told.
+    fn known(&self) -> u32 {
+        match self.phase {
+            Phase::Checks(count) => count,
+            _ => 0,
+        }
+    }
+
+    /// The time is over: what can be said of it.
+    fn over(self, host: &(impl Observe + AgentDoor), domain: &str) -> Outcome {
+        let asked = self.silent.is_none() && self.decided;
+        let seen = asked.then(|| Guest::new(host, domain).status(LAST_ANSWER));
+        let (seen, silent) = match seen {
+            None => (None, self.silent),
+            Some(Ok(status)) => (Some(Box::new(status)), None),
+            Some(Err(error)) => (None, Some(clean(&error.to_string(), 400))),
+        };
+        Outcome::TimeOut {
+            phase: self.phase,
+            seen,
+            silent,
+        }
+    }
+}
+
+/// Whether it is time again; if so, from now on it is not.
+fn due(last: &mut Option<Instant>) -> bool {
+    let due = last.is_none_or(|at| at.elapsed() >= ASIDE);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
 }
 
 /// The state of a domain that runs no more.
-fn stopped(host: &impl Observe, domain: &str) -> Result<Option<DomainState>, HostError> {
-    let end = Instant::now() + AWAY;
-    loop {
-        match host.domain(domain) {
-            Ok(Some(facts)) if facts.state.is_active() => return Ok(None),
-            Ok(Some(facts)) => return Ok(Some(facts.state)),
-            Ok(None) => return Ok(Some(DomainState::ShutOff)),
-            Err(error) if Instant::now() >= end => return Err(error),
-            Err(_) => std::thread::sleep(POLL),
-        }
-    }
+fn stopped(host: &impl Observe, domain: &str) -> HostResult<Option<DomainState>> {
+    Ok(match host.domain(domain)? {
+        Some(facts) if facts.state.is_active() => None,
+        Some(facts) => Some(facts.state),
+        None => Some(DomainState::ShutOff),
+    })
 }

@@ -1,7 +1,9 @@
 """Small tools that the guest's scripts share. Python 3.8 or newer, standard library only."""
+import grp
 import hashlib
 import json
 import os
+import pwd
 import socket
 import subprocess
 import tempfile
@@ -9,6 +11,11 @@ import time
 
 SETTINGS = "/etc/lbctl/guest.json"
 ADMIN = "/run/haproxy/admin.sock"
+CLIENT_PEM = "/etc/haproxy/client.pem"
+CA_PEM = "/etc/haproxy/ca.pem"
+DOCKER = ["docker", "--config", "/etc/lbctl/docker"]
+# The official image's user.
+CONTAINER_UID = 99
 
 
 class Failure(Exception):
@@ -20,11 +27,11 @@ def settings():
         return json.load(f)
 
 
-def run(*argv, timeout=120, check=True):
+def run(*argv, timeout=120, check=True, stdin=""):
     """The command's exit status and its output, both streams together. Bounded."""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             timeout=timeout, check=False, universal_newlines=True, errors="replace")
         code, text = done.returncode, done.stdout
     except FileNotFoundError:
@@ -96,17 +103,54 @@ def digest(paths):
     return h.hexdigest()
 
 
-def ask(path, command, timeout=3.0):
-    """One command on one of HAProxy's sockets, and its whole answer."""
+def ask(path, command, timeout=3.0, ends=False):
+    """One command on one of HAProxy's sockets, and its whole answer. The master answers some commands only when it knows
+    that no other follows: `ends`."""
     deadline = time.monotonic() + timeout
     answer = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         s.settimeout(timeout)
         s.connect(path)
         s.sendall(command.encode() + b"\n")
+        if ends:
+            s.shutdown(socket.SHUT_WR)
         while True:
             s.settimeout(max(0.01, deadline - time.monotonic()))
             chunk = s.recv(65536)
             if not chunk:
                 return b"".join(answer).decode("utf-8", "replace")
             answer.append(chunk)
+
+
+def own_files(conf):
+    """cloud-init writes everything as root, for the other users may not exist yet."""
+    for entry in conf["files"]:
+        path = entry["path"]
+        if entry["owner"] == "haproxy":
+            uid = CONTAINER_UID if conf["runtime"] == "container" else 0
+            os.chown(path, uid, uid)
+        elif entry["owner"] == "fluentd" and user_exists("fluentd"):
+            os.chown(path, 0, grp.getgrnam("fluentd").gr_gid)
+
+
+def user_exists(name):
+    try:
+        pwd.getpwnam(name)
+        return True
+    except KeyError:
+        return False
+
+
+def install_packages(wanted):
+    """Those that are not there yet. Nothing is asked of the network when all are."""
+    text = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *wanted, check=False)[1]
+    there = {line.split(" ")[0] for line in text.splitlines() if line.endswith(" installed")}
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        apt("update")
+        apt("install", *missing)
+
+
+def apt(*args):
+    run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes", "--option", "DPkg::Lock::Timeout=300",
+        *args, timeout=600)

@@ -118,6 +118,8 @@ fn a_wrong_command_line_ends_with_2() {
         (vec!["upp"], "upp"),
         (vec!["up", "--restart", "perhaps"], "perhaps"),
         (vec!["up", "--wait=soon"], "duration"),
+        (vec!["status", "--watch=0"], "at least 1s"),
+        (vec!["status", "--watch", "5s"], "5s"),
         (vec!["plan", "--exit-cod"], "--exit-code"),
     ] {
         lbctl(&arguments).ended(2).says(&[word]);
@@ -281,6 +283,110 @@ fn the_example_is_a_configuration_and_the_texts_about_lbctl_are_there() {
         lbctl(["completions", shell]).ok().says(&[word]);
     }
     lbctl(["man"]).ok().says(&[".TH", "status"]);
+}
+
+/// libvirt's own driver for tests is enough for a load balancer that is not there.
+const NOT_THERE: [&str; 3] = ["--connect", "test:///default", "status"];
+
+impl Place {
+    fn without_network(self) -> Self {
+        let config = self.config();
+        let (before, rest) = config.split_once("[libvirt_network]").unwrap();
+        let (_, after) = rest.split_once("[haproxy]").unwrap();
+        let card =
+            "[[macvtap_interfaces]]\ninterface = \"eth0\"\nip = \"10.0.0.9\"\nprefix_length = 24\n";
+        self.write(&format!("{before}{card}[haproxy]{after}"));
+        self
+    }
+
+    /// One shell line, in which `$STATUS` is `lbctl status` of this place.
+    fn shell(&self, line: &str) -> Ran {
+        let config = self.path("lbctl.toml");
+        let status = NOT_THERE.join(" ");
+        let lbctl = env!("CARGO_BIN_EXE_lbctl");
+        let line = format!("STATUS='{lbctl} -c {} {status}'; {line}", config.display());
+        run("bash", ["-c", &line])
+    }
+}
+
+#[test]
+fn status_of_what_is_not_there() {
+    let place = Place::new().without_network();
+    place.lbctl(&NOT_THERE).ended(1).says(&[
+        "lb-cli: not ready: there is no such domain\n",
+        "  domain       absent at test:///default\n",
+        "  address      10.0.0.9 (macvtap on eth0)\n",
+    ]);
+    let json = place
+        .lbctl(&[&NOT_THERE[..], &["--json"]].concat())
+        .ended(1);
+    assert_eq!(json.json()["domain"]["state"], "absent");
+}
+
+#[test]
+fn a_watched_status_off_a_terminal_is_a_block_or_a_document_each_time() {
+    let place = Place::new().without_network();
+    // Ctrl-C is its end, with the exit code of the last look.
+    let two = place.shell("timeout -s INT 3 $STATUS --watch=1s; echo ended with $? >&2");
+    two.says(&["ended with 124"]);
+    let ended = place
+        .shell("$STATUS --watch=1s & sleep 2.5; kill -INT $!; wait $!")
+        .ended(1);
+    let heading = "Z lb-cli: not ready: there is no such domain\n";
+    assert!(ended.stdout.matches(heading).count() >= 2, "{ended}");
+    assert!(!ended.stdout.contains('\u{1b}'), "{ended}");
+
+    // So is a reader that has enough.
+    let two = place
+        .shell("set -o pipefail; $STATUS --watch=1s --json | head -n 2")
+        .ended(1);
+    let documents: Vec<serde_json::Value> = two
+        .stdout
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(documents.len(), 2, "{two}");
+    for document in documents {
+        assert_eq!(
+            (document["schema"].as_u64(), &document["ready"]),
+            (Some(1), &false.into())
+        );
+    }
+}
+
+#[test]
+fn a_watched_status_on_a_terminal_leaves_it_as_it_was() {
+    let place = Place::new().without_network();
+    let record = place.path("record");
+    for (colour, heading) in [
+        ("", "\u{1b}[1mlb-cli: not ready"),
+        ("NO_COLOR=1", "\u{1b}[Hlb-cli: not ready"),
+    ] {
+        let line = format!(
+            "export STATUS; TERM=xterm {colour} script -qefc 'stty cols 80 rows 10; $STATUS --watch=1s & \
+             sleep 3; kill -INT $!; wait $!' {} </dev/null >/dev/null",
+            record.display()
+        );
+        place.shell(&line).ended(1);
+        let seen = fs::read_to_string(&record).unwrap();
+        let (enter, leave) = ("\u{1b}[?1049h\u{1b}[?25l", "\u{1b}[?25h\u{1b}[?1049l");
+        let at = |text: &str| {
+            seen.find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {seen}"))
+        };
+        assert!(
+            at(enter) < at(heading) && at(heading) < at(leave),
+            "{seen:?}"
+        );
+        assert_eq!(seen.matches(enter).count(), 1);
+        assert!(at("seen ") < at("Ctrl-C ends this"), "{seen:?}");
+        // After it, the last picture stands where the prompt will be, without what is drawn.
+        let (_, after) = seen.split_once(leave).unwrap();
+        assert!(
+            after.contains("lb-cli: not ready") && !after.contains("\u{1b}[K"),
+            "{after:?}"
+        );
+    }
 }
 
 #[test]

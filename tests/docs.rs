@@ -6,14 +6,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use lbctl::config::{KEYS, Kind, Need};
+use lbctl::config::{Effect, KEYS, Kind, Need};
 
 const BEGIN: &str =
     "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test docs` -->\n";
 const END: &str = "<!-- end of keys -->";
 
 fn table() -> String {
-    let mut text = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    let mut text =
+        String::from("| key | takes | default | meaning | a change |\n|---|---|---|---|---|\n");
     for key in KEYS {
         let takes = match key.kind {
             Kind::Text => "text",
@@ -35,7 +36,20 @@ fn table() -> String {
             (default, _) => format!("`{default}`"),
         };
         let meaning = key.meaning.replace('|', "\\|");
-        let _ = writeln!(text, "| `{}` | {takes} | {default} | {meaning} |", key.path);
+        let effect = match key.effect() {
+            _ if key.is_table() => "",
+            Effect::Live => "live",
+            Effect::Restart => "restart",
+            Effect::Replace => "replace",
+            Effect::Another => "another VM",
+            Effect::NextCertificate => "next certificate",
+            Effect::Nothing => "none",
+        };
+        let _ = writeln!(
+            text,
+            "| `{}` | {takes} | {default} | {meaning} | {effect} |",
+            key.path
+        );
     }
     text
 }

@@ -6,8 +6,11 @@
 mod container;
 #[path = "guest/inside.rs"]
 mod inside;
+#[path = "guest/live.rs"]
+mod live;
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,8 @@ struct Guest {
     client: String,
     kind: Kind,
     directory: tempfile::TempDir,
+    /// Keys with another value than in the text below, or that are not in it at all.
+    changed: RefCell<Vec<(&'static str, String)>>,
 }
 
 /// What a guest is made from, and what runs in it.
@@ -60,6 +65,7 @@ impl Guest {
             client,
             kind,
             directory: tempfile::tempdir().unwrap(),
+            changed: RefCell::default(),
         };
         guest.configure(card, "");
         guest
@@ -126,7 +132,26 @@ certificate_early_renewal_period = 24
             key = lab["CA_KEY"],
             certificate = lab["CA_CERT"],
         );
+        let changed = self.changed.borrow();
+        let text = changed.iter().fold(text, |text, (key, value)| {
+            let line = format!("{key} = {value}");
+            let own = |l: &&str| l.starts_with(&format!("{key} = "));
+            match text.lines().find(own) {
+                Some(old) => text.replace(old, &line),
+                None => format!("{line}\n{text}"),
+            }
+        });
         fs::write(self.directory.path().join("lbctl.toml"), text).unwrap();
+    }
+
+    /// From the next `configure` on, until it is unset.
+    fn set(&self, key: &'static str, value: impl Into<String>) {
+        self.unset(key);
+        self.changed.borrow_mut().push((key, value.into()));
+    }
+
+    fn unset(&self, key: &str) {
+        self.changed.borrow_mut().retain(|(k, _)| *k != key);
     }
 
     fn lbctl(&self, seconds: u64, arguments: &[&str]) -> Ran {
@@ -139,15 +164,18 @@ certificate_early_renewal_period = 24
         )
     }
 
-    /// What one query through the load balancer's port 5432 says: `in recovery|server's address`.
-    fn query(&self) -> Ran {
-        let Self {
-            lab, ip, client, ..
-        } = self;
-        let dsn = format!(
+    fn dsn(&self) -> String {
+        let Self { lab, ip, .. } = self;
+        format!(
             "host={ip} user={} password={} dbname=postgres connect_timeout=5",
             lab["PG_SUPERUSER"], lab["PG_PASSWORD"]
-        );
+        )
+    }
+
+    /// What one query through the load balancer's port 5432 says: `in recovery|server's address`.
+    fn query(&self) -> Ran {
+        let Self { lab, client, .. } = self;
+        let dsn = self.dsn();
         let sql = "select pg_is_in_recovery(), host(inet_server_addr())";
         run_for(
             20,
@@ -342,35 +370,7 @@ fn on_a_libvirt_network() {
     guest.reaches_the_primary();
     assert_ne!(guest.primary(), old);
 
-    // A change that needs a restart is refused off a terminal, and takes effect when it is allowed.
-    guest.configure(&card, "max_connections = 321");
-    let boot_id =
-        |status: &serde_json::Value| status["boot_id"].as_str().unwrap_or_default().to_owned();
-    guest
-        .lbctl(60, &["up"])
-        .ended(4)
-        .says(&["restart", "--restart now"]);
-    guest.reaches_the_primary();
-    guest
-        .lbctl(
-            BOOT,
-            &["up", "--restart=now", &format!("--wait={}", BOOT - 120)],
-        )
-        .ok()
-        .says(&["ready"]);
-    guest.reaches_the_primary();
-    let after = guest.lbctl(60, &["status", "--json"]).ok().json();
-    assert_ne!(boot_id(&status), boot_id(&after));
-    assert!(
-        after["haproxy"]["max_connections"].as_u64()
-            < status["haproxy"]["max_connections"].as_u64()
-    );
-    assert_eq!(
-        after["certificate"]["serial"], status["certificate"]["serial"],
-        "the certificate stays"
-    );
-    guest.lbctl(60, &["plan", "--exit-code"]).ok();
-
+    live::story(&guest, &card);
     guest.goes_away();
 }
 

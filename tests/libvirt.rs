@@ -12,6 +12,8 @@ mod down;
 mod drift;
 #[path = "libvirt/first.rs"]
 mod first;
+#[path = "libvirt/interrupted.rs"]
+mod interrupted;
 #[path = "libvirt/killed.rs"]
 mod killed;
 #[path = "libvirt/refused.rs"]

@@ -11,10 +11,14 @@ use std::time::Duration;
 use host::{MemoryHost, NETWORK};
 use lbctl::apply::{Progress, apply};
 use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
-use lbctl::desired::Desired;
+use lbctl::desired::{Desired, Renewal, current_seed};
+use lbctl::failure::{Exit, Failure};
+use lbctl::guest::Guest;
 use lbctl::host::{Definition, Observe};
 use lbctl::observe::{Ask, Observed, observe};
-use lbctl::plan::{DownOptions, Plan, Restart, Step, plan_down, plan_up};
+use lbctl::plan::{
+    DownOptions, Plan, Restart, Step, guest_differs, plan_down, plan_renew, plan_up,
+};
 use lbctl::seed::{SeedContent, places, recognise};
 use time::OffsetDateTime;
 
@@ -85,8 +89,11 @@ fn ca() -> &'static MemoryInputs {
 }
 
 fn look(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
-    let observed = observe(config, host, Ask::Everything).unwrap();
+    let mut observed = observe(config, host, Ask::Everything).unwrap();
     let desired = Desired::of(config, &observed, now()).unwrap();
+    if guest_differs(&desired.seed, observed.domain.as_ref()) {
+        observed.reach = Guest::new(host, "lb-1").reach(Duration::from_secs(5));
+    }
     (observed, desired)
 }
 
@@ -99,6 +106,11 @@ fn up(config: &Config, host: &MemoryHost) {
     apply(&plan(config, host).steps, host, &mut Quiet).unwrap();
     let again = plan(config, host);
     assert!(again.is_empty(), "after `up` remains: {:?}", again.changes);
+    let next = host.seed_of_next_boot("lb-1").unwrap().guest.unwrap();
+    assert!(
+        host.guest("lb-1").as_deref() == Some(next.to_json().expose()),
+        "the guest is not what its next boot would make of it"
+    );
 }
 
 fn down(config: &Config, host: &MemoryHost) {
@@ -170,6 +182,40 @@ fn stop_everywhere(prepare: impl Fn(&MemoryHost), target: &Config) -> usize {
     total
 }
 
+/// Somebody presses Ctrl-C while the first step is under way.
+struct Impatient(usize);
+
+impl Progress for Impatient {
+    fn begin(&mut self, _: &Step) {
+        self.0 += 1;
+    }
+    fn end(&mut self, _: &Step, _: Duration) {}
+    fn note(&mut self, _: &str) {}
+    fn stop(&self) -> Option<Exit> {
+        (self.0 > 0).then_some(Exit::Interrupted)
+    }
+}
+
+#[test]
+fn an_interrupted_up_ends_the_step_at_hand_and_goes_on_later() {
+    let (config, host) = (config(""), MemoryHost::new());
+    let mut impatient = Impatient(0);
+    let error = apply(&plan(&config, &host).steps, &host, &mut impatient).unwrap_err();
+    assert_eq!((impatient.0, host.changes()), (1, 1));
+    let failure = Failure::from(error);
+    assert_eq!(failure.exit as u8, 130);
+    let said = failure.to_string();
+    assert!(
+        said.starts_with("stopped, next was: clone volume"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("the same command goes on from here"),
+        "{said}"
+    );
+    up(&config, &host);
+}
+
 #[test]
 fn a_first_up_may_stop_anywhere() {
     let stops = stop_everywhere(|_| {}, &config(""));
@@ -189,6 +235,119 @@ fn config_with_password(password: &str) -> Config {
     let mut config = config("");
     config.admin.password = Some(lbctl::secret::Secret::new(password));
     config
+}
+
+fn renew(config: &Config, host: &MemoryHost, force: bool) -> Option<Plan> {
+    let mut observed = observe(config, host, Ask::WhatIsNeeded).unwrap();
+    let found = current_seed(&observed).unwrap();
+    let renewal = Renewal::of(config, found, now(), force).unwrap()?;
+    observed.reach = Guest::new(host, "lb-1").reach(Duration::from_secs(5));
+    Some(plan_renew(&renewal, &observed).unwrap())
+}
+
+fn certificate(host: &MemoryHost) -> String {
+    let seed = host.seed_of_next_boot("lb-1").unwrap();
+    seed.client_pem.unwrap().expose().to_owned()
+}
+
+#[test]
+fn a_renewal_may_stop_anywhere() {
+    let config = config("");
+    let whole = MemoryHost::new();
+    up(&config, &whole);
+    assert!(renew(&config, &whole, false).is_none(), "it is not due");
+    let (old, before) = (certificate(&whole), whole.changes());
+    apply(
+        &renew(&config, &whole, true).unwrap().steps,
+        &whole,
+        &mut Quiet,
+    )
+    .unwrap();
+    let total = whole.changes() - before;
+    assert!(total >= 6, "{total}");
+    assert_ne!(certificate(&whole), old);
+    assert!(
+        whole
+            .guest("lb-1")
+            .unwrap()
+            .contains(&json_text(&certificate(&whole)))
+    );
+    assert!(
+        plan(&config, &whole).is_empty(),
+        "`up` keeps what `renew` made"
+    );
+    assert_eq!(whole.volumes(), 3);
+
+    for stop in 0..total {
+        for then_renew in [false, true] {
+            let host = MemoryHost::new();
+            up(&config, &host);
+            host.stop_after(stop);
+            apply(
+                &renew(&config, &host, true).unwrap().steps,
+                &host,
+                &mut Quiet,
+            )
+            .unwrap_err();
+            host.go_on();
+            a_booting_guest_finds_a_whole_seed(&config, &host);
+            if then_renew {
+                apply(
+                    &renew(&config, &host, true).unwrap().steps,
+                    &host,
+                    &mut Quiet,
+                )
+                .unwrap();
+            }
+            up(&config, &host);
+            assert_eq!(host.volumes(), 3, "after a stop at {stop}");
+            down(&config, &host);
+            assert_eq!(host, MemoryHost::new(), "after a stop at {stop}");
+        }
+    }
+}
+
+/// As a piece of a JSON text.
+fn json_text(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+#[test]
+fn a_renewal_leaves_what_was_edited_and_not_applied() {
+    let host = MemoryHost::new();
+    up(&config(""), &host);
+    let edited = config_with_password("y");
+    apply(
+        &renew(&edited, &host, true).unwrap().steps,
+        &host,
+        &mut Quiet,
+    )
+    .unwrap();
+    assert!(
+        plan(&config(""), &host).is_empty(),
+        "what was applied before is what there is"
+    );
+    let left = plan(&edited, &host);
+    let left: Vec<&str> = left.changes.iter().map(|c| c.what.as_str()).collect();
+    assert_eq!(left, ["admin password"]);
+}
+
+#[test]
+fn a_guest_that_refuses_leaves_the_host_as_it_was() {
+    let host = MemoryHost::new();
+    up(&config(""), &host);
+    let before = host.clone_state();
+    host.refuse("HAProxy refuses the configuration");
+    for steps in [
+        plan(&config_with_password("y"), &host).steps,
+        renew(&config(""), &host, true).unwrap().steps,
+    ] {
+        let error = apply(&steps, &host, &mut Quiet).unwrap_err();
+        let said = Failure::from(error).to_string();
+        assert!(said.contains("HAProxy refuses"), "{said}");
+        assert!(host == before, "something is not as it was before");
+    }
 }
 
 #[test]

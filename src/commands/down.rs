@@ -1,16 +1,20 @@
 //! `lbctl down`: removes what carries lbctl's mark.
 
 use super::plan::document;
-use super::{Ended, connect, load};
-use crate::apply::apply;
+use super::{Ended, carry_out, connect, load};
 use crate::cli::Cli;
 use crate::failure::{Exit, Failure};
+use crate::interrupt::Interrupt;
 use crate::observe::{Ask, observe};
 use crate::output::Output;
 use crate::plan::{DownOptions, plan_down};
 
 pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
     let config = load(cli, out)?;
+    let interrupt = Interrupt::listen(
+        out,
+        &format!("{}: stopped, nothing was changed", config.name),
+    );
     let host = connect(cli, &config)?;
     let ask = if options.delete_volume {
         Ask::Everything
@@ -34,7 +38,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
             )?;
         }
         out.say(&format!("{name}: going down"));
-        apply(&plan.steps, &host, &mut &*out)?;
+        carry_out(&plan.steps, &host, out, &interrupt)?;
         let left = plan_down(&config, &observe(&config, &host, ask)?, options)?;
         if !left.is_empty() {
             let steps: Vec<String> = left.steps.iter().map(ToString::to_string).collect();

@@ -4,22 +4,31 @@ mod check;
 mod down;
 mod plan;
 mod render;
+mod renew;
 mod status;
 mod up;
+mod wait;
+
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::apply::{Progress, apply};
 use crate::cli::{Cli, Command};
 use crate::config::{self, Config, Loaded, Report};
 use crate::desired::Desired;
 use crate::failure::{Exit, Failure};
+use crate::guest::Guest;
 use crate::host::libvirt::LibvirtHost;
+use crate::interrupt::{Interrupt, Manner};
 use crate::observe::{Ask, Observed, observe};
-use crate::output::Output;
-use crate::plan::DownOptions;
+use crate::output::{Output, seconds};
+use crate::plan::{DownOptions, Step, guest_differs};
 
 /// The default of libvirt's own tools for the whole host.
 const DEFAULT_URI: &str = "qemu:///system";
+/// For the guest agent to say what it can.
+const REACH: Duration = Duration::from_secs(15);
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// An end other than done.
@@ -84,14 +93,15 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
             };
             down::run(cli, out, options)
         }
-        Command::Status => status::run(cli, out),
+        Command::Status { watch } => status::run(cli, out, *watch),
+        Command::Renew { check, force } => renew::run(cli, out, *check, *force),
     }
 }
 
 /// The configuration, checked; its warnings are told.
 fn load(cli: &Cli, out: &Output) -> Result<Config, End> {
     // What issues nothing works with an expired CA too.
-    let issues = !matches!(cli.command, Command::Down { .. } | Command::Status);
+    let issues = !matches!(cli.command, Command::Down { .. } | Command::Status { .. });
     let now = issues.then(OffsetDateTime::now_utc);
     let Loaded { config, warnings } = config::load(&cli.global.config, now).map_err(End::Config)?;
     if !warnings.is_empty() {
@@ -117,7 +127,53 @@ fn connect(cli: &Cli, config: &Config) -> Result<LibvirtHost, Failure> {
 
 /// Observed and desired, as of now.
 fn look(config: &Config, host: &LibvirtHost, ask: Ask) -> Result<(Observed, Desired), Failure> {
-    let observed = observe(config, host, ask)?;
+    let mut observed = observe(config, host, ask)?;
     let desired = Desired::of(config, &observed, OffsetDateTime::now_utc())?;
+    if guest_differs(&desired.seed, observed.domain.as_ref()) {
+        observed.reach = Guest::new(host, config.name.as_str()).reach(REACH);
+    }
     Ok((observed, desired))
+}
+
+/// The steps, shown one by one. Ctrl-C is heard between them, for each prefix of a plan is safe.
+fn carry_out(
+    steps: &[Step],
+    host: &LibvirtHost,
+    out: &Output,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    interrupt.set(Manner::AfterStep {
+        words: "stopped within a step; the same command goes on from here".into(),
+    });
+    apply(steps, host, &mut Working { out, interrupt })?;
+    interrupt.asked().map_or(Ok(()), |exit| {
+        let text = "stopped when every step was done; the same command looks whether all is well";
+        Err(Failure::stopped(exit, text))
+    })
+}
+
+/// Who looks on while steps are carried out.
+struct Working<'a> {
+    out: &'a Output,
+    interrupt: &'a Interrupt,
+}
+
+impl Progress for Working<'_> {
+    fn begin(&mut self, step: &Step) {
+        tracing::info!("{step}");
+        let _ = self.out.live(&step.to_string());
+    }
+
+    fn end(&mut self, step: &Step, took: Duration) {
+        self.out.end_live();
+        self.out.say(&format!("  {step} ({})", seconds(took)));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.out.say(&format!("  {text}"));
+    }
+
+    fn stop(&self) -> Option<Exit> {
+        self.interrupt.asked()
+    }
 }

@@ -40,6 +40,12 @@ fn show(plan: &Plan, out: &Output) {
         out.heading(&format!("{name}: {}", summary(plan)));
         for change in changes {
             out.data_line(&format!("  {change}"));
+            if out.verbose > 0 {
+                change
+                    .diff
+                    .lines()
+                    .for_each(|line| out.data_line(&format!("    {line}")));
+            }
         }
         if !steps.is_empty() {
             out.data_line("steps:");
@@ -78,7 +84,7 @@ pub(super) fn document(command: &str, plan: &Plan) -> Value {
     } = plan;
     let changes: Vec<Value> = changes
         .iter()
-        .map(|c| json!({"what": c.what, "from": c.from, "to": c.to, "class": c.class.to_string()}))
+        .map(|c| json!({"what": c.what, "from": c.from, "to": c.to, "class": c.class.to_string(), "diff": c.diff}))
         .collect();
     let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
     json!({

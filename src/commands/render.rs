@@ -135,6 +135,7 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
         seed: SeedMark {
             volume: config.seed_volume.clone(),
             fingerprint: seed.fingerprint.clone(),
+            parts: seed.parts.clone(),
         },
         stale_seeds: Vec::new(),
         disk: None,

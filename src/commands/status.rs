@@ -1,223 +1,326 @@
-//! `lbctl status`: domain, address, certificate, cloud-init's verdict, HAProxy's view of each node, drift.
+//! `lbctl status`: domain, address, certificate, cloud-init's verdict, HAProxy's view of each node, drift; once, or again and
+//! again.
 
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::up::{address, nodes};
 use super::{Ended, connect, load};
-use crate::cert::{ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::desired::{Desired, current_seed};
 use crate::failure::Exit;
-use crate::guest::{Guest, GuestError, GuestStatus, clean};
 use crate::host::libvirt::LibvirtHost;
-use crate::observe::{Ask, Observed, observe};
-use crate::output::Output;
-use crate::plan::{Restart, plan_up};
+use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
+use crate::interrupt::{Interrupt, Manner};
+use crate::output::{Output, wrap};
+use crate::status::{Status, ago};
 
-/// For the guest's answer.
-const ANSWER: Duration = Duration::from_secs(20);
-
-pub(super) fn run(cli: &Cli, out: &Output) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Ended {
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
-    let now = OffsetDateTime::now_utc();
-    let observed = observe(&config, &host, Ask::WhatIsNeeded)?;
-    let running = observed.domain.as_ref().is_some_and(|d| d.live.is_some());
-    let guest = running.then(|| Guest::new(&host, config.name.as_str()).status(ANSWER));
-    let status = Status {
-        state: observed
-            .domain
-            .as_ref()
-            .map_or_else(|| "absent".into(), |d| d.state.to_string()),
-        certificate: certificate(&observed),
-        drift: drift(&config, &observed, now),
-        guest,
-    };
-    if out.json {
-        out.document(status.document(&config, now));
-    } else {
-        status.show(&config, &host, now, out);
+    match interval {
+        Some(interval) => Ok(watch(config, host, interval, out)),
+        None => once(&config, &host, out),
     }
-    Ok(if status.ready() {
+}
+
+fn once(config: &Config, host: &LibvirtHost, out: &Output) -> Ended {
+    let status = look(config, host)?;
+    if out.json {
+        out.document(status.document());
+    } else {
+        out.block(&status.lines(out.columns()));
+    }
+    Ok(verdict(&status))
+}
+
+fn look(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
+    Status::of(config, host, host.uri(), OffsetDateTime::now_utc())
+}
+
+fn verdict(status: &Status) -> Exit {
+    if status.is_ready() {
         Exit::Done
     } else {
         Exit::Failed
-    })
+    }
 }
 
-struct Status {
-    state: String,
-    certificate: Option<Facts>,
-    drift: Result<Vec<String>, String>,
-    /// `None`: the domain is not running.
-    guest: Option<Result<GuestStatus, GuestError>>,
-}
+type Seen = HostResult<Status>;
 
-impl Status {
-    fn answer(&self) -> Option<&GuestStatus> {
-        self.guest.as_ref()?.as_ref().ok()
-    }
-
-    fn ready(&self) -> bool {
-        self.answer()
-            .is_some_and(|g| g.ready && matches!(g.cloud_init.status.as_str(), "done" | "disabled"))
-    }
-
-    fn show(&self, config: &Config, host: &LibvirtHost, now: OffsetDateTime, out: &Output) {
-        let line = |key: &str, value: &str| out.data_line(&format!("  {key:<13}{value}"));
-        let verdict = if self.ready() { "ready" } else { "not ready" };
-        out.heading(&format!("{}: {verdict}", config.name));
-        line("domain", &format!("{} at {}", self.state, host.uri()));
-        line("address", &address(config));
-        line(
-            "certificate",
-            &self
-                .certificate
-                .as_ref()
-                .map_or_else(|| "none".into(), |facts| describe(facts, now)),
-        );
-        match &self.guest {
-            None => {}
-            Some(Err(error)) => line("guest", &silence(error)),
-            Some(Ok(status)) => show_guest(status, &line),
+/// Until Ctrl-C, or until nobody reads it any more. The exit code is that of the last look.
+fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) -> Exit {
+    let interrupt = Interrupt::listen(out, "");
+    let name = config.name.to_string();
+    let looks = keep_looking(host, interval, move |host| look(&config, host));
+    let mut shown = Shown {
+        name,
+        interval,
+        last: None,
+        broken: None,
+    };
+    let mut exit = Exit::Failed;
+    while let Some(new) = next(&looks, out.has_screen()) {
+        if let New::Look(seen) = new {
+            exit = seen.as_ref().as_ref().map_or(Exit::Failed, verdict);
+            shown.take(*seen);
+            interrupt.set(Manner::AtOnce {
+                words: String::new(),
+                exit: Some(exit),
+            });
         }
-        line(
-            "drift",
-            &match &self.drift {
-                Ok(changes) if changes.is_empty() => "none".to_owned(),
-                Ok(changes) => format!("{} (`lbctl plan` shows all)", changes.join("; ")),
-                Err(said) => format!("cannot be told: {said}"),
-            },
-        );
-    }
-
-    fn document(&self, config: &Config, now: OffsetDateTime) -> Value {
-        let certificate = self.certificate.as_ref().map(|facts| {
-            json!({
-                "subject": facts.subject,
-                "serial": facts.serial,
-                "not_after": facts.not_after.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
-                "days_left": (facts.not_after - now).whole_days(),
-            })
-        });
-        let guest = self.answer();
-        let servers: Vec<Value> = guest
-            .map(|g| g.haproxy.servers.iter().map(server).collect())
-            .unwrap_or_default();
-        let drift = match &self.drift {
-            Ok(changes) => json!(changes),
-            Err(said) => json!({"unknown": said}),
+        let read = match (out.json, out.has_screen()) {
+            (true, _) => out.next_document(shown.document()),
+            (false, true) => {
+                let columns = out.columns();
+                out.screen(&shown.picture(columns), &shown.foot(columns));
+                true
+            }
+            (false, false) => out.next_block(&shown.block()),
         };
-        json!({
-            "command": "status",
-            "name": config.name.as_str(),
-            "ready": self.ready(),
-            "domain": {"state": self.state},
-            "address": address(config),
-            "certificate": certificate,
-            "guest": self.guest.as_ref().and_then(|g| g.as_ref().err()).map(silence),
-            "boot_id": guest.map(|g| clean(&g.boot_id, 40)),
-            "uptime_seconds": guest.map(|g| g.uptime_s),
-            "cloud_init": guest.map(|g| json!({"status": clean(&g.cloud_init.status, 40), "errors": g.cloud_init.errors.iter().map(|e| clean(e, 500)).collect::<Vec<_>>()})),
-            "haproxy": guest.map(|g| json!({
-                "version": g.haproxy.version.as_deref().map(|v| clean(v, 60)),
-                "primary": g.haproxy.primary.as_deref().map(|p| clean(p, 60)),
-                "sessions": g.haproxy.sessions,
-                "max_connections": g.haproxy.max_connections,
-                "servers": servers,
-            })),
-            "drift": drift,
-        })
-    }
-}
-
-fn show_guest(status: &GuestStatus, line: &dyn Fn(&str, &str)) {
-    let haproxy = &status.haproxy;
-    line("cloud-init", &clean(&status.cloud_init.status, 40));
-    for error in status.cloud_init.errors.iter().take(5) {
-        line("", &clean(error, 200));
-    }
-    let version = haproxy
-        .version
-        .as_deref()
-        .map_or_else(|| "not answering".into(), |v| clean(v, 40));
-    let sessions = haproxy
-        .sessions
-        .map(|n| format!(", {n} connections"))
-        .unwrap_or_default();
-    line("haproxy", &format!("{version}{sessions}"));
-    line(
-        "primary",
-        &haproxy.primary.as_deref().map_or_else(
-            || {
-                format!(
-                    "none: {} servers up, and exactly one is wanted",
-                    haproxy.servers_up
-                )
-            },
-            |p| clean(p, 60),
-        ),
-    );
-    for node in nodes(haproxy) {
-        line("", &node);
-    }
-}
-
-fn server(server: &crate::guest::Server) -> Value {
-    let text = |t: &Option<String>| t.as_deref().map(|t| clean(t, 120));
-    json!({
-        "backend": clean(&server.backend, 60),
-        "name": clean(&server.name, 60),
-        "address": text(&server.address),
-        "state": clean(&server.state, 40),
-        "check": text(&server.check),
-        "check_detail": text(&server.check_detail),
-        "last_change_seconds": server.last_change_s,
-        "sessions": server.sessions,
-    })
-}
-
-/// The certificate in the seed in use.
-fn certificate(observed: &Observed) -> Option<Facts> {
-    let pem = current_seed(observed)?.client_pem.as_ref()?;
-    ClientPair::from_pem(pem.expose())
-        .ok()
-        .map(|pair| pair.facts().clone())
-}
-
-fn describe(facts: &Facts, now: OffsetDateTime) -> String {
-    format!(
-        "{}, until {} ({} days left)",
-        facts.subject,
-        facts.not_after.date(),
-        (facts.not_after - now).whole_days()
-    )
-}
-
-fn drift(config: &Config, observed: &Observed, now: OffsetDateTime) -> Result<Vec<String>, String> {
-    let desired = Desired::of(config, observed, now).map_err(|e| e.to_string())?;
-    match plan_up(&desired, observed, Restart::Later) {
-        Ok(plan) => Ok(plan.changes.iter().map(ToString::to_string).collect()),
-        Err(refusal) => Err(refusal
-            .objections
-            .iter()
-            .map(|o| o.message.clone())
-            .collect::<Vec<_>>()
-            .join("; ")),
-    }
-}
-
-fn silence(error: &GuestError) -> String {
-    match error {
-        GuestError::Silent(said) => format!("its agent does not answer: {said}"),
-        GuestError::Absent => {
-            "its agent answers; cloud-init has not put lbctl's program there yet".into()
+        if !read {
+            break;
         }
-        GuestError::Nonsense(said) => format!("its agent answers what lbctl cannot read: {said}"),
-        GuestError::Host(error) => error.to_string(),
+    }
+    exit
+}
+
+/// Why there is something to show.
+enum New {
+    Look(Box<Seen>),
+    /// What is shown has grown older.
+    Age,
+}
+
+/// The next reason; there is age only on a screen.
+fn next(looks: &Receiver<Seen>, screen: bool) -> Option<New> {
+    let look = |seen| Some(New::Look(Box::new(seen)));
+    if !screen {
+        return looks.recv().ok().and_then(look);
+    }
+    match looks.recv_timeout(Duration::from_secs(1)) {
+        Ok(seen) => look(seen),
+        Err(RecvTimeoutError::Timeout) => Some(New::Age),
+        Err(RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+/// Looks again and again, beside what is shown: a guest may take seconds to answer. The connection is kept; a broken one
+/// is made anew, for as long as it takes.
+fn keep_looking<H: Reconnect + Send + 'static>(
+    mut host: H,
+    interval: Duration,
+    look: impl Fn(&H) -> Seen + Send + 'static,
+) -> Receiver<Seen> {
+    let (send, looks) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut connected = true;
+        loop {
+            let started = Instant::now();
+            let seen = if connected {
+                look(&host)
+            } else {
+                host.reconnect().and_then(|()| look(&host))
+            };
+            let broken = |e: &HostError| e.kind == HostErrorKind::Connection;
+            connected = !seen.as_ref().is_err_and(broken);
+            if send.send(seen).is_err() {
+                return;
+            }
+            std::thread::sleep(interval.saturating_sub(started.elapsed()));
+        }
+    });
+    looks
+}
+
+/// What the watcher sees.
+struct Shown {
+    name: String,
+    interval: Duration,
+    last: Option<Status>,
+    /// Why there is nothing newer, and since when.
+    broken: Option<(HostError, Instant)>,
+}
+
+impl Shown {
+    fn take(&mut self, seen: Seen) {
+        match seen {
+            Ok(status) => (self.last, self.broken) = (Some(status), None),
+            Err(error) => {
+                let since = self
+                    .broken
+                    .as_ref()
+                    .map_or_else(Instant::now, |(_, at)| *at);
+                self.broken = Some((error, since));
+            }
+        }
+    }
+
+    /// One screen: what was seen last.
+    fn picture(&self, columns: Option<usize>) -> Vec<String> {
+        match &self.last {
+            Some(status) => status.lines(columns),
+            None => vec![format!("{}: asking for the first time", self.name)],
+        }
+    }
+
+    /// How old it is, and why there is nothing newer.
+    fn foot(&self, columns: Option<usize>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut add = |text: &str| lines.extend(wrap(text, columns.unwrap_or(80)));
+        if let Some((error, since)) = &self.broken {
+            let since = ago(since.elapsed().as_secs());
+            add(&format!(
+                "nothing newer for {since}: {error}; lbctl tries again"
+            ));
+        }
+        let every = ago(self.interval.as_secs());
+        let seen = self.last.as_ref().map_or_else(String::new, |status| {
+            let age = (OffsetDateTime::now_utc() - status.at).whole_seconds();
+            format!("seen {} ago, ", ago(u64::try_from(age).unwrap_or(0)))
+        });
+        add(&format!("{seen}every {every}; Ctrl-C ends this"));
+        lines
+    }
+
+    /// One block of many.
+    fn block(&self) -> Vec<String> {
+        match (&self.broken, &self.last) {
+            (None, Some(status)) => {
+                let mut lines = status.lines(None);
+                if let Some(heading) = lines.first_mut() {
+                    *heading = format!("{} {heading}", time(status.at));
+                }
+                lines
+            }
+            (broken, _) => {
+                let at = time(OffsetDateTime::now_utc());
+                let said = broken
+                    .as_ref()
+                    .map_or_else(String::new, |(e, _)| e.to_string());
+                vec![
+                    format!("{at} {}: cannot be told", self.name),
+                    format!("  libvirt      {said}; lbctl tries again"),
+                ]
+            }
+        }
+    }
+
+    fn document(&self) -> serde_json::Value {
+        match (&self.broken, &self.last) {
+            (None, Some(status)) => status.document(),
+            (broken, _) => json!({
+                "command": "status",
+                "name": self.name,
+                "time": time(OffsetDateTime::now_utc()),
+                "ready": false,
+                "error": {"messages": [{"message": broken.as_ref().map(|(e, _)| e.to_string())}]},
+            }),
+        }
+    }
+}
+
+fn time(at: OffsetDateTime) -> String {
+    let whole = at.replace_nanosecond(0).unwrap_or(at);
+    whole.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::status::Answer;
+
+    fn status() -> Status {
+        Status {
+            name: "lb-1".into(),
+            at: OffsetDateTime::now_utc(),
+            uri: "qemu:///system".into(),
+            state: "shut off".into(),
+            addresses: Vec::new(),
+            certificate: None,
+            guest: Answer::Off,
+            drift: Ok(Vec::new()),
+        }
+    }
+
+    fn broken() -> HostError {
+        let said = "client socket is closed";
+        HostError::new(HostErrorKind::Connection, "looking up domain lb-1", said)
+    }
+
+    /// libvirt that is there at each third call only.
+    struct Moody(u32);
+
+    impl Moody {
+        fn call(&mut self) -> HostResult<()> {
+            self.0 += 1;
+            if self.0 == 3 { Ok(()) } else { Err(broken()) }
+        }
+    }
+
+    impl Reconnect for Moody {
+        fn reconnect(&mut self) -> HostResult<()> {
+            self.call()
+        }
+    }
+
+    #[test]
+    fn the_connection_is_kept_and_a_broken_one_made_anew() {
+        let look = |host: &Moody| {
+            if host.0 == 0 {
+                Err(broken())
+            } else {
+                Ok(status())
+            }
+        };
+        let looks = keep_looking(Moody(0), Duration::from_millis(1), look);
+        let found: Vec<bool> = looks.iter().take(6).map(|seen| seen.is_ok()).collect();
+        // The first look, two attempts to connect; then it is not connected any more.
+        assert_eq!(found, [false, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn while_libvirt_is_away_what_was_seen_last_stays_and_is_said_to_be_old() {
+        let mut shown = Shown {
+            name: "lb-1".into(),
+            interval: Duration::from_secs(2),
+            last: None,
+            broken: None,
+        };
+        assert_eq!(shown.picture(Some(80)), ["lb-1: asking for the first time"]);
+        shown.take(Ok(status()));
+        assert_eq!(
+            shown.foot(Some(80)),
+            ["seen 0 s ago, every 2 s; Ctrl-C ends this"]
+        );
+        shown.take(Err(broken()));
+        assert_eq!(
+            shown.picture(Some(80))[0],
+            "lb-1: not ready: the domain is shut off"
+        );
+        let foot = shown.foot(Some(80)).join(" ");
+        assert!(
+            foot.starts_with("nothing newer for 0 s: looking up domain lb-1: client socket"),
+            "{foot}"
+        );
+        assert!(
+            shown.block()[0].ends_with("Z lb-1: cannot be told"),
+            "{:?}",
+            shown.block()
+        );
+        let document = shown.document();
+        assert_eq!(document["ready"], false);
+        assert!(
+            document["error"]["messages"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains("socket")
+        );
+        shown.take(Ok(status()));
+        assert_eq!(shown.foot(Some(80)).len(), 1);
     }
 }

@@ -242,6 +242,68 @@ pub const KEYS: &[Key] = &[
     optional("libvirt.machine", Text, "\"q35\"", "Machine type; by default what libvirt gives for the architecture"),
 ];
 
+/// How a change of a key's value reaches a load balancer that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Now, without a restart, and no session is cut.
+    Live,
+    /// With the next restart of the guest, for which lbctl asks.
+    Restart,
+    /// With a new disk only: refused.
+    Replace,
+    /// It is another load balancer then; the one of the old name stays.
+    Another,
+    /// Used when the next certificate is issued.
+    NextCertificate,
+    /// Nothing of the load balancer depends on it.
+    Nothing,
+}
+
+/// The effect of each key, by the beginning of its path: the longest one that fits counts. Held against what `plan`
+/// really says by tests/effects.rs, and shown in the README.
+#[rustfmt::skip]
+const EFFECTS: &[(&str, Effect)] = &[
+    ("name", Effect::Another),
+    ("vcpus", Effect::Restart),
+    ("memory", Effect::Restart),
+    ("volume_id", Effect::Replace),
+    ("cloud_init_volume_", Effect::Live),
+    ("ssh_admin_user", Effect::Restart),
+    ("ssh_admin_public_key", Effect::Live),
+    ("admin_user_password", Effect::Live),
+    ("install_dependencies", Effect::Live),
+    ("libvirt_network", Effect::Restart),
+    ("macvtap_interfaces", Effect::Restart),
+    ("volume", Effect::Replace),
+    ("volume.size", Effect::Live),
+    ("haproxy", Effect::Live),
+    ("haproxy.runtime", Effect::Restart),
+    ("haproxy.version", Effect::Restart),
+    ("haproxy.image", Effect::Restart),
+    ("haproxy.patroni_client.certificate_", Effect::NextCertificate),
+    ("chrony", Effect::Live),
+    ("fluentd", Effect::Live),
+    ("node_exporter", Effect::Live),
+    ("container_registry", Effect::Live),
+    ("container_registry.url", Effect::Restart),
+    ("libvirt.uri", Effect::Nothing),
+    ("libvirt.domain_type", Effect::Restart),
+    ("libvirt.machine", Effect::Restart),
+    ("libvirt", Effect::Nothing),
+];
+
+impl Key {
+    /// How a change of its value reaches a load balancer that is there.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        let fitting = EFFECTS
+            .iter()
+            .filter(|(start, _)| self.path.starts_with(start));
+        let longest = fitting.max_by_key(|(start, _)| start.len());
+        longest.map_or(Effect::Nothing, |(_, effect)| *effect)
+    }
+}
+
 /// The key at a path of this table's form.
 #[must_use]
 pub fn find(path: &str) -> Option<&'static Key> {

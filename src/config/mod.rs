@@ -24,7 +24,7 @@ mod vm;
 use std::path::Path;
 
 pub use inputs::*;
-pub use keys::{KEYS, Key, Kind, Need};
+pub use keys::{Effect, KEYS, Key, Kind, Need};
 pub use model::*;
 pub use report::{Problem, Report, render_warnings};
 pub use types::*;

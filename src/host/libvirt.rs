@@ -20,11 +20,12 @@ use super::error::{connect_error, domain_state, error, is};
 use super::stream::{Console, receive, send};
 use super::{
     AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
-    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, VolumeFacts,
+    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, Scope, VolumeFacts,
     VolumeState, xml,
 };
 use crate::config::VolumeRef;
 use crate::host::sys as leases;
+use crate::mark::{Mark, NAMESPACE};
 
 /// A connection to a libvirt daemon.
 pub struct LibvirtHost {
@@ -547,14 +548,41 @@ impl Change for LibvirtHost {
         self.call(&doing, domain.destroy())
     }
 
-    fn update_live_device(&self, name: &str, text: &str) -> HostResult<()> {
+    fn update_device(&self, name: &str, text: &str, scope: Scope) -> HostResult<()> {
         let doing = format!("changing the medium in the CD-ROM drive of domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(
-            &doing,
-            domain.update_device_flags(text, sys::VIR_DOMAIN_AFFECT_LIVE),
-        )
+        self.call(&doing, domain.update_device_flags(text, impact(scope)))
     }
+
+    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()> {
+        let doing = format!("writing lbctl's mark into domain {name}");
+        let domain = self.lookup(name, &doing)?;
+        let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
+        let xml = mark.to_bare_xml();
+        let set = domain.set_metadata(
+            kind,
+            Some(&xml),
+            Some("lbctl"),
+            Some(NAMESPACE),
+            impact(scope),
+        );
+        self.call(&doing, set)
+    }
+}
+
+/// libvirt's flags for it.
+fn impact(scope: Scope) -> sys::virDomainModificationImpact {
+    let config = if scope.config {
+        sys::VIR_DOMAIN_AFFECT_CONFIG
+    } else {
+        0
+    };
+    let live = if scope.live {
+        sys::VIR_DOMAIN_AFFECT_LIVE
+    } else {
+        0
+    };
+    config | live
 }
 
 impl AgentDoor for LibvirtHost {
@@ -563,6 +591,15 @@ impl AgentDoor for LibvirtHost {
         let domain = self.lookup(name, &doing)?;
         let seconds = i32::try_from(timeout.as_secs().max(1)).unwrap_or(i32::MAX);
         self.call(&doing, domain.qemu_agent_command(command, seconds, 0))
+    }
+}
+
+impl Reconnect for LibvirtHost {
+    fn reconnect(&mut self) -> HostResult<()> {
+        let new = Self::connect(&self.uri)?;
+        new.calls.set(new.calls.get() + self.calls.get());
+        *self = new;
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ pub use xml::escape;
 pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
 
 use crate::config::{MacAddr, VolumeRef};
+use crate::mark::Mark;
 
 /// What went wrong, by libvirt's error code and never by its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +214,8 @@ pub struct NetworkFacts {
     pub live_reservations: Vec<HostEntry>,
 }
 
-/// Which of a network's two definitions an update is for (`virNetworkUpdateFlags`).
+/// Which of the two definitions of a network or domain an update is for (`virNetworkUpdateFlags`,
+/// `virDomainModificationImpact`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {
     /// The saved one.
@@ -361,11 +363,18 @@ pub trait Change: Observe {
     fn request_shutdown(&self, name: &str) -> HostResult<()>;
     /// Pulls the plug.
     fn power_off(&self, name: &str) -> HostResult<()>;
-    /// Replaces a device of the running domain (the medium of its CD-ROM).
-    fn update_live_device(&self, name: &str, xml: &str) -> HostResult<()>;
+    /// Replaces a device of the domain (the medium of its CD-ROM).
+    fn update_device(&self, name: &str, xml: &str, scope: Scope) -> HostResult<()>;
+    /// Replaces lbctl's mark in the domain's metadata (`virDomainSetMetadata`).
+    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()>;
 }
 
 /// The guest agent's channel. Only the `guest` module speaks through it.
 pub trait AgentDoor {
     fn agent(&self, domain: &str, command: &str, timeout: Duration) -> HostResult<String>;
+}
+
+/// A door that can be opened anew: the daemon behind it may be restarted while somebody waits.
+pub trait Reconnect {
+    fn reconnect(&mut self) -> HostResult<()>;
 }

@@ -134,6 +134,7 @@ fn reuse(
         base.is_some_and(|base| facts.backing.as_deref() == Some(&*base.source.to_string()));
     if marked {
         return match base {
+            _ if facts.format != clone.format.as_str() => Err(vec![other_format(clone, facts)]),
             Some(base) if clone.format == DiskFormat::Qcow2 && !of_base => {
                 Err(vec![other_base(clone, facts, base)])
             }
@@ -166,6 +167,19 @@ fn reuse(
             clone.volume
         ),
     )])
+}
+
+fn other_format(clone: &CloneVolume, facts: &VolumeFacts) -> Objection {
+    Objection::new(
+        RefusalKind::NeedsConsent,
+        format!(
+            "disk format: {} -> {} (replace): it takes a new disk, and volume {} holds data",
+            facts.format,
+            clone.format.as_str(),
+            clone.volume
+        ),
+        "`lbctl down --delete-volume` and then `lbctl up` build it anew; or set volume.format back",
+    )
 }
 
 fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> Objection {

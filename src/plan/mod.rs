@@ -6,7 +6,9 @@
 
 mod disk;
 mod down;
+mod guest;
 mod network;
+mod renew;
 mod seeds;
 mod step;
 #[cfg(test)]
@@ -18,7 +20,9 @@ use std::fmt;
 use std::time::Duration;
 
 pub use down::{DownOptions, plan_down};
-pub use step::{Bytes, DefineStep, RootRef, Step};
+pub use guest::guest_differs;
+pub use renew::plan_renew;
+pub use step::{Bytes, ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
 pub use up::plan_up;
 
 /// How a difference reaches the guest.
@@ -54,6 +58,8 @@ pub struct Change {
     pub from: String,
     pub to: String,
     pub class: Class,
+    /// Of a file, line by line. Empty: there is nothing more to show, or it is secret.
+    pub diff: String,
 }
 
 impl Change {
@@ -68,6 +74,7 @@ impl Change {
             from: from.into(),
             to: to.into(),
             class,
+            diff: String::new(),
         }
     }
 }
@@ -79,6 +86,7 @@ impl fmt::Display for Change {
             from,
             to,
             class,
+            diff: _,
         } = self;
         if from.is_empty() {
             write!(f, "{what}: {to}")?;

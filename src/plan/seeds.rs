@@ -3,10 +3,9 @@
 use super::disk::{inactive_pool, no_pool};
 use super::{Objection, RefusalKind, Step};
 use crate::config::VolumeRef;
-use crate::desired::Desired;
 use crate::host::{Definition, DomainFacts, Source, VolumeState};
 use crate::observe::{Observed, ObservedSeed};
-use crate::seed::{self, SeedContent};
+use crate::seed::{self, Seed, SeedContent};
 
 /// What the seed needs.
 #[derive(Debug)]
@@ -15,17 +14,19 @@ pub(super) struct SeedPart {
     pub at: VolumeRef,
     /// `None`: it stands there already.
     pub write: Vec<Step>,
-    /// Names of the files in it that differ from the seed in use; all of them where there was none.
-    pub differing: Vec<String>,
     /// To go once nothing refers to them.
     pub stale: Vec<VolumeRef>,
 }
 
-pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<SeedPart, Vec<Objection>> {
-    pool_is_there(desired, observed)?;
-    let places = seed::places(&desired.seed_volume);
+pub(super) fn plan(
+    wanted: &Seed,
+    configured: &VolumeRef,
+    observed: &Observed,
+) -> Result<SeedPart, Vec<Objection>> {
+    pool_is_there(configured, observed)?;
+    let places = seed::places(configured);
     let whole = |s: &&ObservedSeed| {
-        matches!(&s.content, Some(SeedContent::Ours(found)) if found.fingerprint == desired.seed.fingerprint)
+        matches!(&s.content, Some(SeedContent::Ours(found)) if found.fingerprint == wanted.fingerprint)
             && places.contains(&s.at)
     };
     let referred = referred(observed.domain.as_ref(), observed);
@@ -42,7 +43,7 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<SeedPart, V
         let delete = leftover.then(|| Step::DeleteSeed { at: at.clone() });
         let write = Step::WriteSeed {
             at: at.clone(),
-            seed: desired.seed.clone(),
+            seed: Box::new(wanted.clone()),
         };
         (at, delete.into_iter().chain([write]).collect())
     };
@@ -58,12 +59,7 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<SeedPart, V
         })
         .map(|s| s.at.clone())
         .collect();
-    Ok(SeedPart {
-        at,
-        write,
-        differing: differing(desired, observed),
-        stale,
-    })
+    Ok(SeedPart { at, write, stale })
 }
 
 /// Every seed of ours in the pool, for `down`.
@@ -82,12 +78,12 @@ pub(super) fn ours(observed: &Observed) -> Vec<VolumeRef> {
         .collect()
 }
 
-fn pool_is_there(desired: &Desired, observed: &Observed) -> Result<(), Vec<Objection>> {
-    let pool = &desired.seed_volume.pool;
+fn pool_is_there(configured: &VolumeRef, observed: &Observed) -> Result<(), Vec<Objection>> {
+    let pool = &configured.pool;
     match observed
         .seeds
         .iter()
-        .find(|s| s.at == desired.seed_volume)
+        .find(|s| s.at == *configured)
         .map(|s| &s.volume)
     {
         Some(VolumeState::NoPool) | None => Err(vec![no_pool(pool, "cloud_init_volume_pool")]),
@@ -153,16 +149,4 @@ fn free_place(
         .unwrap_or_else(|| "every place of the seed is in use".into());
     let hint = "choose another cloud_init_volume_name, or delete that volume if nobody needs it (`virsh vol-delete`)";
     Err(vec![Objection::new(RefusalKind::NotOurs, message, hint)])
-}
-
-fn differing(desired: &Desired, observed: &Observed) -> Vec<String> {
-    let current = crate::desired::current_seed(observed);
-    let same = |file: &&crate::iso::File| current.is_some_and(|c| c.files.contains(file));
-    desired
-        .seed
-        .files
-        .iter()
-        .filter(|f| !same(f))
-        .map(|f| f.name.clone())
-        .collect()
 }

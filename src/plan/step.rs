@@ -7,6 +7,7 @@ use crate::config::VolumeRef;
 use crate::domain_xml::DomainSpec;
 use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
 use crate::mark::Mark;
+use crate::render::GuestSpec;
 use crate::seed::Seed;
 
 /// One change to the host. `Display` is the text in the plan, in progress and in errors.
@@ -41,13 +42,22 @@ pub enum Step {
     },
     WriteSeed {
         at: VolumeRef,
-        seed: Seed,
+        seed: Box<Seed>,
     },
+    /// Brings the running guest to what is desired, by its agent, without a restart.
+    Converge(Box<ConvergeStep>),
     Define(Box<DefineStep>),
-    /// Puts the seed into the drive of the running guest, for its next boot.
+    /// Puts the seed into the drive, for the next boot.
     SwapMedium {
         domain: String,
         seed: VolumeRef,
+        scope: Scope,
+    },
+    /// Writes down what the guest has now, or will have.
+    SetMark {
+        domain: String,
+        mark: Box<Mark>,
+        note: Note,
     },
     SetAutostart {
         domain: String,
@@ -73,6 +83,48 @@ pub enum Step {
     Undefine {
         domain: String,
     },
+}
+
+/// What a mark is written for, and so which definition it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The running one: its guest is being changed, and may be anything until the next note. Whatever stops lbctl now, the
+    /// next `up` looks after it.
+    Changing,
+    /// The running one: what its guest has.
+    Guest,
+    /// The saved one: what its next boot brings.
+    NextBoot,
+}
+
+impl Note {
+    #[must_use]
+    pub fn scope(self) -> Scope {
+        Scope {
+            config: self == Self::NextBoot,
+            live: self != Self::NextBoot,
+        }
+    }
+}
+
+/// How much of a spec the guest is to follow now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    All,
+    /// The certificate and the CA for the health checks, whatever else waits for a restart.
+    Tls,
+}
+
+/// The guest checks all of it first, and puts everything back if it does not work out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvergeStep {
+    pub domain: String,
+    pub guest: GuestSpec,
+    pub extent: Extent,
+    /// The seed written for it, which goes again when the guest refuses.
+    pub new_seed: Option<VolumeRef>,
+    /// The running definition's mark before, which comes back then.
+    pub mark: Option<Mark>,
 }
 
 /// Paths of volumes are known only once the volumes are there, so the definition is rendered when it is applied.
@@ -129,12 +181,28 @@ impl fmt::Display for Step {
             Self::DeleteVolume { at } => write!(f, "delete volume {at}"),
             Self::DeleteSeed { at } => write!(f, "delete seed {at}"),
             Self::WriteSeed { at, .. } => write!(f, "write seed {at}"),
+            Self::Converge(step) => match step.extent {
+                Extent::All => write!(f, "change the running guest {}", step.domain),
+                Extent::Tls => write!(
+                    f,
+                    "exchange the certificate in the running guest {}",
+                    step.domain
+                ),
+            },
             Self::Define(define) => match define.uuid {
                 None => write!(f, "define domain {}", define.spec.name),
                 Some(_) => write!(f, "redefine domain {}", define.spec.name),
             },
-            Self::SwapMedium { domain, seed } => {
+            Self::SwapMedium { domain, seed, .. } => {
                 write!(f, "put seed {seed} into the drive of {domain}")
+            }
+            Self::SetMark { domain, note, .. } => {
+                write!(f, "note in domain {domain} ")?;
+                f.write_str(match note {
+                    Note::Changing => "that its guest is being changed",
+                    Note::Guest => "what its guest has now",
+                    Note::NextBoot => "what its next boot brings",
+                })
             }
             Self::SetAutostart { domain, on: true } => {
                 write!(f, "set autostart of domain {domain}")

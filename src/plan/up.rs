@@ -8,7 +8,7 @@ use super::{
     Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network, seeds,
     update,
 };
-use crate::desired::Desired;
+use crate::desired::{Certificate, Desired};
 use crate::domain_xml::DomainSpec;
 use crate::host::{DomainFacts, DomainState};
 use crate::mark::{LAYOUT, Mark, SeedMark};
@@ -26,7 +26,7 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
     let parts = (
         network::plan(desired, observed, creating),
         disk::plan(desired, observed),
-        seeds::plan(desired, observed),
+        seeds::plan(&desired.seed, &desired.seed_volume, observed),
     );
     let (network, disk, seed) = match parts {
         (Ok(network), Ok(disk), Ok(seed)) => (network, disk, seed),
@@ -42,6 +42,7 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
         seed: SeedMark {
             volume: seed.at.clone(),
             fingerprint: desired.seed.fingerprint.clone(),
+            parts: desired.seed.parts.clone(),
         },
         stale_seeds: seed.stale.clone(),
         disk: disk.mark.clone(),
@@ -129,7 +130,7 @@ fn create(desired: &Desired, parts: Parts) -> Plan {
         spec.memory_mib, spec.vcpus, spec.kind
     );
     let created = [
-        ("client certificate", certificate(desired)),
+        ("client certificate", certificate(&desired.certificate)),
         ("seed", parts.seed.at.to_string()),
         ("domain", shape),
     ];
@@ -154,9 +155,9 @@ fn create(desired: &Desired, parts: Parts) -> Plan {
 }
 
 /// How the client certificate of the desired seed came there.
-pub(super) fn certificate(desired: &Desired) -> String {
-    let facts = &desired.certificate.facts;
-    match &desired.certificate.issued {
+pub(super) fn certificate(certificate: &Certificate) -> String {
+    let facts = &certificate.facts;
+    match &certificate.issued {
         Some(reason) => format!("new, until {} ({reason})", facts.not_after.date()),
         None => format!("kept, until {}", facts.not_after.date()),
     }

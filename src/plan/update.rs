@@ -1,11 +1,12 @@
 //! What differs between a domain of lbctl's and the desired one, and the steps that end it.
 
-use super::up::{Parts, certificate};
-use super::{Change, Class, Plan, Restart, Step};
+use super::guest::GuestPart;
+use super::up::Parts;
+use super::{Change, Class, Extent, Note, Plan, Restart, Step, guest};
 use crate::config::VolumeRef;
-use crate::desired::Desired;
+use crate::desired::{Desired, current_seed};
 use crate::domain_xml::DomainSpec;
-use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Source};
+use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope, Source};
 use crate::mark::Mark;
 use crate::observe::Observed;
 
@@ -23,8 +24,16 @@ pub(super) fn update(
         .filter(|s| s.at == *at)
         .find_map(|s| s.volume.present());
     let in_drive = |d: &Definition| !written && holds(d, source.map(|v| &v.source), at);
+    let guest = guest::plan(
+        &desired.seed,
+        &desired.certificate,
+        current_seed(observed),
+        domain,
+        &observed.reach,
+    );
     let mut update = Update {
         domain,
+        guest: &guest,
         parts: &parts,
         changes: [&parts.network.changes[..], &parts.disk.changes].concat(),
         define: !domain.persistent
@@ -42,7 +51,7 @@ pub(super) fn update(
         name: domain.name.clone(),
         steps: update.steps(desired, restart),
         changes: update.changes,
-        notes: parts.disk.notes,
+        notes: parts.disk.notes.into_iter().chain(guest.note).collect(),
     }
 }
 
@@ -50,6 +59,7 @@ pub(super) fn update(
 struct Update<'a> {
     domain: &'a DomainFacts,
     parts: &'a Parts,
+    guest: &'a GuestPart,
     changes: Vec<Change>,
     /// Whether the domain is to be redefined.
     define: bool,
@@ -109,29 +119,26 @@ impl Update<'_> {
         }
     }
 
+    /// What the seed brings: to the running guest, at its next boot, or only to the drive.
     fn seed(&mut self, desired: &Desired) {
-        let fingerprint = &desired.seed.fingerprint;
-        let has = |d: &Definition| {
-            let mark = d.mark.as_ref();
-            mark.is_some_and(|m| m.seed.fingerprint == *fingerprint)
-        };
-        let class = match &self.domain.live {
-            Some(live) if !has(live) => Class::Restart,
-            _ => Class::Live,
-        };
-        if desired.certificate.issued.is_some() {
-            self.push("client certificate", "", certificate(desired), class);
+        self.changes.extend(self.guest.changes.iter().cloned());
+        let live = self.domain.live.as_ref();
+        let booted_otherwise = live.is_some_and(|live| {
+            let mark = live.mark.as_ref();
+            mark.is_none_or(|m| m.seed.parts.boot != desired.seed.parts.boot)
+        });
+        let at_next = self.domain.config.mark.as_ref().map(|m| &m.seed.parts.boot);
+        if booted_otherwise {
+            self.push("network configuration", "", "changed", Class::Restart);
+        } else if live.is_none() && at_next != Some(&desired.seed.parts.boot) {
+            self.push("network configuration", "", "changed", Class::Live);
         }
-        let part = &self.parts.seed;
-        let of_cloud_init = part.differing.iter().filter(|f| *f != "client.pem");
-        let names: Vec<&str> = of_cloud_init.map(String::as_str).collect();
-        if !part.write.is_empty() && !part.differing.is_empty() {
-            self.push("seed", "", format!("new {}", names.join(", ")), class);
-        } else if !part.write.is_empty() || !self.in_config_drive || !self.in_live_drive {
-            self.push("seed", "not in the drive", part.at.to_string(), class);
-        } else if class == Class::Restart {
-            let from = "of the guest's last start";
-            self.push("seed", from, "written, waits for a restart", class);
+        let at = &self.parts.seed.at;
+        if !self.parts.seed.write.is_empty() && self.changes.is_empty() {
+            self.push("seed", "", format!("written anew to {at}"), Class::Live);
+        } else if self.parts.seed.write.is_empty() && !(self.in_config_drive && self.in_live_drive)
+        {
+            self.push("seed", "not in the drive", at.to_string(), Class::Live);
         }
     }
 
@@ -162,6 +169,21 @@ impl Update<'_> {
         }
     }
 
+    /// The running definition's mark after a live change: what the guest booted with stays in it until it boots again.
+    fn noted(&self) -> Option<Step> {
+        self.guest.converge.as_ref()?;
+        let mut mark = self.parts.mark.clone();
+        if let Some(live) = self.domain.live.as_ref().and_then(|l| l.mark.as_ref()) {
+            mark.seed.parts.boot.clone_from(&live.seed.parts.boot);
+            mark.reservations.clone_from(&live.reservations);
+        }
+        Some(Step::SetMark {
+            domain: self.domain.name.clone(),
+            mark: Box::new(mark),
+            note: Note::Guest,
+        })
+    }
+
     fn sleeps(&self) -> bool {
         matches!(
             self.domain.state,
@@ -172,6 +194,16 @@ impl Update<'_> {
     fn steps(&self, desired: &Desired, restart: Restart) -> Vec<Step> {
         let (domain, parts) = (self.domain.name.clone(), self.parts);
         let mut steps = parts.before_definition();
+        let needs_restart = self.changes.iter().any(|c| c.class == Class::Restart);
+        let restarts = needs_restart && matches!(restart, Restart::Now { .. });
+        if !restarts {
+            // Before anything refers to the new seed: a guest that refuses leaves all as it was.
+            let new_seed = (!parts.seed.write.is_empty()).then(|| parts.seed.at.clone());
+            let wanted = self.guest.converge.iter();
+            steps.extend(wanted.flat_map(|wanted| {
+                guest::converge(self.domain, wanted, Extent::All, new_seed.clone())
+            }));
+        }
         if self.define {
             steps.push(parts.define(&desired.domain, Some(self.domain.uuid.clone())));
         }
@@ -179,10 +211,9 @@ impl Update<'_> {
             let domain = domain.clone();
             steps.push(Step::SetAutostart { domain, on: true });
         }
-        let needs_restart = self.changes.iter().any(|c| c.class == Class::Restart);
         match restart {
             _ if self.domain.live.is_none() => steps.push(Step::Start { domain }),
-            Restart::Now { deadline } if needs_restart => {
+            Restart::Now { deadline } if restarts => {
                 let fallback = self.domain.config_xml.clone();
                 steps.push(Step::Restart {
                     domain,
@@ -195,8 +226,10 @@ impl Update<'_> {
                     steps.push(Step::SwapMedium {
                         domain: domain.clone(),
                         seed: parts.seed.at.clone(),
+                        scope: LIVE,
                     });
                 }
+                steps.extend(self.noted());
                 if self.sleeps() {
                     steps.push(Step::Resume { domain });
                 }
@@ -206,6 +239,11 @@ impl Update<'_> {
         steps
     }
 }
+
+const LIVE: Scope = Scope {
+    config: false,
+    live: true,
+};
 
 /// Whether the definition's drive holds the seed.
 fn holds(definition: &Definition, source: Option<&Source>, at: &VolumeRef) -> bool {

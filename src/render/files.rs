@@ -1,22 +1,32 @@
 //! The files the guest gets, as one list: cloud-init's `write_files` is rendered from it at boot, and a live change sends
 //! the same list through the guest agent. Their content is made elsewhere; here is where it goes and whom it concerns.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::services::{chrony, docker, fluentd};
+use super::spec::exposed;
 use super::{CheckTls, Secrets, haproxy_cfg, image_reference, registry_host, services};
-use crate::config::{Config, Runtime};
+use crate::config::{Check, Config, Runtime};
 use crate::secret::Secret;
 
 /// The script that installs, checks and applies in the guest, and answers for it.
 pub(super) const GUEST_SCRIPT: &str = "/usr/local/lib/lbctl/lbctl-guest";
 
+/// HAProxy's `crt`: certificate and key for the health checks.
+pub const CLIENT_PEM: &str = "/etc/haproxy/client.pem";
+/// HAProxy's `ca-file`: whom the nodes' certificates must come from.
+pub const CA_PEM: &str = "/etc/haproxy/ca.pem";
+pub const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
+
 /// One file in the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFile {
     /// Absolute.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// Masked in `Debug` whether secret or not.
+    #[serde(with = "exposed")]
     pub content: Secret,
     /// Whether the content must not be shown.
     pub secret: bool,
@@ -27,7 +37,7 @@ pub struct GuestFile {
 }
 
 /// Who owns a file. cloud-init writes every file as root, for the users may not exist yet; the guest script gives it away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owner {
     Root,
@@ -38,7 +48,7 @@ pub enum Owner {
 }
 
 /// What has to be told when a file changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
     /// The script, its settings and timers: read anew each time.
@@ -53,11 +63,34 @@ pub enum Service {
     Fluentd,
 }
 
+/// Text that may be secret already.
+trait IntoContent {
+    fn into_content(self) -> Secret;
+}
+
+impl IntoContent for Secret {
+    fn into_content(self) -> Secret {
+        self
+    }
+}
+
+impl IntoContent for String {
+    fn into_content(self) -> Secret {
+        Secret::new(self)
+    }
+}
+
+impl IntoContent for &str {
+    fn into_content(self) -> Secret {
+        Secret::new(self)
+    }
+}
+
 impl GuestFile {
-    fn public(path: &'static str, content: impl Into<String>, affects: Service) -> Self {
-        let content = Secret::new(content);
+    fn public(path: &'static str, content: impl IntoContent, affects: Service) -> Self {
+        let content = content.into_content();
         Self {
-            path,
+            path: path.into(),
             content,
             secret: false,
             mode: 0o644,
@@ -66,7 +99,7 @@ impl GuestFile {
         }
     }
 
-    fn secret(path: &'static str, content: impl Into<String>, affects: Service) -> Self {
+    fn secret(path: &'static str, content: impl IntoContent, affects: Service) -> Self {
         Self {
             secret: true,
             mode: 0o600,
@@ -83,30 +116,56 @@ impl GuestFile {
     }
 }
 
-/// Every file of the guest, in the order they are to be written.
-#[must_use]
-pub fn guest_files(config: &Config, tls: &CheckTls) -> Vec<GuestFile> {
-    files(config, tls, Secrets::Exposed)
+/// lbctl's programs in the guest.
+const PROGRAMS: [(&str, &str); 9] = [
+    (
+        "/usr/local/lib/lbctl/guest_tools.py",
+        include_str!("../../templates/guest_tools.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_status.py",
+        include_str!("../../templates/guest_status.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_haproxy.py",
+        include_str!("../../templates/guest_haproxy.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_services.py",
+        include_str!("../../templates/guest_services.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_probe.py",
+        include_str!("../../templates/guest_probe.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_boot.py",
+        include_str!("../../templates/guest_boot.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_old_workers.py",
+        include_str!("../../templates/guest_old_workers.py"),
+    ),
+    (
+        "/usr/local/lib/lbctl/guest_converge.py",
+        include_str!("../../templates/guest_converge.py"),
+    ),
+    (GUEST_SCRIPT, include_str!("../../templates/lbctl-guest.py")),
+];
+
+/// Path in the guest and text of each of this lbctl's programs there.
+pub fn programs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PROGRAMS.into_iter()
 }
 
+/// Every file of the guest, in the order they are to be written.
 pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
-    let mut files = vec![
-        GuestFile::public(
-            "/usr/local/lib/lbctl/guest_tools.py",
-            include_str!("../../templates/guest_tools.py"),
-            Service::Guest,
-        ),
-        GuestFile::public(
-            "/usr/local/lib/lbctl/guest_status.py",
-            include_str!("../../templates/guest_status.py"),
-            Service::Guest,
-        ),
-        GuestFile::public(
-            GUEST_SCRIPT,
-            include_str!("../../templates/lbctl-guest.py"),
-            Service::Guest,
-        )
-        .with_mode(0o755),
+    let program = |(path, text)| {
+        let mode = if path == GUEST_SCRIPT { 0o755 } else { 0o644 };
+        GuestFile::public(path, text, Service::Guest).with_mode(mode)
+    };
+    let mut files: Vec<GuestFile> = PROGRAMS.into_iter().map(program).collect();
+    files.extend([
         GuestFile::public(
             "/etc/systemd/system/lbctl-save-state.service",
             include_str!("../../templates/lbctl-save-state.service"),
@@ -117,18 +176,10 @@ pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<Gu
             include_str!("../../templates/lbctl-save-state.timer"),
             Service::Guest,
         ),
-        GuestFile::public(
-            "/etc/haproxy/haproxy.cfg",
-            haproxy_cfg(config),
-            Service::Haproxy,
-        ),
-        GuestFile::public(
-            "/etc/haproxy/ca.pem",
-            tidy_pem(&tls.ca_pem),
-            Service::Haproxy,
-        ),
+        GuestFile::public(HAPROXY_CFG, haproxy_cfg(config), Service::Haproxy),
+        GuestFile::public(CA_PEM, tidy_pem(&tls.ca_pem), Service::Haproxy),
         GuestFile::secret(
-            "/etc/haproxy/client.pem",
+            CLIENT_PEM,
             tidy_pem(secrets.show(&tls.client_pem)),
             Service::Haproxy,
         )
@@ -138,7 +189,7 @@ pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<Gu
             services::haproxy_unit(config),
             Service::HaproxyUnit,
         ),
-    ];
+    ]);
     if config.haproxy.runtime == Runtime::Container {
         files.extend(docker_files(config, secrets));
     }
@@ -217,11 +268,9 @@ fn fluentd_files(config: &Config, secrets: Secrets) -> Vec<GuestFile> {
 }
 
 /// An empty line in a PEM ends the payload of HAProxy's `set ssl cert`, and a missing last line break joins two blocks.
-fn tidy_pem(pem: &str) -> String {
-    pem.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .fold(String::new(), |text, line| text + line + "\n")
+pub(super) fn tidy_pem(pem: &str) -> Secret {
+    let lines = pem.lines().map(str::trim).filter(|line| !line.is_empty());
+    Secret::new(lines.fold(String::new(), |text, line| text + line + "\n"))
 }
 
 /// What the guest script must know beyond the files themselves. Not secret.
@@ -241,12 +290,31 @@ struct Settings<'a> {
     install: bool,
     /// What `boot` applies, in this order.
     services: Vec<Service>,
-    files: Vec<FileSettings>,
+    admin: AdminSettings<'a>,
+    probe: Probe<'a>,
+    /// After how many seconds HAProxy must have noticed that its nodes refuse it.
+    settle_s: f64,
+    files: Vec<FileSettings<'a>>,
 }
 
 #[derive(Serialize)]
-struct FileSettings {
-    path: &'static str,
+struct AdminSettings<'a> {
+    user: &'a str,
+    /// All that lbctl puts into `authorized_keys`; what others put there stays.
+    keys: &'a [String],
+}
+
+/// How to ask a node whether it takes a certificate.
+#[derive(Serialize)]
+struct Probe<'a> {
+    port: u16,
+    host: &'a str,
+    verify_host: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FileSettings<'a> {
+    path: &'a str,
     /// Octal.
     mode: String,
     owner: Owner,
@@ -270,11 +338,33 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
         nofile: services::open_files(config),
         install: config.install_dependencies,
         services: services_of(config),
+        admin: AdminSettings {
+            user: &config.admin.user,
+            keys: &config.admin.public_keys,
+        },
+        probe: Probe {
+            port: config.haproxy.patroni_port,
+            host: config.haproxy.postgres_domain.as_str(),
+            verify_host: config
+                .haproxy
+                .verify_host
+                .as_ref()
+                .map(crate::config::DomainName::as_str),
+        },
+        settle_s: settle(&config.haproxy.check),
         files: files.iter().map(file_settings).collect(),
     };
     let mut text = serde_json::to_string_pretty(&settings).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Two seconds with the default check intervals, by when `fall` checks have failed that were bound to.
+fn settle(check: &Check) -> f64 {
+    let millis = check.interval.millis() * 2 + check.fast.millis() * 2 * u64::from(check.fall);
+    #[allow(clippy::cast_precision_loss)] // some seconds
+    let seconds = millis as f64 / 1000.0;
+    seconds.max(2.0)
 }
 
 /// `HAProxy` as early as may be: it is what everyone waits for.
@@ -295,9 +385,9 @@ fn services_of(config: &Config) -> Vec<Service> {
         .collect()
 }
 
-fn file_settings(file: &GuestFile) -> FileSettings {
+fn file_settings(file: &GuestFile) -> FileSettings<'_> {
     FileSettings {
-        path: file.path,
+        path: &file.path,
         mode: format!("{:04o}", file.mode),
         owner: file.owner,
         affects: file.affects,

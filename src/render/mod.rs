@@ -14,12 +14,15 @@ mod network;
 mod password;
 mod seed;
 mod services;
+mod spec;
 pub mod yaml;
 
-pub use files::{GuestFile, Owner, Service, guest_files};
+pub use files::{CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, Owner, Service, programs};
 pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
-pub use seed::{SeedFiles, fingerprint, masked, seed_files};
+pub use network::network_config;
+pub use seed::{SeedFiles, fingerprint, seed_files};
+pub use spec::{Admin, GuestSpec, Start};
 
 use crate::secret::{MASK, Secret};
 

@@ -29,7 +29,8 @@ struct Fixed {
 }
 
 /// The seed's `network-config`. It holds no secret.
-pub(super) fn network_config(config: &Config) -> String {
+#[must_use]
+pub fn network_config(config: &Config) -> String {
     let interfaces = config
         .interfaces
         .iter()

@@ -56,6 +56,10 @@ class Cluster:
         self.states = {}
         # Nodes whose processes stand still: their kernel takes connections, and nobody answers.
         self.frozen = set()
+        # Serial numbers of the client certificates that came, in lower-case hexadecimal.
+        self.seen = set()
+        # Paths of the REST API that no node knows.
+        self.unknown = set()
         self.make_primary(ONE)
         for ip in NODES:
             self.serve(ip, 5432, self.postgres)
@@ -104,6 +108,7 @@ class Cluster:
         try:
             self.stand_still(ip)
             with self.context.wrap_socket(connection, server_side=True) as tls:
+                self.seen.add(tls.getpeercert()["serialNumber"].lower())
                 request = b""
                 while b"\r\n\r\n" not in request:
                     request += tls.recv(1000)
@@ -112,6 +117,8 @@ class Cluster:
                 code, role = self.answers[ip]
                 if path.startswith(b"/replica"):
                     code = 200 if role == "replica" else 503
+                if path in self.unknown:
+                    code, role = 404, "none"
                 body = json.dumps({"state": self.states.get(ip, "running"), "role": role, "patroni": {"name": NODES[ip]}})
                 tls.sendall(("HTTP/1.0 %d X\r\nContent-Type: application/json\r\n\r\n%s" % (code, body)).encode())
         except (OSError, IndexError):

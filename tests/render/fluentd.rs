@@ -2,9 +2,9 @@
 //! cannot be had from the distribution's packages, so it is not run here.
 
 use lbctl::config::{Config, Runtime};
-use lbctl::render::{GuestFile, Owner, guest_files};
+use lbctl::render::{GuestFile, Owner};
 
-use crate::sample::{CA, sample_config, tls};
+use crate::sample::{CA, guest_files, sample_config, tls};
 
 /// `<name argument>` with what stands in it.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ The name servers and addresses are those of tests/render/live.rs. Everything hap
 import json
 import pathlib
 import socket
+import subprocess
 import sys
 import time
 import unittest
@@ -36,7 +37,7 @@ class Live(unittest.TestCase):
         CLUSTER.states = {}
         CLUSTER.make_primary(ONE)
         self.haproxy = Guest(SCRIPT)
-        sh("rm -rf /var/lib/haproxy/* /run/haproxy/* /run/lbctl")
+        sh("rm -rf /var/lib/haproxy/* /run/haproxy/* /run/lbctl /run/cloud-init")
         install({CONFIG: GIVEN})
 
     def tearDown(self):
@@ -88,6 +89,42 @@ class Live(unittest.TestCase):
         told = status()
         self.assertEqual((told["ready"], told["haproxy"]["servers"], told["certificate"]["in_use"]), (False, [], None))
         self.assertIsNotNone(told["haproxy"]["error"])
+
+    def wait(self, known, patience):
+        """The program that lbctl starts in the guest while it waits."""
+        script = str(pathlib.Path(SCRIPT).with_name("guest_wait.py"))
+        return subprocess.Popen(["/usr/bin/python3", "-ISBc", pathlib.Path(script).read_text(encoding="utf-8"),
+                                 str(known), str(patience)], stdout=subprocess.PIPE)
+
+    def test_waiting_ends_when_there_is_one_primary_and_cloud_init_is_done(self):
+        CLUSTER.make_primary()
+        self.start()
+        install({"/run/cloud-init/status.json": '{"v1": {"modules-final": {"errors": [], "finished": null}}}'})
+        waits = self.wait(0, 20)
+        CLUSTER.make_primary(ONE)
+        eventually(lambda: answering() == ONE)
+        time.sleep(0.6)
+        self.assertIsNone(waits.poll(), "cloud-init is at work still")
+        install({"/run/cloud-init/result.json": "{}"})
+        ready = time.monotonic()
+        told = json.loads(waits.communicate(timeout=10)[0])
+        self.assertLess(time.monotonic() - ready, 0.5)
+        self.assertEqual((told["ready"], told["haproxy"]["primary"], told["cloud_init"]["status"]), (True, ONE, "done"))
+        # What is known is no news, and what changes is.
+        waits = self.wait(1, 20)
+        time.sleep(0.6)
+        self.assertIsNone(waits.poll())
+        CLUSTER.make_primary(ONE, TWO)
+        told = json.loads(waits.communicate(timeout=10)[0])
+        self.assertEqual((told["ready"], told["haproxy"]), (False, {"servers_up": 2, "primary": None}))
+        told = json.loads(self.wait(2, 1).communicate(timeout=10)[0])
+        self.assertEqual(told["haproxy"]["servers_up"], 2, "its time is over")
+
+    def test_waiting_ends_when_cloud_init_has_failed(self):
+        install({"/run/cloud-init/status.json": '{"v1": {"init": {"errors": ["no space"]}}}'})
+        told = json.loads(self.wait(0, 20).communicate(timeout=10)[0])
+        self.assertEqual(told["cloud_init"], {"status": "error", "errors": ["no space"]})
+        self.assertFalse(told["ready"])
 
     def test_two_primaries_get_no_connection(self):
         self.start_ready()

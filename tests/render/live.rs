@@ -9,7 +9,7 @@ use lbctl::render::haproxy_cfg;
 use crate::oracle::{haproxy_root, run, scratch, words, write};
 use crate::sample::sample_config;
 
-fn behaves(suite: &str, (major, minor): (u8, u8)) {
+fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
     let mut config = sample_config();
     config.haproxy.runtime = Runtime::Package;
     config.haproxy.version = HaproxyVersion { major, minor };
@@ -33,7 +33,7 @@ fn behaves(suite: &str, (major, minor): (u8, u8)) {
         "/usr/bin/python3",
     ]);
     unshare
-        .arg(here.join("tests/render/live.py"))
+        .arg(here.join("tests/render").join(program))
         .arg(haproxy_root(suite))
         .arg(&cfg);
     let output = run(
@@ -46,15 +46,30 @@ fn behaves(suite: &str, (major, minor): (u8, u8)) {
 
 #[test]
 fn haproxy_2_6() {
-    behaves("bookworm", (2, 6));
+    behaves("live.py", "bookworm", (2, 6));
 }
 
 #[test]
 fn haproxy_3_0() {
-    behaves("trixie", (3, 0));
+    behaves("live.py", "trixie", (3, 0));
 }
 
 #[test]
 fn haproxy_3_2() {
-    behaves("sid", (3, 2));
+    behaves("live.py", "sid", (3, 2));
+}
+
+#[test]
+fn haproxy_2_6_takes_changes() {
+    behaves("change.py", "bookworm", (2, 6));
+}
+
+#[test]
+fn haproxy_3_0_takes_changes() {
+    behaves("change.py", "trixie", (3, 0));
+}
+
+#[test]
+fn haproxy_3_2_takes_changes() {
+    behaves("change.py", "sid", (3, 2));
 }

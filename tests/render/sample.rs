@@ -7,7 +7,7 @@ use lbctl::config::{
     KeyAlgorithm, Libvirt, MacAddr, MakeStep, Metrics, Name, PatroniClient, Replicas, Runtime,
     TimeSource, Timeouts, VolumeRef,
 };
-use lbctl::render::CheckTls;
+use lbctl::render::{self, CheckTls, GuestFile, GuestSpec, SeedFiles};
 use lbctl::secret::Secret;
 
 pub const CA: &str = include_str!("tls/ca.pem");
@@ -164,4 +164,21 @@ fn fluentd() -> Fluentd {
         },
         buffer: None,
     }
+}
+
+/// The seed's files, as `Seed::build` makes them.
+pub fn seed_files(config: &Config, tls: &CheckTls) -> SeedFiles {
+    render::seed_files(&GuestSpec::of(config, tls), render::network_config(config))
+}
+
+/// As they may be shown.
+pub fn masked(config: &Config, tls: &CheckTls) -> SeedFiles {
+    render::seed_files(
+        &GuestSpec::masked(config, tls),
+        render::network_config(config),
+    )
+}
+
+pub fn guest_files(config: &Config, tls: &CheckTls) -> Vec<GuestFile> {
+    GuestSpec::of(config, tls).files
 }

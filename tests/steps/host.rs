@@ -1,15 +1,23 @@
 //! A libvirt host in memory, with a switch that stops it after a number of changes, as a killed lbctl would. It judges
 //! nothing: what libvirt would refuse (a name that is taken, a volume that is not there) it refuses too.
+#![allow(dead_code)] // each test file uses its own part of it
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::config::VolumeRef;
 use lbctl::host::{
-    Change, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry, HostError,
-    HostErrorKind, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, Source,
-    Subnet, VolumeFacts, VolumeState,
+    AgentDoor, Change, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry,
+    HostError, HostErrorKind, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe,
+    Scope, Source, Subnet, VolumeFacts, VolumeState,
 };
+use lbctl::mark::Mark;
+use lbctl::render::GuestSpec;
+use lbctl::seed::{FoundSeed, SeedContent, recognise};
+use serde_json::{Value, json};
 
 pub const NETWORK: &str = "lab";
 const UUID: &str = "11111111-2222-3333-4444-555555555555";
@@ -22,10 +30,12 @@ struct Volume {
     content: Vec<u8>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 struct Domain {
     config: String,
     live: Option<String>,
+    /// The spec that the running guest follows, as JSON.
+    guest: Option<String>,
     autostart: bool,
 }
 
@@ -42,6 +52,8 @@ pub struct MemoryHost {
     state: RefCell<State>,
     changes: Cell<usize>,
     stop_at: Cell<Option<usize>>,
+    /// What the guest answers to every change; `None`: it does it.
+    refusal: RefCell<Option<String>>,
 }
 
 impl PartialEq for MemoryHost {
@@ -76,7 +88,20 @@ impl MemoryHost {
             state: RefCell::new(state),
             changes: Cell::new(0),
             stop_at: Cell::new(None),
+            refusal: RefCell::new(None),
         }
+    }
+
+    /// The guest refuses every change from now on.
+    pub fn refuse(&self, why: &str) {
+        *self.refusal.borrow_mut() = Some(why.into());
+    }
+
+    /// Another host in the same state.
+    pub fn clone_state(&self) -> Self {
+        let copy = Self::new();
+        copy.state.replace(self.state.borrow().clone());
+        copy
     }
 
     /// Changes made so far.
@@ -91,6 +116,24 @@ impl MemoryHost {
 
     pub fn go_on(&self) {
         self.stop_at.set(None);
+    }
+
+    /// What the running guest follows.
+    pub fn guest(&self, name: &str) -> Option<String> {
+        self.state.borrow().domains.get(name)?.guest.clone()
+    }
+
+    /// What it would follow after a restart.
+    pub fn seed_of_next_boot(&self, name: &str) -> Option<FoundSeed> {
+        let state = self.state.borrow();
+        seed_in_drive(&state.domains.get(name)?.config, &state.volumes)
+    }
+
+    /// Another base image.
+    pub fn add_base(&self, at: VolumeRef) {
+        let mut state = self.state.borrow_mut();
+        let base = state.volumes.values().next().unwrap().clone();
+        state.volumes.insert(at, base);
     }
 
     pub fn volumes(&self) -> usize {
@@ -182,8 +225,10 @@ impl Observe for MemoryHost {
         Ok(found.map_or(VolumeState::Absent, VolumeState::Present))
     }
 
-    fn volume_by_id(&self, _: &str) -> HostResult<VolumeState> {
-        Ok(VolumeState::Absent)
+    fn volume_by_id(&self, id: &str) -> HostResult<VolumeState> {
+        let (pool, name) = id.split_once('/').unwrap();
+        let (pool, name) = (pool.into(), name.into());
+        self.volume(&VolumeRef { pool, name })
     }
 
     fn read_volume(&self, at: &VolumeRef, _: u64) -> HostResult<Vec<u8>> {
@@ -295,16 +340,9 @@ impl Change for MemoryHost {
     fn define(&self, name: &str, xml: &str) -> HostResult<()> {
         self.change("defining", |s| {
             let before = s.domains.remove(name);
-            let (live, autostart) = before.map_or((None, false), |d| (d.live, d.autostart));
+            let before = before.unwrap_or_default();
             let config = xml.to_owned();
-            s.domains.insert(
-                name.into(),
-                Domain {
-                    config,
-                    live,
-                    autostart,
-                },
-            );
+            s.domains.insert(name.into(), Domain { config, ..before });
             Ok(())
         })
     }
@@ -323,11 +361,14 @@ impl Change for MemoryHost {
     }
 
     fn start(&self, name: &str) -> HostResult<()> {
-        self.domain_change(name, |d| {
-            if d.live.is_some() {
+        self.change("starting", |s| {
+            let domain = s.domains.get_mut(name).ok_or("no domain")?;
+            if domain.live.is_some() {
                 return Err("it runs");
             }
-            d.live = Some(d.config.clone());
+            domain.live = Some(domain.config.clone());
+            let booted = seed_in_drive(&domain.config, &s.volumes).ok_or("no whole seed")?;
+            domain.guest = Some(booted.guest.unwrap().to_json().expose().to_owned());
             Ok(())
         })
     }
@@ -341,10 +382,113 @@ impl Change for MemoryHost {
     }
 
     fn power_off(&self, name: &str) -> HostResult<()> {
-        self.domain_change(name, |d| d.live.take().map(drop).ok_or("it does not run"))
+        self.domain_change(name, |d| {
+            d.guest = None;
+            d.live.take().map(drop).ok_or("it does not run")
+        })
     }
 
-    fn update_live_device(&self, name: &str, _: &str) -> HostResult<()> {
-        self.domain_change(name, |_| Ok(()))
+    fn update_device(&self, name: &str, xml: &str, scope: Scope) -> HostResult<()> {
+        self.domain_change(name, |d| {
+            let live = d.live.as_mut().filter(|_| scope.live);
+            for definition in live
+                .into_iter()
+                .chain(scope.config.then_some(&mut d.config))
+            {
+                *definition = with_drive(definition, xml);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()> {
+        self.domain_change(name, |d| {
+            let live = d.live.as_mut().filter(|_| scope.live);
+            for definition in live
+                .into_iter()
+                .chain(scope.config.then_some(&mut d.config))
+            {
+                let (start, end) = (
+                    definition.find("<lbctl:mark").unwrap(),
+                    definition.find("</lbctl:mark>").unwrap() + "</lbctl:mark>".len(),
+                );
+                definition.replace_range(start..end, &mark.to_xml());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What the drive of a definition holds.
+fn seed_in_drive(definition: &str, volumes: &BTreeMap<VolumeRef, Volume>) -> Option<FoundSeed> {
+    let definition = Definition::parse(definition).unwrap();
+    let source = definition.cdroms().next()?.source.as_ref()?.to_string();
+    let (_, volume) = volumes.iter().find(|(at, _)| path(at) == source)?;
+    match recognise(&volume.content, "lb-1") {
+        SeedContent::Ours(found) => Some(*found),
+        _ => None,
+    }
+}
+
+/// A definition with another CD-ROM drive.
+fn with_drive(definition: &str, drive: &str) -> String {
+    let start = definition.find(r#"<disk type="file" device="cdrom">"#);
+    let start = start.unwrap_or_else(|| panic!("no drive in {definition}"));
+    let end = start + definition[start..].find("</disk>").unwrap() + "</disk>".len();
+    format!("{}{drive}{}", &definition[..start], &definition[end..])
+}
+
+/// The spec that a guest follows after a task: all of the new one, or only the files named.
+fn followed(before: &str, task: &Value) -> String {
+    let wanted = &task["spec"];
+    let only = task["only"].as_array().unwrap();
+    let mut spec: Value = serde_json::from_str(before).unwrap();
+    if only.is_empty() {
+        spec = wanted.clone();
+    }
+    for file in spec["files"].as_array_mut().unwrap() {
+        let new = wanted["files"].as_array().unwrap().iter();
+        let mut new = new.filter(|f| f["path"] == file["path"] && only.contains(&f["path"]));
+        if let Some(new) = new.next() {
+            *file = new.clone();
+        }
+    }
+    GuestSpec::from_json(spec.to_string().as_bytes())
+        .unwrap()
+        .to_json()
+        .expose()
+        .to_owned()
+}
+
+/// A guest agent whose guest does what lbctl's program there does: it follows the spec. One command runs at a time.
+impl AgentDoor for MemoryHost {
+    fn agent(&self, domain: &str, command: &str, _: Duration) -> HostResult<String> {
+        let command: Value = serde_json::from_str(command).unwrap();
+        let answer = match command["execute"].as_str().unwrap() {
+            "guest-info" => json!({"supported_commands": [
+                {"name": "guest-exec", "enabled": true},
+                {"name": "guest-exec-status", "enabled": true},
+            ]}),
+            "guest-exec" => {
+                let input = command["arguments"]["input-data"].as_str().unwrap();
+                let task: Value = serde_json::from_slice(&BASE64.decode(input).unwrap()).unwrap();
+                if self.refusal.borrow().is_none() {
+                    self.domain_change(domain, |d| {
+                        d.guest = Some(followed(d.guest.as_deref().unwrap(), &task));
+                        Ok(())
+                    })?;
+                }
+                json!({"pid": 1})
+            }
+            "guest-exec-status" => {
+                let answer = match &*self.refusal.borrow() {
+                    None => json!({"ok": true}),
+                    Some(why) => json!({"ok": false, "error": why, "restored": true}),
+                };
+                json!({"exited": true, "exitcode": 0, "out-data": BASE64.encode(answer.to_string())})
+            }
+            other => panic!("the guest agent was asked to {other}"),
+        };
+        Ok(json!({ "return": answer }).to_string())
     }
 }

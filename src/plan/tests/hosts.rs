@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::desired::{Certificate, Desired, DesiredReservation};
 use crate::domain_xml::{DomainKind, DomainSpec};
+use crate::guest::Reach;
 use crate::host::{
     Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
     NetworkId, NetworkRef, NicFacts, NicSource, Source, Subnet, VolumeFacts, VolumeState,
@@ -19,7 +20,8 @@ use crate::iso;
 use crate::mark::{DiskMark, LAYOUT, Mark, ReservationMark, SeedMark};
 use crate::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
 use crate::plan::Restart;
-use crate::seed::{FoundSeed, Seed, SeedContent, places};
+use crate::render::GuestSpec;
+use crate::seed::{FoundSeed, PartPrints, Seed, SeedContent, places};
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 1, 2, 3]);
 pub(super) const OTHER_MAC: MacAddr = MacAddr([0x52, 0x54, 0, 9, 9, 9]);
@@ -43,12 +45,29 @@ pub(super) fn entry(ip: &str, mac: MacAddr, name: &str) -> HostEntry {
     }
 }
 
+/// With one file of HAProxy's.
+fn guest(content: &str) -> GuestSpec {
+    let json = format!(
+        r#"{{"schema": 1, "name": "lb-1", "packages": [], "start": {{"image": null, "nofile": 1}},
+            "admin": {{"user": "op", "password_hash": null, "public_keys": []}},
+            "files": [{{"path": "/etc/haproxy/haproxy.cfg", "content": "{content}\n", "secret": false, "mode": 420,
+                       "owner": "root", "affects": "haproxy"}}]}}"#
+    );
+    GuestSpec::from_json(json.as_bytes()).unwrap()
+}
+
 pub(super) fn seed(content: &str) -> Seed {
     let files = vec![iso::File {
         name: "user-data".into(),
         data: content.into(),
     }];
     Seed {
+        guest: guest(content),
+        parts: PartPrints {
+            guest: format!("guest of {content}"),
+            start: "start".into(),
+            boot: "boot".into(),
+        },
         files,
         fingerprint: format!("of {content}"),
         image: content.into(),
@@ -149,13 +168,17 @@ pub(super) fn place(at: VolumeRef, content: Option<SeedContent>) -> ObservedSeed
 
 pub(super) fn ours(content: &str) -> SeedContent {
     let Seed {
-        files, fingerprint, ..
+        files,
+        fingerprint,
+        guest,
+        ..
     } = seed(content);
-    SeedContent::Ours(FoundSeed {
+    SeedContent::Ours(Box::new(FoundSeed {
         fingerprint,
         files,
         client_pem: None,
-    })
+        guest: Some(guest),
+    }))
 }
 
 /// A host on which nothing of the load balancer is there.
@@ -175,6 +198,7 @@ pub(super) fn bare() -> Observed {
             .into_iter()
             .map(|at| place(at, None))
             .collect(),
+        reach: Reach::NotAsked,
     }
 }
 
@@ -207,6 +231,7 @@ pub(super) fn definition() -> Definition {
             seed: SeedMark {
                 volume: desired().seed_volume,
                 fingerprint: "of hello".into(),
+                parts: seed("hello").parts,
             },
             stale_seeds: Vec::new(),
             disk: Some(DiskMark {

@@ -5,15 +5,16 @@ mod hosts;
 
 use hosts::*;
 
-use super::{Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
+use super::{Class, Note, Objection, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
 use crate::config::{Disk, MacAddr};
 use crate::desired::Desired;
 use crate::domain_xml::DomainKind;
+use crate::guest::Reach;
 use crate::host::{
     Claims, DomainFacts, DomainState, Lease, NetworkRef, NicSource, Source, VolumeState,
 };
 use crate::observe::{Observed, ObservedDisk, ObservedNetwork};
-use crate::seed::SeedContent;
+use crate::seed::{Seed, SeedContent};
 
 fn steps(plan: &Plan) -> Vec<String> {
     plan.steps.iter().map(ToString::to_string).collect()
@@ -29,7 +30,9 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::DeleteVolume { .. } => "delete volume",
         Step::DeleteSeed { .. } => "delete seed",
         Step::WriteSeed { .. } => "write seed",
+        Step::Converge(_) => "converge",
         Step::Define(_) => "define",
+        Step::SetMark { .. } => "set mark",
         Step::SwapMedium { .. } => "swap",
         Step::SetAutostart { .. } => "autostart",
         Step::Start { .. } => "start",
@@ -195,12 +198,6 @@ fn each_change_has_its_class_and_its_steps() {
         &["define", "restart"],
     );
     check_update(
-        |d| d.seed = seed("changed"),
-        &[("seed", Restart)],
-        &["write seed", "define", "swap", "delete seed"],
-        &["write seed", "define", "restart", "delete seed"],
-    );
-    check_update(
         |d| d.disk = grown(20 * GIB),
         &[("disk size", Live)],
         &["grow live"],
@@ -211,6 +208,175 @@ fn each_change_has_its_class_and_its_steps() {
         &[("reservation", Live), ("address", Restart)],
         &["release", "reserve", "define"],
         &["release", "reserve", "define", "restart"],
+    );
+}
+
+/// A seed with another `haproxy.cfg`, and what becomes of it by what can be done with the guest.
+fn check_guest(
+    wanted: &Seed,
+    observe: impl Fn(&mut Observed),
+    what: &[(&str, Class)],
+    later: &[&str],
+    now: &[&str],
+) -> Plan {
+    let mut observed = settled();
+    observed.reach = Reach::Ready;
+    observe(&mut observed);
+    let mut desired = desired();
+    desired.seed = wanted.clone();
+    let plan = up(&desired, &observed);
+    let found: Vec<(&str, Class)> = plan
+        .changes
+        .iter()
+        .map(|c| (c.what.as_str(), c.class))
+        .collect();
+    assert_eq!(found, what);
+    assert_eq!(kinds(&plan), later);
+    assert_eq!(kinds(&plan_up(&desired, &observed, NOW).unwrap()), now);
+    plan
+}
+
+const LIVE_STEPS: [&str; 7] = [
+    "write seed",
+    "set mark",
+    "converge",
+    "define",
+    "swap",
+    "set mark",
+    "delete seed",
+];
+const LATER_STEPS: [&str; 4] = ["write seed", "define", "swap", "delete seed"];
+const NOW_STEPS: [&str; 4] = ["write seed", "define", "restart", "delete seed"];
+
+#[test]
+fn a_guest_that_answers_is_changed_while_it_runs() {
+    let changed = seed("changed");
+    let cfg = "/etc/haproxy/haproxy.cfg";
+    let plan = check_guest(
+        &changed,
+        |_| {},
+        &[(cfg, Class::Live)],
+        &LIVE_STEPS,
+        &LIVE_STEPS,
+    );
+    assert!(plan.changes[0].diff.contains("-hello\n+changed\n"));
+    let Step::Converge(step) = &plan.steps[2] else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(step.guest, changed.guest);
+    assert_eq!(
+        step.new_seed.as_ref().unwrap().name,
+        "lb-1-cloud-init.2.iso"
+    );
+    let Step::SetMark { mark, note, .. } = &plan.steps[5] else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(mark.seed.parts, changed.parts);
+    assert_eq!(*note, Note::Guest);
+}
+
+#[test]
+fn a_guest_that_does_not_answer_is_changed_by_a_restart_and_the_plan_says_why() {
+    let plan = check_guest(
+        &seed("changed"),
+        |o| o.reach = Reach::Out("its agent is on strike".into()),
+        &[("/etc/haproxy/haproxy.cfg", Class::Restart)],
+        &LATER_STEPS,
+        &NOW_STEPS,
+    );
+    assert!(plan.notes[0].contains("on strike"), "{:?}", plan.notes);
+}
+
+#[test]
+fn what_takes_a_new_process_takes_a_restart_and_the_rest_goes_with_it() {
+    let mut changed = seed("changed");
+    changed.guest.start.nofile = 2;
+    changed.parts.start = "another".into();
+    let plan = check_guest(
+        &changed,
+        |_| {},
+        &[
+            ("HAProxy's process", Class::Restart),
+            ("/etc/haproxy/haproxy.cfg", Class::Restart),
+        ],
+        &LATER_STEPS,
+        &NOW_STEPS,
+    );
+    assert!(plan.notes[0].contains("how HAProxy is started"), "{plan:?}");
+}
+
+#[test]
+fn a_live_change_beside_one_that_waits_is_done_and_the_other_still_waits() {
+    let mut changed = seed("changed");
+    changed.parts.boot = "another".into();
+    let plan = check_guest(
+        &changed,
+        |_| {},
+        &[
+            ("/etc/haproxy/haproxy.cfg", Class::Live),
+            ("network configuration", Class::Restart),
+        ],
+        &LIVE_STEPS,
+        &NOW_STEPS,
+    );
+    let Step::SetMark { mark, .. } = &plan.steps[5] else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        (
+            mark.seed.parts.guest.as_str(),
+            mark.seed.parts.boot.as_str()
+        ),
+        ("guest of changed", "boot"),
+        "the guest booted with the old network configuration"
+    );
+}
+
+#[test]
+fn what_waits_for_a_restart_is_not_done_live_the_next_time() {
+    // `--restart later` wrote it: seed, definition and drive are as desired.
+    let waiting = |o: &mut Observed| {
+        let live = domain(o).live.as_mut().unwrap();
+        let parts = &mut live.mark.as_mut().unwrap().seed.parts;
+        (parts.guest, parts.start) = ("of before".into(), "of before".into());
+    };
+    check_guest(
+        &seed("hello"),
+        waiting,
+        &[("guest", Class::Restart)],
+        &[],
+        &["restart"],
+    );
+}
+
+#[test]
+fn a_guest_that_is_off_gets_it_all_at_its_next_boot() {
+    let off = |o: &mut Observed| {
+        let domain = domain(o);
+        (domain.live, domain.state) = (None, DomainState::ShutOff);
+        o.reach = Reach::NotAsked;
+    };
+    let what = [
+        ("/etc/haproxy/haproxy.cfg", Class::Live),
+        ("state", Class::Live),
+    ];
+    let steps = ["write seed", "define", "start", "delete seed"];
+    check_guest(&seed("changed"), off, &what, &steps, &steps);
+}
+
+#[test]
+fn a_change_that_was_killed_between_guest_and_mark_is_taken_to_its_end() {
+    // The seed is written, defined and in the drive; the guest's mark is of before.
+    let killed = |o: &mut Observed| {
+        let live = domain(o).live.as_mut().unwrap();
+        live.mark.as_mut().unwrap().seed.parts.guest = "of before".into();
+    };
+    check_guest(
+        &seed("hello"),
+        killed,
+        &[("guest", Class::Live)],
+        &["set mark", "converge", "set mark"],
+        &["set mark", "converge", "set mark"],
     );
 }
 
@@ -233,6 +399,7 @@ fn a_new_seed_is_written_beside_the_one_in_use() {
     wanted.seed = seed("changed");
     let plan = up(&wanted, &settled());
     let listed = steps(&plan);
+    // No agent was asked: the guest gets it with a restart.
     assert_eq!(listed[0], "write seed default/lb-1-cloud-init.2.iso");
     assert_eq!(listed[3], "delete seed default/lb-1-cloud-init.iso");
     let Step::Define(define) = &plan.steps[1] else {
@@ -248,7 +415,7 @@ fn a_new_seed_is_written_beside_the_one_in_use() {
 
 #[test]
 fn drift_is_seen_and_ended() {
-    use Class::{Live, Restart};
+    use Class::Live;
     check_drift(
         |o| domain(o).config.memory_kib *= 2,
         &[("memory", Live), ("current memory", Live)],
@@ -308,21 +475,6 @@ fn drift_is_seen_and_ended() {
         |o| o.seeds[0] = place(desired().seed_volume, None),
         &[("seed", Live)],
         &["write seed", "define", "swap"],
-    );
-    check_drift(
-        |o| {
-            domain(o)
-                .live
-                .as_mut()
-                .unwrap()
-                .mark
-                .as_mut()
-                .unwrap()
-                .seed
-                .fingerprint = "of before".into();
-        },
-        &[("seed", Restart)],
-        &[],
     );
     check_drift(
         |o| o.seeds[1] = place(o.seeds[1].at.clone(), Some(ours("of before"))),

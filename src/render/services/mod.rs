@@ -27,7 +27,9 @@ pub(super) fn haproxy_unit(config: &Config) -> String {
     }
 }
 
-/// Two descriptors a connection, and room for listeners, checks and resolvers.
+/// Two descriptors a connection, and room for listeners, checks and resolvers. In large steps: another number takes a new
+/// process, which has none of the sessions, and a limit that is not reached costs nothing.
 pub(super) fn open_files(config: &Config) -> u64 {
-    u64::from(global_maxconn(config)) * 2 + 1024
+    let needed = u64::from(global_maxconn(config)) * 2 + 1024;
+    needed.next_power_of_two().max(65_536)
 }

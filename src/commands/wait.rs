@@ -1,0 +1,191 @@
+//! Waiting for the load balancer, for people: shows the phases, and explains the end where it is not the good one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::up::address;
+use crate::config::Config;
+use crate::failure::{Exit, Failure, Message};
+use crate::guest::{CloudInit, Guest, Haproxy, Server, clean};
+use crate::host::HostErrorKind;
+use crate::host::libvirt::LibvirtHost;
+use crate::output::{Output, seconds};
+use crate::wait::{News, Outcome, Patience, Phase, wait};
+
+/// Of the console, what is worth showing.
+const CONSOLE_LINES: usize = 12;
+const CLOUD_INIT_LOG: &str = "/var/log/cloud-init-output.log";
+/// For the log's last lines.
+const LOG: Duration = Duration::from_secs(10);
+/// How long libvirt may be away, its own restart or an upgrade, before waiting ends.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// Waits until psql works, at most so long.
+pub(super) fn until_ready(
+    config: &Config,
+    host: &mut LibvirtHost,
+    ready: Duration,
+    out: &Output,
+) -> Result<Value, Failure> {
+    let name = config.name.as_str();
+    let console = ConsoleTail::follow(host.uri(), name);
+    let patience = Patience { ready, away: AWAY };
+    let mut waited = Duration::ZERO;
+    let outcome = wait(host, name, patience, |news, elapsed| {
+        waited = elapsed;
+        show(news, elapsed, out);
+    });
+    out.end_live();
+    let failure = match outcome? {
+        Outcome::Ready(status) => {
+            let primary = status.haproxy.primary.unwrap_or_default();
+            out.say(&format!(
+                "{name}: ready after {}, psql -h {} reaches the primary {primary}",
+                seconds(waited),
+                address(config)
+            ));
+            return Ok(true.into());
+        }
+        Outcome::Died(state) => failure(
+            Exit::Failed,
+            format!("{name} stopped while lbctl waited for it: it is {state}"),
+            "the console's last lines tell why; `lbctl up --wait` starts it again",
+            console.lines(),
+        ),
+        Outcome::CloudInitFailed(verdict) => cloud_init_failed(name, &verdict, host),
+        Outcome::TimeOut {
+            phase,
+            seen,
+            silent,
+        } => {
+            let mut detail: Vec<String> = seen
+                .map(|status| nodes(&status.haproxy))
+                .unwrap_or_default();
+            detail.extend(silent.map(|said| format!("no answer: {}", clean(&said, 200))));
+            detail.push("--- last lines of the console ---".into());
+            detail.extend(console.lines());
+            failure(
+                Exit::NotReady,
+                format!(
+                    "{name} runs, and was not ready within {}: {phase}",
+                    seconds(ready)
+                ),
+                "`lbctl status` shows how it goes on; `lbctl up --wait=30m` waits longer",
+                detail,
+            )
+        }
+    };
+    Err(failure)
+}
+
+/// On a terminal the phase is one line with its time; elsewhere each one is a line that stays.
+fn show(news: &News<'_>, elapsed: Duration, out: &Output) {
+    match news {
+        // Said by whoever waits, with more words.
+        News::Phase(Phase::Ready) => {}
+        News::Phase(phase) => {
+            if !out.live(&phase.to_string()) {
+                out.say(&format!("  {phase} ({})", seconds(elapsed)));
+            }
+        }
+        News::Away(said) => out.say(&format!(
+            "  libvirt is gone ({said}); lbctl tries for {} to reach it, the guest goes on",
+            seconds(AWAY)
+        )),
+        News::Back => out.say("  libvirt is back"),
+    }
+}
+
+fn cloud_init_failed(name: &str, verdict: &CloudInit, host: &LibvirtHost) -> Failure {
+    let mut detail: Vec<String> = verdict.errors.clone();
+    detail.push(format!("--- last lines of {CLOUD_INIT_LOG} ---"));
+    detail.extend(Guest::new(host, name).tail(CLOUD_INIT_LOG, CONSOLE_LINES, LOG));
+    failure(
+        Exit::Failed,
+        format!("cloud-init failed in {name}"),
+        format!(
+            "`virsh console {name}` or ssh leads in; after a change of the configuration run `lbctl up --restart now --wait`"
+        ),
+        detail,
+    )
+}
+
+fn failure(
+    exit: Exit,
+    text: impl Into<String>,
+    hint: impl Into<String>,
+    detail: Vec<String>,
+) -> Failure {
+    let message = Message {
+        detail,
+        ..Message::new(text, hint)
+    };
+    Failure {
+        exit,
+        messages: vec![message],
+    }
+}
+
+/// HAProxy's view of each node, a line each.
+fn nodes(haproxy: &Haproxy) -> Vec<String> {
+    let text = |t: &Option<String>| t.clone().unwrap_or_else(|| "-".into());
+    let line = |s: &Server| {
+        let check = format!("{} {}", text(&s.check), text(&s.check_detail));
+        let (name, state) = (&s.name, &s.state);
+        format!("{name:<8} {:<22} {state:<10} {check}", text(&s.address))
+    };
+    haproxy.servers.iter().map(line).collect()
+}
+
+/// The end of the guest's serial console, read beside everything else over a connection of its own.
+struct ConsoleTail(Arc<Mutex<VecDeque<u8>>>);
+
+impl ConsoleTail {
+    const KEPT: usize = 16 * 1024;
+    /// Before it is opened again.
+    const AGAIN: Duration = Duration::from_secs(2);
+
+    /// Where somebody else has the console open there is nothing to show, and nothing is taken from them.
+    fn follow(uri: &str, domain: &str) -> Self {
+        let buffer = Arc::new(Mutex::new(VecDeque::new()));
+        let (shared, uri, domain) = (Arc::clone(&buffer), uri.to_owned(), domain.to_owned());
+        // The thread ends with the process: a blocked read has no other end.
+        std::thread::spawn(move || {
+            loop {
+                match LibvirtHost::connect(&uri).and_then(|host| host.console(&domain)) {
+                    Ok(console) => {
+                        let mut chunk = [0; 4096];
+                        while let Some(count) = console.read(&mut chunk) {
+                            let Ok(mut kept) = shared.lock() else { return };
+                            kept.extend(&chunk[..count]);
+                            let surplus = kept.len().saturating_sub(Self::KEPT);
+                            kept.drain(..surplus);
+                        }
+                    }
+                    Err(error) if error.kind == HostErrorKind::Connection => {}
+                    Err(_) => return,
+                }
+                // libvirt may be restarting; a guest that has stopped ends it.
+                std::thread::sleep(Self::AGAIN);
+            }
+        });
+        Self(buffer)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Ok(kept) = self.0.lock() else {
+            return Vec::new();
+        };
+        let bytes: Vec<u8> = kept.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<String> = text
+            .lines()
+            .map(|l| clean(l, 160))
+            .filter(|l| !l.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(CONSOLE_LINES)..].to_vec()
+    }
+}

@@ -1,0 +1,278 @@
+//! What moves on a terminal: the one live line of a long step on standard error, and the whole screen of `status --watch`
+//! on standard output. Each picture is written in one piece, so nothing flickers, and is taken away at every end of lbctl
+//! but a kill. The arithmetic of columns is here too.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use terminal_size::{Height, Width, terminal_size_of};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::seconds;
+
+/// Where a terminal does not tell.
+const COLUMNS: usize = 80;
+const ROWS: usize = 24;
+/// Between pictures of the live line.
+const TURN: Duration = Duration::from_millis(200);
+const WHEEL: [char; 4] = ['-', '\\', '|', '/'];
+
+/// Back to the line's beginning, and empty it.
+const EMPTY_LINE: &str = "\r\u{1b}[K";
+/// The other screen and no cursor; and back.
+const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
+const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
+/// One picture, as far as the terminal knows of such: shown when it is whole (synchronized output, mode 2026).
+const BEGIN: &str = "\u{1b}[?2026h\u{1b}[H";
+const END: &str = "\u{1b}[J\u{1b}[?2026l";
+
+/// Whether pictures can be drawn there.
+pub(super) fn can_draw(stream: &impl IsTerminal) -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    stream.is_terminal() && !dumb
+}
+
+/// What moves now.
+#[derive(Clone, Default)]
+pub(super) struct Pictures(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    line: Option<Line>,
+    /// A thread keeps the line's wheel turning.
+    turning: bool,
+    /// The last picture on the other screen.
+    screen: Option<String>,
+    /// A question stands on the line.
+    asking: bool,
+}
+
+struct Line {
+    text: String,
+    since: Instant,
+    turn: usize,
+}
+
+impl Pictures {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows the live line, or another text on it.
+    pub(super) fn line(&self, text: &str) {
+        let mut state = self.state();
+        state.line = Some(Line {
+            text: text.to_owned(),
+            since: Instant::now(),
+            turn: 0,
+        });
+        state.draw_line();
+        if !std::mem::replace(&mut state.turning, true) {
+            let pictures = self.clone();
+            std::thread::spawn(move || pictures.keep_turning());
+        }
+    }
+
+    fn keep_turning(&self) {
+        loop {
+            std::thread::sleep(TURN);
+            let mut state = self.state();
+            let Some(line) = &mut state.line else {
+                state.turning = false;
+                return;
+            };
+            line.turn += 1;
+            state.draw_line();
+        }
+    }
+
+    pub(super) fn end_line(&self) {
+        let mut state = self.state();
+        if state.line.take().is_some() {
+            let _ = io::stderr().lock().write_all(EMPTY_LINE.as_bytes());
+        }
+    }
+
+    /// Writes lines to standard error, above the live line if there is one.
+    pub(super) fn say(&self, text: &str) {
+        let state = self.state();
+        let empty = state.line.as_ref().map_or("", |_| EMPTY_LINE);
+        let _ = writeln!(io::stderr().lock(), "{empty}{text}");
+        state.draw_line();
+    }
+
+    /// Draws the whole screen; the first time, on a screen of its own. The foot is always seen; what does not fit above
+    /// it stays out, and is counted.
+    pub(super) fn screen(&self, text: String, foot: &[String]) {
+        let mut state = self.state();
+        let enter = if state.screen.is_none() { ENTER } else { "" };
+        let picture = picture(&text, foot, size(&io::stdout()));
+        let mut out = io::stdout().lock();
+        let _ = write!(out, "{enter}{picture}").and_then(|()| out.flush());
+        state.screen = Some(text);
+    }
+
+    pub(super) fn asking(&self, asking: bool) {
+        self.state().asking = asking;
+    }
+
+    /// Takes everything away. The screen's last picture stays where the cursor was before it.
+    pub(super) fn leave(&self) {
+        self.end_line();
+        if self.state().asking {
+            let _ = io::stderr().lock().write_all(b"\n");
+        }
+        if let Some(last) = self.state().screen.take() {
+            let mut out = io::stdout().lock();
+            let _ = write!(out, "{LEAVE}{last}").and_then(|()| out.flush());
+        }
+    }
+}
+
+fn picture(text: &str, foot: &[String], (columns, rows): (usize, usize)) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // The last row stays free for the cursor.
+    let room = rows.saturating_sub(foot.len() + 2);
+    if lines.len() > room {
+        let rest = lines.split_off(room.saturating_sub(1)).len();
+        lines.push(fit(&format!("  ... and {rest} lines more"), columns));
+    }
+    lines.push(String::new());
+    let mut picture = String::from(BEGIN);
+    for line in lines.iter().chain(foot) {
+        let _ = write!(picture, "{line}\u{1b}[K\r\n");
+    }
+    picture + END
+}
+
+impl State {
+    fn draw_line(&self) {
+        let Some(line) = &self.line else { return };
+        let (columns, _) = size(&io::stderr());
+        let picture = line.picture(columns);
+        let _ = io::stderr().lock().write_all(picture.as_bytes());
+    }
+}
+
+impl Line {
+    fn picture(&self, columns: usize) -> String {
+        let whole = Duration::from_secs(self.since.elapsed().as_secs());
+        let time = match whole.as_secs() {
+            0 => String::new(),
+            1..=9 => format!(" ({} s)", whole.as_secs()),
+            _ => format!(" ({})", seconds(whole)),
+        };
+        let wheel = WHEEL[self.turn % WHEEL.len()];
+        // The last column stays free: a terminal that has filled it may go to the next line.
+        let room = columns.saturating_sub(time.len() + 5);
+        format!("\r  {wheel} {}{time}\u{1b}[K", fit(&self.text, room))
+    }
+}
+
+/// Columns and rows.
+fn size(stream: &impl std::os::fd::AsFd) -> (usize, usize) {
+    terminal_size_of(stream).map_or((COLUMNS, ROWS), |(Width(w), Height(h))| {
+        (usize::from(w).max(20), usize::from(h).max(4))
+    })
+}
+
+/// Columns of the terminal that data goes to; `None`: it is none, and lines may be as long as they are.
+pub(super) fn columns() -> Option<usize> {
+    let out = io::stdout();
+    out.is_terminal().then(|| size(&out).0.min(100))
+}
+
+/// The text in at most that many columns; what was cut is marked.
+#[must_use]
+pub fn fit(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut width = 3;
+    for c in text.chars() {
+        width += c.width().unwrap_or(0);
+        if width > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    let mark = ".".repeat(columns.min(3));
+    format!("{}{mark}", kept.trim_end())
+}
+
+/// The text in lines of at most that many columns, broken between words where there are any.
+#[must_use]
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(2);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.width() + 1 + word.width() > columns {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for c in word.chars() {
+            if line.width() + c.width().unwrap_or(0) > columns {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(c);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_and_broken_by_their_width_on_a_terminal() {
+        for (text, columns, cut) in [
+            ("short", 5, "short"),
+            ("too long", 7, "too..."),
+            ("too long", 6, "too..."),
+            // Each of these takes two columns.
+            ("高可用性", 8, "高可用性"),
+            ("高可用性", 7, "高可..."),
+            ("abcdef", 2, ".."),
+            ("", 0, ""),
+        ] {
+            assert_eq!(fit(text, columns), cut, "{text} in {columns}");
+            assert!(fit(text, columns).width() <= columns);
+        }
+        for (text, columns, lines) in [
+            ("one two three", 7, vec!["one two", "three"]),
+            (
+                "a-word-longer-than-that",
+                10,
+                vec!["a-word-lon", "ger-than-t", "hat"],
+            ),
+            ("see a-word-longer", 10, vec!["see", "a-word-lon", "ger"]),
+            ("", 10, vec![""]),
+        ] {
+            assert_eq!(wrap(text, columns), lines, "{text} in {columns}");
+        }
+    }
+
+    #[test]
+    fn the_live_line_fits_one_line_and_tells_the_time() {
+        let since = Instant::now().checked_sub(Duration::from_secs(75)).unwrap();
+        let (text, turn) = ("cloud-init runs ".repeat(9), 1);
+        let picture = Line { text, since, turn }.picture(80);
+        assert!(picture.contains("... (75 s)"), "{picture}");
+        let shown = picture
+            .trim_start_matches('\r')
+            .trim_end_matches("\u{1b}[K");
+        assert!(
+            shown.width() < 80 && shown.starts_with("  \\ cloud-init"),
+            "{picture}"
+        );
+    }
+}

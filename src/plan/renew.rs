@@ -1,0 +1,102 @@
+//! The plan of `renew`: another certificate in the seed and in the running guest, and nothing else. What of the
+//! configuration was edited and not applied yet stays so: a timer runs this at night.
+
+use super::guest::converge;
+use super::up::{certificate, foreign};
+use super::{Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step, seeds};
+use crate::desired::Renewal;
+use crate::guest::Reach;
+use crate::host::{DomainFacts, Scope};
+use crate::mark::{Mark, SeedMark};
+use crate::observe::Observed;
+
+/// What brings the renewed certificate to where it is used.
+pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusal> {
+    let refuse = |objection| Refusal {
+        objections: vec![objection],
+    };
+    let Some(domain) = &observed.domain else {
+        return Err(refuse(Objection::new(
+            RefusalKind::Unfit,
+            "there is no load balancer whose certificate could be renewed",
+            "`lbctl up` makes it",
+        )));
+    };
+    if let Some(objection) = foreign(&domain.name, Some(domain)) {
+        return Err(refuse(objection));
+    }
+    if let (true, Reach::Out(why)) = (domain.live.is_some(), &observed.reach) {
+        return Err(refuse(Objection::new(
+            RefusalKind::NeedsConsent,
+            format!("the running guest cannot take a new certificate: {why}"),
+            "`lbctl up --restart now` renews it by a restart of the guest, which cuts its sessions",
+        )));
+    }
+    let seed = seeds::plan(&renewal.seed, &renewal.seed_volume, observed)
+        .map_err(|objections| Refusal { objections })?;
+    let scope = Scope {
+        config: domain.persistent,
+        live: domain.live.is_some(),
+    };
+    let mut steps = seed.write.clone();
+    let new_seed = (!seed.write.is_empty()).then(|| seed.at.clone());
+    if scope.live {
+        let guest = &renewal.seed.guest;
+        steps.extend(converge(domain, guest, Extent::Tls, new_seed));
+    }
+    steps.push(Step::SwapMedium {
+        domain: domain.name.clone(),
+        seed: seed.at.clone(),
+        scope,
+    });
+    let written = SeedMark {
+        volume: seed.at,
+        fingerprint: renewal.seed.fingerprint.clone(),
+        parts: renewal.seed.parts.clone(),
+    };
+    steps.extend(marks(domain, &written, scope));
+    let stale = seed.stale.into_iter().map(|at| Step::DeleteSeed { at });
+    steps.extend(stale);
+    let to = certificate(&renewal.certificate);
+    Ok(Plan {
+        name: domain.name.clone(),
+        changes: vec![Change::new("client certificate", "", to, Class::Live)],
+        steps,
+        notes: Vec::new(),
+    })
+}
+
+/// The saved definition's mark tells of the seed. The running one's tells what the guest has: all that the seed gives,
+/// unless something of it was waiting for a restart before, and waits on.
+fn marks(domain: &DomainFacts, written: &SeedMark, scope: Scope) -> Vec<Step> {
+    let saved = domain.config.mark.as_ref();
+    let running = domain.live.as_ref().and_then(|live| live.mark.as_ref());
+    let step = |mark: Mark, note| Step::SetMark {
+        domain: domain.name.clone(),
+        mark: Box::new(mark),
+        note,
+    };
+    let mut steps = Vec::new();
+    if let (true, Some(saved)) = (scope.config, saved) {
+        let mark = Mark {
+            seed: written.clone(),
+            stale_seeds: vec![saved.seed.volume.clone()],
+            ..saved.clone()
+        };
+        steps.push(step(mark, Note::NextBoot));
+    }
+    if let (true, Some(running)) = (scope.live, running) {
+        let waits = saved.is_some_and(|s| s.seed.parts.guest != running.seed.parts.guest);
+        let mut mark = Mark {
+            seed: written.clone(),
+            ..running.clone()
+        };
+        if waits {
+            mark.seed.parts.guest.clone_from(&running.seed.parts.guest);
+            mark.seed.parts.start.clone_from(&running.seed.parts.start);
+        }
+        mark.seed.parts.boot.clone_from(&running.seed.parts.boot);
+        steps.push(step(mark, Note::Guest));
+    }
+    steps
+}

@@ -1,0 +1,188 @@
+//! What the guest is to be, as one value: its administrator, its packages, its files, and how HAProxy is started. The
+//! seed's user-data is rendered from it, it lies in the seed as JSON so that the next lbctl can tell what changed, and a
+//! live change sends the same JSON through the guest agent. So the three cannot differ.
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{CA_PEM, CLIENT_PEM, GuestFile, Service, files, tidy_pem};
+use super::password::admin_password_hash;
+use super::{CheckTls, Secrets, fingerprint, image_reference, services};
+use crate::config::{Config, Runtime};
+use crate::secret::Secret;
+
+/// Generation of the JSON. An lbctl that meets another one renders the seed anew.
+const SCHEMA: u32 = 1;
+
+/// Everything of the guest but its hardware and its network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSpec {
+    schema: u32,
+    /// The hostname.
+    pub name: String,
+    pub admin: Admin,
+    /// Of the distribution. Nothing is installed or fetched when empty.
+    pub packages: Vec<String>,
+    pub start: Start,
+    /// In the order they are to be written.
+    pub files: Vec<GuestFile>,
+}
+
+/// Who may log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admin {
+    pub user: String,
+    /// As crypt(5) writes it. `None`: the account has no password and is locked.
+    #[serde(with = "exposed_option")]
+    pub password_hash: Option<Secret>,
+    /// Lines of `authorized_keys`.
+    pub public_keys: Vec<String>,
+}
+
+/// What HAProxy's process is born with: a difference takes a new process, which has none of the old one's sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The container's image; `None`: the distribution's package.
+    pub image: Option<String>,
+    /// File descriptors it may open.
+    pub nofile: u64,
+}
+
+impl GuestSpec {
+    /// As the configuration and the certificate given want it.
+    #[must_use]
+    pub fn of(config: &Config, tls: &CheckTls) -> Self {
+        Self::with(config, tls, Secrets::Exposed)
+    }
+
+    /// The same with a mask in each secret's place.
+    #[must_use]
+    pub fn masked(config: &Config, tls: &CheckTls) -> Self {
+        Self::with(config, tls, Secrets::Masked)
+    }
+
+    fn with(config: &Config, tls: &CheckTls, secrets: Secrets) -> Self {
+        let container = config.haproxy.runtime == Runtime::Container;
+        let password_hash = match secrets {
+            Secrets::Exposed => admin_password_hash(config),
+            // Hashing is what costs most here, and nobody would see it.
+            Secrets::Masked => config
+                .admin
+                .password
+                .as_ref()
+                .map(|p| Secret::new(secrets.show(p))),
+        };
+        Self {
+            schema: SCHEMA,
+            name: config.name.as_str().to_owned(),
+            admin: Admin {
+                user: config.admin.user.clone(),
+                password_hash,
+                public_keys: config.admin.public_keys.clone(),
+            },
+            packages: packages(config).into_iter().map(String::from).collect(),
+            start: Start {
+                image: container.then(|| image_reference(config)),
+                nofile: services::open_files(config),
+            },
+            files: files(config, tls, secrets),
+        }
+    }
+
+    /// The same guest with another certificate and CA for the health checks.
+    #[must_use]
+    pub fn with_tls(mut self, tls: &CheckTls) -> Self {
+        for file in &mut self.files {
+            match file.path.as_ref() {
+                CLIENT_PEM => file.content = tidy_pem(tls.client_pem.expose()),
+                CA_PEM => file.content = tidy_pem(&tls.ca_pem),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Fingerprint of what cannot change under a running HAProxy's sessions: how its process is started, and the account
+    /// that cloud-init makes.
+    #[must_use]
+    pub fn start_print(&self) -> String {
+        let Start { image, nofile } = &self.start;
+        let nofile = nofile.to_string();
+        let mut parts = vec![
+            ("image", image.as_deref().unwrap_or_default().as_bytes()),
+            ("nofile", nofile.as_bytes()),
+            ("user", self.admin.user.as_bytes()),
+        ];
+        let units = self
+            .files
+            .iter()
+            .filter(|f| f.affects == Service::HaproxyUnit);
+        parts.extend(units.map(|f| (&*f.path, f.content.expose().as_bytes())));
+        fingerprint(parts)
+    }
+
+    /// JSON, secrets and all: for the seed and for the guest.
+    #[must_use]
+    pub fn to_json(&self) -> Secret {
+        // Plain data with string keys: it cannot fail.
+        Secret::new(serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// What a seed holds. `None`: of another generation of lbctl, or damaged.
+    #[must_use]
+    pub fn from_json(text: &[u8]) -> Option<Self> {
+        let spec: Self = serde_json::from_slice(text).ok()?;
+        (spec.schema == SCHEMA).then_some(spec)
+    }
+}
+
+/// Packages of the distribution, by the names Debian and Ubuntu share.
+fn packages(config: &Config) -> Vec<&'static str> {
+    if !config.install_dependencies {
+        return Vec::new();
+    }
+    let mut packages = vec!["qemu-guest-agent"];
+    match config.haproxy.runtime {
+        // Docker starts no container without AppArmor's tools where the kernel has AppArmor; its package only recommends
+        // them, and not every image installs what is recommended.
+        Runtime::Container => packages.extend(["docker.io", "apparmor"]),
+        Runtime::Package => packages.push("haproxy"),
+    }
+    if config.node_exporter {
+        packages.push("prometheus-node-exporter");
+    }
+    if config.chrony.is_some() {
+        packages.push("chrony");
+    }
+    packages
+}
+
+/// [`Secret`] has no `Serialize`, so that none is written by accident: the fields that are to be name this.
+pub(super) mod exposed {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.expose())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        String::deserialize(from).map(Secret::new)
+    }
+}
+
+mod exposed_option {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::secret::Secret;
+
+    // serde gives the field by reference.
+    #[allow(clippy::ref_option)]
+    pub fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+    }
+}

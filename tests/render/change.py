@@ -1,0 +1,175 @@
+"""Changes of a running load balancer, as lbctl's program in the guest makes them, on a real HAProxy before three fake Patroni
+nodes with mutual TLS. Twenty busy sessions are open all the time, and none may notice.
+
+  unshare --net --mount --pid --fork --kill-child python3 change.py HAPROXY_ROOT HAPROXY_CFG GUEST_SCRIPT [TEST...]
+
+Everything happens in namespaces of its own. There is no systemd: what a service manager would be asked succeeds.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dataplane"))
+from cluster import DOMAIN, ONE, TWO, Cluster, make_certificates, server_context
+from guest import CONFIG, Guest, enter, eventually, install, sh
+from load import Session, answering
+
+CLIENT_PEM, CA_PEM, SETTINGS = "/etc/haproxy/client.pem", "/etc/haproxy/ca.pem", "/etc/lbctl/guest.json"
+AFFECTS = {CONFIG: "haproxy", CLIENT_PEM: "haproxy", CA_PEM: "haproxy", SETTINGS: "guest"}
+
+
+def spec(**changed):
+    """What is on the disk at the start, with other contents for some files."""
+    files = dict(START, **changed)
+    settings = {"runtime": "package", "nofile": 4096, "install": False, "services": ["haproxy"], "settle_s": 2.0,
+                "admin": {"user": "nobody-here", "keys": []}, "image": None,
+                "probe": {"port": 4443, "host": DOMAIN, "verify_host": DOMAIN},
+                "files": [{"path": p, "owner": "root", "affects": AFFECTS.get(p, "guest")} for p in [*files, SETTINGS]]}
+    files[SETTINGS] = json.dumps(settings)
+    return {"packages": [], "admin": {"user": "nobody-here", "password_hash": None, "public_keys": []},
+            "files": [{"path": p, "content": text, "mode": 0o600, "affects": AFFECTS.get(p, "guest")}
+                      for p, text in files.items()]}
+
+
+def disk(path):
+    return pathlib.Path(path).read_text(encoding="utf-8")
+
+
+def certificates(at):
+    """Client certificate and CA, as the files of HAProxy have them."""
+    make_certificates(at)
+    text = {name: pathlib.Path(at, name).read_text(encoding="ascii") for name in ("client.key", "client.pem", "ca.pem")}
+    return text["client.key"] + text["client.pem"], text["ca.pem"]
+
+
+def another_pair():
+    """Of the same CA."""
+    ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    sh("cd /run/certificates && openssl req %s -keyout other.key -out other.csr -subj /CN=client 2>/dev/null && "
+       "openssl x509 -req -in other.csr -CA ca.pem -CAkey ca.key -set_serial 0x77 -days 2 -out other.pem 2>/dev/null" % ec)
+    return disk("/run/certificates/other.key") + disk("/run/certificates/other.pem")
+
+
+class Changes(unittest.TestCase):
+    def setUp(self):
+        CLUSTER.make_primary(ONE)
+        self.haproxy = Guest(SCRIPT)
+        self.beside = []
+        sh("rm -rf /var/lib/haproxy/* /var/lib/lbctl /run/haproxy/* && mkdir -p /run/lbctl")
+        install({entry["path"]: entry["content"] for entry in spec()["files"]})
+        self.haproxy.start()
+        eventually(lambda: answering() == ONE)
+        self.sessions = [Session(busy=True) for _ in range(20)]
+
+    def tearDown(self):
+        for session in self.sessions:
+            session.close()
+        for process in self.beside:
+            process.kill()
+            process.wait()
+        self.haproxy.stop()
+
+    def task(self, only=(), **changed):
+        task = json.dumps({"only": list(only), "spec": spec(**changed)})
+        done = subprocess.run(["/usr/bin/python3", "-SB", SCRIPT, "converge"], input=task.encode(), stdout=subprocess.PIPE,
+                              timeout=120, check=False)
+        return json.loads(done.stdout.decode())
+
+    def assert_nobody_noticed(self):
+        time.sleep(1)
+        self.assertEqual(sum(s.cut is not None for s in self.sessions), 0, "sessions were cut")
+        self.assertEqual(answering(), ONE)
+
+    def assert_refused(self, answer, *words):
+        self.assertEqual((answer["ok"], answer.get("restored")), (False, True), answer)
+        for word in words:
+            self.assertIn(word, answer["error"])
+        for path, text in START.items():
+            self.assertEqual(disk(path), text, path)
+        self.assert_nobody_noticed()
+
+    def serial_in_use(self):
+        return json.loads(self.haproxy.run("status")[1])["certificate"]["in_use"]["serial"]
+
+    def test_a_certificate_is_exchanged_without_a_reload(self):
+        worker, new = self.haproxy.worker(), another_pair()
+        answer = self.task(only=[CLIENT_PEM, CA_PEM], **{CLIENT_PEM: new})
+        self.assertEqual((answer["ok"], answer["notes"]), (True, []), answer)
+        self.assert_nobody_noticed()
+        self.assertEqual((disk(CLIENT_PEM), self.serial_in_use(), self.haproxy.worker()), (new, "77", worker))
+        eventually(lambda: "77" in CLUSTER.seen)
+
+    def test_settings_change_and_old_sessions_still_follow_a_failover(self):
+        worker = self.haproxy.worker()
+        answer = self.task(**{CONFIG: START[CONFIG].replace("timeout client 24h", "timeout client 23h")})
+        self.assertTrue(answer["ok"], answer)
+        self.assert_nobody_noticed()
+        self.assertIn("timeout client 23h", disk(CONFIG))
+        self.assertNotEqual(self.haproxy.worker(), worker)
+        # In a guest the reload starts it.
+        self.beside.append(subprocess.Popen(["/usr/bin/python3", "-SB", SCRIPT, "old-workers"]))
+        time.sleep(2)
+        self.assert_nobody_noticed()
+        CLUSTER.make_primary(TWO)
+        eventually(lambda: all(s.cut for s in self.sessions), 20)
+        eventually(lambda: self.beside[0].poll() == 0, 20)
+
+    def test_doing_it_again_does_nothing(self):
+        changed = {CONFIG: START[CONFIG].replace("timeout client 24h", "timeout client 23h")}
+        self.assertTrue(self.task(**changed)["ok"])
+        worker = self.haproxy.worker()
+        self.assertTrue(self.task(**changed)["ok"])
+        self.assertEqual(self.haproxy.worker(), worker)
+
+    def test_a_configuration_that_haproxy_refuses_changes_nothing(self):
+        answer = self.task(**{CONFIG: START[CONFIG].replace("timeout client 24h", "timeout klient 24h")})
+        self.assert_refused(answer, "HAProxy refuses the configuration", "klient")
+
+    def test_a_certificate_of_a_foreign_ca_changes_nothing(self):
+        client, ca = certificates("/run/foreign")
+        before = self.serial_in_use()
+        for changed in ({CLIENT_PEM: client}, {CA_PEM: ca}, {CLIENT_PEM: client, CA_PEM: ca}):
+            for only in ((), (CLIENT_PEM, CA_PEM)):
+                self.assert_refused(self.task(only=only, **changed), "3 of 3 nodes would not take the new certificate or CA")
+        self.assertEqual(self.serial_in_use(), before)
+
+    def test_a_full_disk_changes_nothing(self):
+        sh("mkdir -p /etc/full && mount -t tmpfs -o size=16k tmpfs /etc/full")
+        worker = self.haproxy.worker()
+        try:
+            changed = {CONFIG: START[CONFIG].replace("timeout client 24h", "timeout client 23h"), "/etc/full/x": "x" * 65536}
+            self.assert_refused(self.task(**changed), "/etc/full/x", "No space left")
+            self.assertEqual(list(pathlib.Path("/etc/full").iterdir()), [])
+            self.assertEqual(self.haproxy.worker(), worker, "HAProxy was disturbed for nothing")
+        finally:
+            sh("umount /etc/full")
+
+    def test_what_loses_the_primary_is_put_back(self):
+        # HAProxy and the nodes have nothing against it, but no node has that name.
+        wrong = START[CONFIG].replace("uri /primary ver", "uri /primary-of-another-world ver")
+        CLUSTER.unknown = {b"/primary-of-another-world"}
+        self.assert_refused(self.task(**{CONFIG: wrong}), "lost the primary")
+
+    def test_what_is_wanted_no_more_goes(self):
+        self.assertTrue(self.task(**{"/etc/lbctl/more": "x"})["ok"])
+        self.assertEqual(disk("/etc/lbctl/more"), "x")
+        self.assertTrue(self.task()["ok"])
+        self.assertFalse(pathlib.Path("/etc/lbctl/more").exists())
+        self.assert_nobody_noticed()
+
+
+if __name__ == "__main__":
+    ROOT, CFG, SCRIPT = sys.argv[1:4]
+    enter(ROOT)
+    sh("mount -t proc proc /proc")
+    # HAProxy, which sees its root only, judges files that are not in place yet.
+    sh("mkdir -p /run/lbctl '%s/run/lbctl' && mount --bind /run/lbctl '%s/run/lbctl'" % (ROOT, ROOT))
+    install({"/run/bin/systemctl": "#!/bin/sh\n", "/run/bin/systemd-run": "#!/bin/sh\n"}, 0o755)
+    install({"/run/cloud-init/result.json": "{}"})
+    CLIENT, CA = certificates("/run/certificates")
+    START = {CONFIG: disk(CFG), CLIENT_PEM: CLIENT, CA_PEM: CA}
+    CLUSTER = Cluster(server_context("/run/certificates"))
+    unittest.main(argv=["change.py", *sys.argv[4:]], verbosity=2, warnings="ignore")
