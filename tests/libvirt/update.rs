@@ -168,7 +168,7 @@ fn a_changed_seed_is_put_into_the_drive_and_waits() {
     let vm = changed("haproxy.timeouts = { connect = '7s', check = '3s', idle = '31m' }");
     vm.lbctl("up")
         .ended(4)
-        .says(&["seed: new meta-data, user-data (restart)"]);
+        .says(&["/etc/haproxy/haproxy.cfg: +5 -5 lines (restart)", "agent"]);
     vm.in_drive("@seed");
     let uptime = vm.dominfo("Id");
     vm.lbctl("up --restart later").ok().says(&[
@@ -183,7 +183,7 @@ fn a_changed_seed_is_put_into_the_drive_and_waits() {
     assert!(vm.seed_has("@seed2", "/user-data", "31m"));
     vm.lbctl("plan --exit-code")
         .ended(3)
-        .says(&["seed: of the guest's last start -> written, waits for a restart (restart)"]);
+        .says(&["guest: as it booted -> as its seed, which waits for a restart (restart)"]);
 
     vm.lbctl(NOW).ok();
     vm.lbctl("plan --exit-code").ok();
