@@ -18,6 +18,8 @@ mod interrupted;
 mod killed;
 #[path = "libvirt/refused.rs"]
 mod refused;
+#[path = "libvirt/renew.rs"]
+mod renew;
 #[path = "libvirt/sandbox.rs"]
 mod sandbox;
 #[path = "libvirt/shapes.rs"]
