@@ -494,7 +494,7 @@ pub fn clean(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use std::cell::RefCell;
 
     use super::*;
@@ -548,6 +548,23 @@ mod tests {
         ] {
             assert!(matches!(status(answers), Err(GuestError::Nonsense(_))));
         }
+    }
+
+    #[test]
+    fn an_agent_that_may_not_run_programs_is_told_apart_from_one_that_may() {
+        let reach = |exec: bool| {
+            let info = json!({"return": {"supported_commands": [
+                {"name": "guest-exec", "enabled": exec},
+                {"name": "guest-exec-status", "enabled": true},
+            ]}});
+            let door = Scripted(RefCell::new(vec![Ok(info.to_string())]));
+            Guest::new(&door, "lb").reach(Duration::from_secs(5))
+        };
+        assert_eq!(reach(true), Reach::Ready);
+        let Reach::Out(why) = reach(false) else {
+            panic!("it may not run programs")
+        };
+        assert!(why.contains("guest-exec is switched off"), "{why}");
     }
 
     #[test]

@@ -133,7 +133,7 @@ def main():
     parser.add_argument("env")
     parser.add_argument("--quick", action="store_true", help="few repetitions, DNS dead for 10 s")
     parser.add_argument("--only", choices=("fake", "real", "pgbench"))
-    parser.add_argument("--publish", action="store_true", help="write the run into docs/")
+    parser.add_argument("--publish", action="store_true", help="write the run, or with --only its part, into docs/")
     given = parser.parse_args()
     lines = pathlib.Path(given.env).read_text(encoding="utf-8").splitlines()
     env = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -141,7 +141,7 @@ def main():
     print(report.text_table(told))
     print("%s: run.json, table.txt, failover.svg" % OUT.relative_to(contenders.ROOT))
     if given.publish:
-        report.publish(told)
+        report.publish(told, given.only)
 
 
 main()

@@ -203,6 +203,8 @@ def markdown(told):
     if told["samples"]:
         words += (" %(flips)d flips, %(starts)d starts, %(reloads)d reloads, %(switchover)d switchovers, %(killed)d killed "
                   "and %(frozen)d frozen leaders." % counts)
+    for part, other in about.get("parts", {}).items():
+        words += " %s: a run of its own, %s, load %.1f at the start." % (PARTS[part], other["date"], other["load_at_start"])
     return "%s\n\n%s\n" % (words, "\n".join(lines))
 
 
@@ -221,7 +223,17 @@ def compact(told):
     return '{\n %s,\n "figures": [\n  %s\n ]\n}\n' % (",\n ".join(rest), lines)
 
 
-def publish(told):
+PARTS = {"fake": "What the fake nodes show", "real": "What the real cluster shows", "pgbench": "Throughput and memory"}
+
+
+def publish(told, only=None):
+    """With `only` the rows of that part take the place of theirs in the run that is published already."""
+    if only:
+        before, new = json.loads((DOCS / "failover.json").read_text(encoding="utf-8")), told
+        rows_of = {one["key"]: one for one in new["figures"]}
+        told = dict(before, samples=dict(before["samples"], **new["samples"]),
+                    figures=[rows_of.pop(one["key"], one) for one in before["figures"]] + list(rows_of.values()))
+        told["about"] = dict(before["about"], parts=dict(before["about"].get("parts", {}), **{only: new["about"]}))
     (DOCS / "failover.json").write_text(compact(told), encoding="utf-8")
     for name, text in documents().items():
         (DOCS / name).write_text(text, encoding="utf-8")
