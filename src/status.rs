@@ -36,6 +36,8 @@ pub struct Status {
     pub addresses: Vec<Address>,
     /// `None`: there is no seed.
     pub certificate: Option<Certificate>,
+    /// Which name the nodes' certificates must carry; `None`: any, only their CA is verified.
+    pub verify_host: Option<String>,
     pub guest: Answer,
     /// What `up` would change, or why that cannot be told.
     pub drift: Result<Vec<String>, String>,
@@ -97,6 +99,7 @@ impl Status {
             state: domain.map_or_else(|| "absent".into(), |d| d.state.to_string()),
             addresses: addresses(config),
             certificate: certificate(config, &observed, now),
+            verify_host: verify_host(config),
             drift: drift(config, &mut observed, &guest, now),
             guest,
         })
@@ -143,6 +146,20 @@ impl Certificate {
     /// Whether the guest's certificate is this one, by its serial number.
     fn is(&self, serial: &str) -> bool {
         self.facts.as_ref().is_some_and(|f| f.serial == serial)
+    }
+}
+
+fn verify_host(config: &Config) -> Option<String> {
+    let name = config.haproxy.verify_host.as_ref()?;
+    Some(name.as_str().to_owned())
+}
+
+/// In words, for `status` and `check`.
+#[must_use]
+pub fn nodes_are_verified(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("verified by CA and by name ({name})"),
+        None => "verified by CA only; haproxy.verify_host = NAME checks their name too".into(),
     }
 }
 

@@ -87,6 +87,7 @@ fn status(answer: Answer) -> Status {
             due: None,
         }),
         guest: answer,
+        verify_host: Some("server.postgres.local".into()),
         drift: Ok(Vec::new()),
     }
 }
@@ -121,6 +122,7 @@ lb-1: ready
   certificate  CN=patroni-client, until 2026-12-02, 9 days left, not due
                serial 4781365d
                on the guest's disk and in HAProxy's hand: this one
+  nodes' TLS   verified by CA and by name (server.postgres.local)
   haproxy      version 2.6.12-1+deb12u4, 13 of 2064 connections
   primary      10.77.0.12 (node2)
   nodes        name   address     state  since   sessions  check
@@ -145,6 +147,7 @@ lb-1: not ready: there is no such domain
   domain       absent at qemu:///system
   address      192.168.150.20 (network lab)
   certificate  none: there is no seed
+  nodes' TLS   verified by CA and by name (server.postgres.local)
   drift        lb-1: to be created",
     );
 
@@ -166,6 +169,7 @@ lb-1: not ready: the guest does not answer
   certificate  CN=patroni-client, until 2026-12-02, 9 days left, due
                serial 4781365d
                due: the one in use expires in 9 days; `lbctl renew` renews it
+  nodes' TLS   verified by CA and by name (server.postgres.local)
   drift        3 changes (see `lbctl plan`): memory: 512 MiB -> 768 MiB (rest...",
     );
 }

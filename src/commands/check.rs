@@ -8,6 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::observe::Ask;
 use crate::output::Output;
 use crate::plan::{Restart, plan_up};
+use crate::status::nodes_are_verified;
 
 pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {
     let config = load(cli, out)?;
@@ -27,6 +28,11 @@ pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {
             "is valid"
         };
         out.say(&format!("{file}: {what}"));
+        let name = config.haproxy.verify_host.as_ref();
+        let verified = nodes_are_verified(name.map(crate::config::DomainName::as_str));
+        if host {
+            out.say(&format!("the nodes' certificates are {verified}"));
+        }
     }
     Ok(Exit::Done)
 }

@@ -242,6 +242,7 @@ mod tests {
             state: "shut off".into(),
             addresses: Vec::new(),
             certificate: None,
+            verify_host: None,
             guest: Answer::Off,
             drift: Ok(Vec::new()),
         }

@@ -40,6 +40,7 @@ impl Status {
                 "errors": g.cloud_init.errors,
             })),
             "haproxy": guest.map(haproxy),
+            "verify_host": self.verify_host,
             "drift": drift,
         })
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::json::uptime;
-use super::{Answer, Certificate, Status};
+use super::{Answer, Certificate, Status, nodes_are_verified};
 use crate::guest::{CertificateFacts, GuestStatus, Server};
 use crate::output::{fit, wrap};
 
@@ -47,6 +47,8 @@ impl Status {
             }
         }
         self.certificate(&mut lines);
+        let verified = nodes_are_verified(self.verify_host.as_deref());
+        lines.add("nodes' TLS", &verified);
         if let Some(guest) = guest {
             haproxy(guest, &mut lines);
         }
