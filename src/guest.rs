@@ -179,7 +179,8 @@ impl ConvergeError {
             Self::Unknown(error) => (
                 HostErrorKind::Agent,
                 error.to_string(),
-                "the change may be half done in the guest, which goes on working; the same command takes it to its end,                  or `--restart now` does by a restart",
+                "the change may be half done in the guest, which goes on working; the same command takes it to its end, \
+                 or `--restart now` does by a restart",
             ),
         };
         HostError {

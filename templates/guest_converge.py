@@ -69,7 +69,7 @@ def converge(change, undo):
         if change.admin:
             services.set_password(change.admin)
     except Exception as problem:
-        undo.put_back(before or conf, change.paths, up)
+        undo.put_back(before or conf, conf, change.paths, up)
         raise Failure("%s%s" % (problem, undo.complaint)) from problem
     remember(conf)
     return notes
@@ -199,14 +199,15 @@ class Undo:
         was = self.files.get(path)
         return was[0].decode("utf-8", "replace") if was else ""
 
-    def put_back(self, conf, paths, up):
+    def put_back(self, conf, rejected, paths, up):
+        """Files and services: those that the rejected settings switched off come back, those they switched on go."""
         if not self.touched:
             return
         rejected_ca = read(CA_PEM, b"").decode("utf-8", "replace")
         try:
             for path, was in self.files.items():
                 self.put_back_file(path, was)
-            apply(conf, conf, paths, up, rejected_ca)
+            apply(conf, rejected, paths, up, rejected_ca)
         except Exception as problem:
             self.restored = False
             self.complaint = "; and going back failed too: %s" % problem

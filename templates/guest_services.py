@@ -7,7 +7,7 @@ import pwd
 import re
 
 from guest_haproxy import apply_haproxy
-from guest_tools import (Failure, digest, enable_now, own_files, read, read_json, run, settings, systemctl,
+from guest_tools import (Failure, apt, digest, enable_now, own_files, read, read_json, run, settings, systemctl,
                          user_exists, write)
 
 # What fluentd is installed as where the distribution has no package of it.
@@ -80,12 +80,11 @@ def fluentd_program():
 def install_fluentd(conf):
     if not conf["install"]:
         raise Failure("fluentd is not in the image, and install_dependencies = false forbids installing it")
-    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     if run("apt-cache", "show", "fluent-package", check=False)[0] == 0:
-        run(*apt, "install", "fluent-package", timeout=600)
+        apt("install", "fluent-package")
         systemctl("disable", "--now", "fluentd.service", check=False)
         return
-    run(*apt, "--no-install-recommends", "install", "ruby", "ruby-dev", "build-essential", "libsystemd0", timeout=900)
+    apt("--no-install-recommends", "install", "ruby", "ruby-dev", "build-essential", "libsystemd0")
     for gem, version in GEMS.items():
         run("gem", "install", "--no-document", "--bindir", "/usr/local/bin", "--version", version, gem, timeout=900)
 

@@ -153,4 +153,4 @@ def install_packages(wanted):
 
 def apt(*args):
     run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes", "--option", "DPkg::Lock::Timeout=300",
-        *args, timeout=600)
+        *args, timeout=900)

@@ -21,14 +21,17 @@ CLIENT_PEM, CA_PEM, SETTINGS = "/etc/haproxy/client.pem", "/etc/haproxy/ca.pem",
 AFFECTS = {CONFIG: "haproxy", CLIENT_PEM: "haproxy", CA_PEM: "haproxy", SETTINGS: "guest"}
 
 
+def settings(*services, paths=(CONFIG, CLIENT_PEM, CA_PEM, SETTINGS)):
+    return json.dumps({
+        "runtime": "package", "nofile": 4096, "install": False, "services": services, "settle_s": 2.0, "image": None,
+        "admin": {"user": "nobody-here", "keys": []}, "probe": {"port": 4443, "host": DOMAIN, "verify_host": DOMAIN},
+        "files": [{"path": p, "owner": "root", "affects": AFFECTS.get(p, "guest")} for p in paths]})
+
+
 def spec(**changed):
     """What is on the disk at the start, with other contents for some files."""
     files = dict(START, **changed)
-    settings = {"runtime": "package", "nofile": 4096, "install": False, "services": ["haproxy"], "settle_s": 2.0,
-                "admin": {"user": "nobody-here", "keys": []}, "image": None,
-                "probe": {"port": 4443, "host": DOMAIN, "verify_host": DOMAIN},
-                "files": [{"path": p, "owner": "root", "affects": AFFECTS.get(p, "guest")} for p in [*files, SETTINGS]]}
-    files[SETTINGS] = json.dumps(settings)
+    files[SETTINGS] = settings("haproxy", paths=[*files, SETTINGS])
     return {"packages": [], "admin": {"user": "nobody-here", "password_hash": None, "public_keys": []},
             "files": [{"path": p, "content": text, "mode": 0o600, "affects": AFFECTS.get(p, "guest")}
                       for p, text in files.items()]}
@@ -153,6 +156,16 @@ class Changes(unittest.TestCase):
         CLUSTER.unknown = {b"/primary-of-another-world"}
         self.assert_refused(self.task(**{CONFIG: wrong}), "lost the primary")
 
+    def test_a_service_that_a_rejected_change_switched_off_comes_back(self):
+        install({"/etc/lbctl/guest.json": settings("haproxy", "node-exporter")})
+        CLUSTER.unknown = {b"/primary-of-another-world"}
+        pathlib.Path("/run/systemctl.log").write_text("", encoding="ascii")
+        answer = self.task(**{CONFIG: START[CONFIG].replace("uri /primary ver", "uri /primary-of-another-world ver")})
+        self.assert_refused(answer, "lost the primary")
+        asked = [line for line in disk("/run/systemctl.log").splitlines() if "node-exporter" in line]
+        self.assertIn("disable --now", asked[0])
+        self.assertIn("start", asked[-1])
+
     def test_what_is_wanted_no_more_goes(self):
         self.assertTrue(self.task(**{"/etc/lbctl/more": "x"})["ok"])
         self.assertEqual(disk("/etc/lbctl/more"), "x")
@@ -167,7 +180,7 @@ if __name__ == "__main__":
     sh("mount -t proc proc /proc")
     # HAProxy, which sees its root only, judges files that are not in place yet.
     sh("mkdir -p /run/lbctl '%s/run/lbctl' && mount --bind /run/lbctl '%s/run/lbctl'" % (ROOT, ROOT))
-    install({"/run/bin/systemctl": "#!/bin/sh\n", "/run/bin/systemd-run": "#!/bin/sh\n"}, 0o755)
+    install({"/run/bin/systemctl": "#!/bin/sh\necho \"$@\" >>/run/systemctl.log\n", "/run/bin/systemd-run": "#!/bin/sh\n"}, 0o755)
     install({"/run/cloud-init/result.json": "{}"})
     CLIENT, CA = certificates("/run/certificates")
     START = {CONFIG: disk(CFG), CLIENT_PEM: CLIENT, CA_PEM: CA}
