@@ -123,8 +123,15 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, in roff
-    Man,
+    /// Print a page of the manual, or write all of them
+    Man {
+        /// Of this command, or `lbctl.toml`; otherwise that of lbctl
+        #[arg(conflicts_with = "out")]
+        command: Option<String>,
+        /// Write every page into this directory, mode 0644
+        #[arg(short, long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ pub mod guest;
 pub mod host;
 pub mod interrupt;
 pub mod iso;
+pub mod manual;
 pub mod mark;
 pub mod observe;
 pub mod output;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use lbctl::config::{Effect, KEYS, Kind, Need};
+use lbctl::config::KEYS;
 
 const BEGIN: &str =
     "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test docs` -->\n";
@@ -16,34 +16,16 @@ fn table() -> String {
     let mut text =
         String::from("| key | takes | default | meaning | a change |\n|---|---|---|---|---|\n");
     for key in KEYS {
-        let takes = match key.kind {
-            Kind::Text => "text",
-            Kind::LongText => "text, file or env",
-            Kind::Secret => "secret: text, file or env",
-            Kind::Integer => "integer",
-            Kind::Number => "number",
-            Kind::Boolean => "true or false",
-            Kind::Texts => "list of texts",
-            Kind::TextOrTexts => "text or list of texts",
-            Kind::Time => "time",
-            Kind::Size => "size",
-            Kind::Table => "table",
-            Kind::Tables => "list of tables",
-        };
-        let default = match (key.default, key.need) {
-            ("", Need::Required) => "required".to_owned(),
-            ("", Need::Optional) => String::new(),
-            (default, _) => format!("`{default}`"),
+        let takes = key.kind.takes();
+        let default = match key.default_or_need() {
+            "" | "required" => key.default_or_need().to_owned(),
+            default => format!("`{default}`"),
         };
         let meaning = key.meaning.replace('|', "\\|");
-        let effect = match key.effect() {
-            _ if key.is_table() => "",
-            Effect::Live => "live",
-            Effect::Restart => "restart",
-            Effect::Replace => "replace",
-            Effect::Another => "another VM",
-            Effect::NextCertificate => "next certificate",
-            Effect::Nothing => "none",
+        let effect = if key.is_table() {
+            ""
+        } else {
+            key.effect().word()
         };
         let _ = writeln!(
             text,

@@ -2,6 +2,7 @@
 
 mod check;
 mod down;
+mod man;
 mod plan;
 mod render;
 mod renew;
@@ -69,13 +70,16 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
             Ok(Exit::Done)
         }
         Command::Completions { shell } => {
-            out.data(&render::completions(*shell));
+            out.data(&man::completions(*shell));
             Ok(Exit::Done)
         }
-        Command::Man => {
-            out.data(&render::manual()?);
-            Ok(Exit::Done)
-        }
+        Command::Man {
+            command,
+            out: directory,
+        } => match directory {
+            Some(directory) => man::write_all(directory, out),
+            None => man::print(command.as_deref(), out),
+        },
         Command::Check { host } => check::run(cli, out, *host),
         Command::Render {
             out: directory,

@@ -6,7 +6,6 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use clap::CommandFactory;
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -198,32 +197,6 @@ fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), E
         out.say(&format!("{}", path.display()));
     }
     Ok(())
-}
-
-pub(super) fn completions(shell: clap_complete::Shell) -> String {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "lbctl", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
-}
-
-/// The pages of lbctl and of each command, one after the other.
-pub(super) fn manual() -> Result<String, Failure> {
-    let mut page = Vec::new();
-    let failed =
-        |e: std::io::Error| Failure::new(Exit::Failed, format!("writing the manual page: {e}"), "");
-    let mut command = Cli::command();
-    command.build();
-    clap_mangen::Man::new(command.clone())
-        .render(&mut page)
-        .map_err(failed)?;
-    for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
-        let name = format!("lbctl-{}", sub.get_name());
-        clap_mangen::Man::new(sub.clone())
-            .title(name)
-            .render(&mut page)
-            .map_err(failed)?;
-    }
-    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 fn other(said: String) -> End {

@@ -1,5 +1,6 @@
 //! Every key there is, once: where it stands, what it takes, its default, and what it means. Drives the finding of
-//! unknown, misplaced, mistyped and missing keys, and the test that `config.example.toml` shows each. What a value must
+//! unknown, misplaced, mistyped and missing keys, the test that `config.example.toml` shows each, the
+//! README's table and lbctl.toml(5). What a value must
 //! be beyond its type is decided where it is read.
 
 /// What a key takes.
@@ -25,6 +26,27 @@ pub enum Kind {
     Table,
     /// A list of tables.
     Tables,
+}
+
+impl Kind {
+    /// What it takes, in a document's words.
+    #[must_use]
+    pub fn takes(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::LongText => "text, file or env",
+            Self::Secret => "secret: text, file or env",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "true or false",
+            Self::Texts => "list of texts",
+            Self::TextOrTexts => "text or list of texts",
+            Self::Time => "time",
+            Self::Size => "size",
+            Self::Table => "table",
+            Self::Tables => "list of tables",
+        }
+    }
 }
 
 /// Whether a key must be there.
@@ -60,6 +82,15 @@ impl Key {
     #[must_use]
     pub fn parent(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(parent, _)| parent)
+    }
+
+    /// Its default as in TOML, `required`, or nothing: in a document's words.
+    #[must_use]
+    pub fn default_or_need(&self) -> &'static str {
+        match (self.default, self.need) {
+            ("", Need::Required) => "required",
+            (default, _) => default,
+        }
     }
 
     #[must_use]
@@ -259,8 +290,23 @@ pub enum Effect {
     Nothing,
 }
 
+impl Effect {
+    /// In a document's words.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Restart => "restart",
+            Self::Replace => "replace",
+            Self::Another => "another VM",
+            Self::NextCertificate => "next certificate",
+            Self::Nothing => "none",
+        }
+    }
+}
+
 /// The effect of each key, by the beginning of its path: the longest one that fits counts. Held against what `plan`
-/// really says by tests/effects.rs, and shown in the README.
+/// really says by tests/effects.rs, and shown in the README and in lbctl.toml(5).
 #[rustfmt::skip]
 const EFFECTS: &[(&str, Effect)] = &[
     ("name", Effect::Another),

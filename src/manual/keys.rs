@@ -1,0 +1,116 @@
+//! lbctl.toml(5), from the table of keys.
+
+use super::roff::{Inline, Roff, bold, italic, plain};
+use super::{Page, see_also};
+use crate::config::{KEYS, Key, Kind};
+
+pub(super) const NAME: &str = "lbctl.toml";
+const MINIMAL: &str = include_str!("minimal.toml");
+
+const DESCRIPTION: &[&str] = &[
+    "A file in TOML that describes one load balancer. Every command but `init`, `completions` and `man` reads it. \
+     `lbctl init` prints one with every key, and `lbctl check` tells all that is wrong with one.",
+    "A key that is not in this list is an error. An empty text or list means that the key is not given.",
+    "Where a key takes `text, file or env`, three forms are possible: the text itself, { file = \"PATH\" } with a path that \
+     starts at the directory of the configuration, or { env = \"VARIABLE\" }. A secret is best kept in a file that only \
+     its owner can read.",
+    "A time is text such as \"500ms\", \"30s\", \"5m\", \"1h\" or \"1d\", or a number of milliseconds. A size is text such as \
+     \"10 GiB\", or a number of bytes.",
+    "`A change` says how a changed value reaches a load balancer that is there: `live`, with the next `lbctl up` and without \
+     cutting a session; `restart`, with a restart of the guest; `replace`, with another disk only, which lbctl refuses; \
+     `next certificate`, when the next client certificate is issued; `another VM`, it is another load balancer then.",
+];
+
+pub(super) fn page(date: &str) -> Page {
+    let mut roff = Roff::titled(NAME, "5", date);
+    roff.name(NAME, "configuration of a load balancer made by lbctl");
+    roff.section("DESCRIPTION");
+    roff.paragraphs(DESCRIPTION);
+    roff.section("KEYS");
+    for key in KEYS
+        .iter()
+        .filter(|k| k.parent().is_empty() && !k.is_table())
+    {
+        explain(&mut roff, key);
+    }
+    for table in KEYS.iter().filter(|k| k.is_table()) {
+        chapter(&mut roff, table);
+    }
+    roff.section("EXAMPLES");
+    roff.text("A file that suffices:");
+    roff.literal(&MINIMAL.lines().collect::<Vec<_>>());
+    see_also(
+        &mut roff,
+        ["lbctl", "lbctl-check", "lbctl-init"].map(|page| (page.to_owned(), "1")),
+    );
+    Page {
+        name: NAME.into(),
+        section: "5",
+        text: roff.end(),
+    }
+}
+
+fn chapter(roff: &mut Roff, table: &Key) {
+    // In TOML a list of tables has its brackets in front.
+    let list = table.kind == Kind::Tables;
+    let path = table.path.replace("[]", "");
+    roff.subsection(&if list {
+        format!("[[{path}]]")
+    } else {
+        format!("[{path}]")
+    });
+    let need = if table.default_or_need() == "required" {
+        " Required."
+    } else {
+        ""
+    };
+    let several = if list { " One for each." } else { "" };
+    roff.text(&format!("{}.{several}{need}", table.meaning));
+    let inside = if list {
+        format!("{}[]", table.path)
+    } else {
+        table.path.to_owned()
+    };
+    for key in KEYS
+        .iter()
+        .filter(|k| k.parent() == inside && !k.is_table())
+    {
+        explain(roff, key);
+    }
+}
+
+fn explain(roff: &mut Roff, key: &Key) {
+    roff.tag(&[bold(key.name()), plain(" = "), takes(key)]);
+    roff.text(&format!("{}.", key.meaning));
+    let default = match key.default_or_need() {
+        "" => String::new(),
+        "required" => "Required. ".into(),
+        value => format!("Default: {value}. "),
+    };
+    roff.text(&format!("{default}A change: {}.", key.effect().word()));
+    let short = !key.example.contains('\n') && key.example.len() < 60;
+    if key.default.is_empty() && short {
+        roff.text(&format!("Example: {}", key.example));
+    }
+}
+
+fn takes(key: &Key) -> Inline {
+    italic(key.kind.takes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_explained_once() {
+        let text = page("").text;
+        let told = text.replace('\n', " ").replace("\\%", "");
+        for key in KEYS.iter().filter(|k| !k.is_table()) {
+            let meaning = super::super::roff::escaped(key.meaning);
+            assert!(told.contains(&meaning), "{}", key.path);
+        }
+        let tags = text.matches("\n.TP\n").count();
+        assert_eq!(tags, KEYS.iter().filter(|k| !k.is_table()).count());
+    }
+}
