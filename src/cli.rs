@@ -118,6 +118,12 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Print a JSON Schema: of the configuration, or of what --json prints
+    Schema {
+        /// What it describes
+        #[arg(value_enum)]
+        what: SchemaOf,
+    },
     /// Print the completion script of a shell
     Completions {
         #[arg(value_enum)]
@@ -134,6 +140,26 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// As it is typed.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Check { .. } => "check",
+            Self::Render { .. } => "render",
+            Self::Plan { .. } => "plan",
+            Self::Up(_) => "up",
+            Self::Down { .. } => "down",
+            Self::Status { .. } => "status",
+            Self::Renew { .. } => "renew",
+            Self::Schema { .. } => "schema",
+            Self::Completions { .. } => "completions",
+            Self::Man { .. } => "man",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Wait until psql through the load balancer works [default: 10m]
@@ -147,6 +173,14 @@ pub struct UpArgs {
     /// How long the guest may take to stop for a restart, before its power is cut
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub stop_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// The configuration, for editors: the line `#:schema lbctl.schema.json` at its top
+    Config,
+    /// The documents that --json prints, for programs
+    Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

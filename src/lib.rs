@@ -18,6 +18,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod desired;
+pub mod documents;
 pub mod domain_xml;
 pub mod failure;
 pub mod guest;

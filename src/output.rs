@@ -6,18 +6,16 @@ mod terminal;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::cli::ColorChoice;
-use crate::config::Report;
-use crate::failure::Failure;
+use crate::config::{Problem, Report};
+use crate::documents::{
+    Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
+};
+use crate::failure::{Exit, Failure, Message};
 
 pub use terminal::{fit, wrap};
 
 use terminal::{Pictures, can_draw, columns};
-
-/// Version of every JSON document that lbctl prints.
-pub const SCHEMA: u32 = 1;
 
 const BOLD: &str = "\u{1b}[1m";
 const RED: &str = "\u{1b}[1;31m";
@@ -27,6 +25,8 @@ const RESET: &str = "\u{1b}[0m";
 
 #[derive(Clone)]
 pub struct Output {
+    /// The command that was given, for a JSON document of its failure.
+    command: String,
     pub json: bool,
     pub verbose: u8,
     color_stdout: bool,
@@ -36,7 +36,7 @@ pub struct Output {
 
 impl Output {
     #[must_use]
-    pub fn new(json: bool, verbose: u8, color: ColorChoice) -> Self {
+    pub fn new(command: &str, json: bool, verbose: u8, color: ColorChoice) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let wanted = |terminal: bool| match color {
             ColorChoice::Always => true,
@@ -44,6 +44,7 @@ impl Output {
             ColorChoice::Auto => terminal && !no_color,
         };
         Self {
+            command: command.to_owned(),
             json,
             verbose,
             color_stdout: wanted(io::stdout().is_terminal()),
@@ -115,15 +116,21 @@ impl Output {
         self.pictures.screen(self.with_heading(lines), foot);
     }
 
-    /// The one JSON document of a command.
-    pub fn document(&self, value: Value) {
-        self.data_line(&serde_json::to_string_pretty(&with_schema(value)).unwrap_or_default());
+    /// The one JSON document of a command that did what it is for.
+    pub fn answer(&self, answer: Answer) {
+        self.document(answer.into());
+    }
+
+    fn document(&self, body: Body) {
+        let text = serde_json::to_string_pretty(&Document::new(body)).unwrap_or_default();
+        self.data_line(&text);
     }
 
     /// One of many JSON documents, a line each. Whether somebody reads them still.
     #[must_use]
-    pub fn next_document(&self, value: Value) -> bool {
-        Self::written(&format!("{}\n", with_schema(value))).is_ok()
+    pub fn next_document(&self, body: Body) -> bool {
+        let text = serde_json::to_string(&Document::new(body)).unwrap_or_default();
+        Self::written(&format!("{text}\n")).is_ok()
     }
 
     /// What is going on, for people.
@@ -159,15 +166,19 @@ impl Output {
     pub fn report(&self, report: &Report) {
         self.stderr(report.render(self.color_stderr).trim_end());
         if self.json {
-            let problems: Vec<Value> = report
-                .problems
-                .iter()
-                .map(|p| {
-                    let (key, message, help) = (&p.key, &p.message, &p.help);
-                    serde_json::json!({"key": key, "line": p.line, "column": p.column, "message": message, "help": help})
-                })
-                .collect();
-            self.document(serde_json::json!({"error": {"exit_code": 2, "problems": problems}}));
+            let place = |count: usize| (count > 0).then_some(count);
+            let problem = |p: &Problem| ProblemDocument {
+                key: p.key.clone(),
+                line: place(p.line),
+                column: place(p.column),
+                message: p.message.clone(),
+                help: p.help.clone(),
+            };
+            self.error(
+                Exit::Usage,
+                report.problems.iter().map(problem).collect(),
+                Vec::new(),
+            );
         }
     }
 
@@ -188,13 +199,31 @@ impl Output {
             }
         }
         if self.json {
-            let messages: Vec<Value> = failure
-                .messages
-                .iter()
-                .map(|m| serde_json::json!({"message": m.text, "help": m.hint, "detail": m.detail}))
-                .collect();
-            self.document(serde_json::json!({"error": {"exit_code": failure.exit as u8, "messages": messages}}));
+            let message = |m: &Message| MessageDocument {
+                message: m.text.clone(),
+                help: m.hint.clone(),
+                detail: m.detail.clone(),
+                note: m.note,
+            };
+            self.error(
+                failure.exit,
+                Vec::new(),
+                failure.messages.iter().map(message).collect(),
+            );
         }
+    }
+
+    fn error(&self, exit: Exit, problems: Vec<ProblemDocument>, messages: Vec<MessageDocument>) {
+        self.document(Body::Failure(FailureDocument {
+            command: self.command.clone(),
+            name: None,
+            time: None,
+            error: ErrorDocument {
+                exit_code: Some(exit as u8),
+                problems,
+                messages,
+            },
+        }));
     }
 
     /// Asks on the terminal; `None` where there is none.
@@ -226,13 +255,6 @@ impl Output {
     fn stderr(&self, text: &str) {
         self.pictures.say(text);
     }
-}
-
-fn with_schema(mut value: Value) -> Value {
-    if let Some(object) = value.as_object_mut() {
-        object.insert("schema".into(), SCHEMA.into());
-    }
-    value
 }
 
 /// `0.04 s`, `12 s`, `3 min 5 s`

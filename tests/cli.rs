@@ -147,7 +147,7 @@ fn a_wrong_configuration_ends_with_2_before_anything_else() {
             assert!(ran.stdout.is_empty(), "{ran}");
         }
     }
-    let json = place.lbctl(&["check", "--json"]).ended(2).json();
+    let json = place.lbctl(&["check", "--json"]).ended(2).document();
     assert_eq!(
         (json["schema"].as_u64(), json["error"]["exit_code"].as_u64()),
         (Some(1), Some(2))
@@ -165,7 +165,10 @@ fn a_wrong_configuration_ends_with_2_before_anything_else() {
 fn a_valid_configuration_is_said_to_be() {
     let place = Place::new();
     place.lbctl(&["check"]).ok().says(&["is valid"]);
-    assert_eq!(place.lbctl(&["check", "--json"]).ok().json()["ok"], true);
+    assert_eq!(
+        place.lbctl(&["check", "--json"]).ok().document()["ok"],
+        true
+    );
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn render_needs_no_libvirt_and_masks_what_is_secret() {
             "{entry:?}: the password itself is in no file"
         );
     }
-    let json = place.lbctl(&["render", "--json"]).ok().json();
+    let json = place.lbctl(&["render", "--json"]).ok().document();
     assert!(
         json["files"]["haproxy.cfg"]
             .as_str()
@@ -320,7 +323,7 @@ fn status_of_what_is_not_there() {
     let json = place
         .lbctl(&[&NOT_THERE[..], &["--json"]].concat())
         .ended(1);
-    assert_eq!(json.json()["domain"]["state"], "absent");
+    assert_eq!(json.document()["domain"]["state"], "absent");
 }
 
 #[test]

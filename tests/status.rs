@@ -27,6 +27,10 @@ impl AgentDoor for Says {
     }
 }
 
+fn document(status: &Status) -> Value {
+    serde_json::to_value(status.document()).unwrap()
+}
+
 fn said(status: Value) -> GuestStatus {
     let door = Says(status);
     Guest::new(&door, "lb")
@@ -206,8 +210,8 @@ fn what_is_not_well_is_in_the_first_line() {
         ),
     ] {
         assert_eq!(status.lines(Some(80))[0], format!("lb-1: not ready: {why}"));
-        assert_eq!(status.document()["ready"], false);
-        assert_eq!(status.document()["not_ready_because"], why);
+        assert_eq!(document(&status)["ready"], false);
+        assert_eq!(document(&status)["not_ready_because"], why);
     }
 }
 
@@ -222,7 +226,7 @@ fn another_certificate_in_the_guest_is_said() {
         text.contains("in HAProxy's hand: another one, serial 99"),
         "{text}"
     );
-    let certificate = &status.document()["certificate"];
+    let certificate = &document(&status)["certificate"];
     assert_eq!(certificate["on_disk_is_seeds"], true);
     assert_eq!(certificate["in_use_is_seeds"], false);
 }
@@ -252,7 +256,7 @@ fn a_hostile_guest_is_shown_and_no_more() {
         "haproxy": {"version": long, "sessions": u64::MAX, "max_connections": u64::MAX, "servers_up": u32::MAX,
                     "primary": evil, "error": long, "servers": vec![server; 400]},
     }));
-    let document = status.document().to_string();
+    let text = document(&status).to_string();
     for columns in [Some(40), Some(80), None] {
         let lines = status.lines(columns);
         assert!(lines.len() < 1000, "{}", lines.len());
@@ -267,16 +271,16 @@ fn a_hostile_guest_is_shown_and_no_more() {
         }
     }
     assert!(
-        !document.contains("\\u001b") && document.len() < 500_000,
+        !text.contains("\\u001b") && text.len() < 500_000,
         "{}",
-        document.len()
+        text.len()
     );
-    assert_eq!(status.document()["uptime_seconds"], Value::Null);
+    assert_eq!(document(&status)["uptime_seconds"], Value::Null);
 }
 
 #[test]
 fn the_document_has_what_the_lines_have() {
-    let document = answers(guest()).document();
+    let document = document(&answers(guest()));
     for (pointer, expected) in [
         ("/ready", json!(true)),
         ("/not_ready_because", Value::Null),

@@ -1,9 +1,8 @@
 //! `lbctl check`: the configuration alone, or against the host, changing nothing.
 
-use serde_json::json;
-
 use super::{End, Ended, connect, load, look};
 use crate::cli::Cli;
+use crate::documents::{Answer, CheckDocument};
 use crate::failure::{Exit, Failure};
 use crate::observe::Ask;
 use crate::output::Output;
@@ -20,7 +19,13 @@ pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {
             .map_err(|refusal| End::Failure(Failure::from(refusal)))?;
     }
     if out.json {
-        out.document(json!({"command": "check", "file": file, "name": config.name.as_str(), "ok": true, "host": host}));
+        out.answer(Answer::Check(CheckDocument {
+            file,
+            name: config.name.to_string(),
+            ok: true,
+            host,
+            findings: Vec::new(),
+        }));
     } else {
         let what = if host {
             "is valid, and the host can take it"

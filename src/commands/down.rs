@@ -3,6 +3,7 @@
 use super::plan::document;
 use super::{Ended, carry_out, connect, load};
 use crate::cli::Cli;
+use crate::documents::Answer;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::observe::{Ask, observe};
@@ -55,7 +56,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
         out.say(&format!("note: {note}"));
     }
     if out.json {
-        out.document(document("down", &plan));
+        out.answer(Answer::Down(document(&plan)));
     }
     Ok(Exit::Done)
 }

@@ -15,9 +15,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::apply::{Progress, apply};
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, SchemaOf};
 use crate::config::{self, Config, Loaded, Report};
 use crate::desired::Desired;
+use crate::documents;
 use crate::failure::{Exit, Failure};
 use crate::guest::Guest;
 use crate::host::libvirt::LibvirtHost;
@@ -49,7 +50,13 @@ type Ended = Result<Exit, End>;
 /// Runs the command line, prints what there is to print, and says how it ended.
 #[must_use]
 pub fn run(cli: &Cli) -> Exit {
-    let out = Output::new(cli.global.json, cli.global.verbose, cli.global.color);
+    let global = &cli.global;
+    let out = Output::new(
+        cli.command.name(),
+        global.json,
+        global.verbose,
+        global.color,
+    );
     match dispatch(cli, &out) {
         Ok(exit) => exit,
         Err(End::Config(report)) => {
@@ -67,6 +74,14 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
     match &cli.command {
         Command::Init => {
             out.data(EXAMPLE);
+            Ok(Exit::Done)
+        }
+        Command::Schema { what } => {
+            let schema = match what {
+                SchemaOf::Config => config::json_schema(),
+                SchemaOf::Output => documents::json_schema(),
+            };
+            out.data_line(&format!("{schema:#}"));
             Ok(Exit::Done)
         }
         Command::Completions { shell } => {

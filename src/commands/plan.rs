@@ -1,13 +1,12 @@
 //! `lbctl plan`: what `up` would do.
 
-use serde_json::{Value, json};
-
 use super::{Ended, connect, load, look};
 use crate::cli::Cli;
+use crate::documents::{Answer, ChangeDocument, ClassDocument, PlanDocument};
 use crate::failure::Exit;
 use crate::observe::Ask;
 use crate::output::Output;
-use crate::plan::{Class, Plan, Restart, plan_up};
+use crate::plan::{Change, Class, Plan, Restart, plan_up};
 
 pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> Ended {
     let config = load(cli, out)?;
@@ -15,7 +14,7 @@ pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> Ended {
     let (observed, desired) = look(&config, &host, Ask::WhatIsNeeded)?;
     let plan = plan_up(&desired, &observed, Restart::Later)?;
     if out.json {
-        out.document(document("plan", &plan));
+        out.answer(Answer::Plan(document(&plan)));
     } else {
         show(&plan, out);
     }
@@ -75,25 +74,41 @@ pub(super) fn summary(plan: &Plan) -> String {
 }
 
 /// The plan for a program.
-pub(super) fn document(command: &str, plan: &Plan) -> Value {
+pub(super) fn document(plan: &Plan) -> PlanDocument {
     let Plan {
         name,
         changes,
         steps,
         notes,
     } = plan;
-    let changes: Vec<Value> = changes
-        .iter()
-        .map(|c| json!({"what": c.what, "from": c.from, "to": c.to, "class": c.class.to_string(), "diff": c.diff}))
-        .collect();
-    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
-    json!({
-        "command": command,
-        "name": name,
-        "empty": plan.is_empty(),
-        "changes": changes,
-        "steps": steps,
-        "notes": notes,
-        "restart": plan.changes.iter().any(|c| c.class == Class::Restart),
-    })
+    PlanDocument {
+        name: name.clone(),
+        empty: plan.is_empty(),
+        changes: changes.iter().map(change).collect(),
+        steps: steps.iter().map(ToString::to_string).collect(),
+        notes: notes.clone(),
+        restart: changes.iter().any(|c| c.class == Class::Restart),
+    }
+}
+
+fn change(change: &Change) -> ChangeDocument {
+    let Change {
+        what,
+        from,
+        to,
+        class,
+        diff,
+    } = change;
+    ChangeDocument {
+        what: what.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        class: match class {
+            Class::Create => ClassDocument::Create,
+            Class::Live => ClassDocument::Live,
+            Class::Restart => ClassDocument::Restart,
+            Class::Replace => ClassDocument::Replace,
+        },
+        diff: diff.clone(),
+    }
 }

@@ -1,18 +1,19 @@
 //! `lbctl render`: everything that the VM is made from, on a machine that needs no libvirt. Also the texts that describe
 //! lbctl itself: completion and manual.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{End, Ended, load};
 use crate::cli::Cli;
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
 use crate::desired;
+use crate::documents::{Answer, RenderDocument};
 use crate::domain_xml::{self, DomainKind, DomainSpec, RootDisk};
 use crate::failure::{Exit, Failure};
 use crate::host::{NicFacts, NicSource, Source};
@@ -40,19 +41,38 @@ pub(super) fn run(cli: &Cli, out: &Output, directory: Option<&Path>, show_secret
     let files = rendered(&config, shown)?;
     match directory {
         Some(directory) => write_all(directory, &files, out)?,
-        None if out.json => {
-            let texts = files.iter().filter(|f| f.name != IMAGE);
-            let texts: serde_json::Map<_, _> = texts
-                .map(|f| (f.name.to_owned(), String::from_utf8_lossy(&f.data).into()))
-                .collect();
-            out.document(json!({"command": "render", "name": config.name.as_str(), "files": texts, "masked": !show_secrets}));
-        }
+        None if out.json => {}
         None => list(&files, out),
     }
     if directory.is_some() && !show_secrets {
         out.say("secrets are masked, in seed.iso too, which therefore starts no load balancer: --show-secrets writes the real ones");
     }
+    if out.json {
+        out.answer(document(&config, &files, directory, !show_secrets));
+    }
     Ok(Exit::Done)
+}
+
+fn document(config: &Config, files: &[Rendered], directory: Option<&Path>, masked: bool) -> Answer {
+    let mut document = RenderDocument {
+        name: config.name.to_string(),
+        masked,
+        files: BTreeMap::new(),
+        written: Vec::new(),
+    };
+    if let Some(directory) = directory {
+        let path = |file: &Rendered| directory.join(file.name).display().to_string();
+        document.written = files.iter().map(path).collect();
+    } else {
+        let texts = files.iter().filter(|f| f.name != IMAGE);
+        document.files = texts
+            .map(|f| {
+                let text = String::from_utf8_lossy(&f.data).into_owned();
+                (f.name.to_owned(), text)
+            })
+            .collect();
+    }
+    Answer::Render(document)
 }
 
 fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, End> {

@@ -1,6 +1,5 @@
 //! `lbctl renew`: the client certificate, by itself. What a timer runs.
 
-use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{Ended, REACH, carry_out, connect, load};
@@ -8,6 +7,7 @@ use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
 use crate::desired::{Renewal, current_seed, policy};
+use crate::documents::{Answer, RenewDocument};
 use crate::failure::{Exit, Failure};
 use crate::guest::Guest;
 use crate::host::libvirt::LibvirtHost;
@@ -68,7 +68,7 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
     ));
     if out.json {
         let reason = renewal.certificate.issued.as_ref().map(ToString::to_string);
-        out.document(document(name, Some(&facts), reason.as_deref(), true, now));
+        out.answer(document(name, Some(&facts), reason.as_deref(), true, now));
     }
     Ok(Exit::Done)
 }
@@ -99,7 +99,7 @@ fn told(
         Some(reason) => format!("the client certificate is due: {reason}"),
     };
     if out.json {
-        out.document(document(name, facts.as_ref(), reason, false, now));
+        out.answer(document(name, facts.as_ref(), reason, false, now));
     } else {
         out.say(&format!("{name}: {verdict}"));
     }
@@ -131,13 +131,12 @@ fn document(
     reason: Option<&str>,
     renewed: bool,
     now: OffsetDateTime,
-) -> Value {
-    json!({
-        "command": "renew",
-        "name": name,
-        "due": reason.is_some() && !renewed,
-        "reason": reason,
-        "renewed": renewed,
-        "certificate": facts.map(|facts| certificate_document(facts, now)),
+) -> Answer {
+    Answer::Renew(RenewDocument {
+        name: name.to_owned(),
+        due: reason.is_some() && !renewed,
+        reason: reason.map(str::to_owned),
+        renewed,
+        certificate: facts.map(|facts| certificate_document(facts, now)),
     })
 }

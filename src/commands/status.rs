@@ -4,13 +4,13 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Ended, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
+use crate::documents::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
 use crate::failure::Exit;
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
@@ -30,7 +30,7 @@ pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Ended 
 fn once(config: &Config, host: &LibvirtHost, out: &Output) -> Ended {
     let status = look(config, host)?;
     if out.json {
-        out.document(status.document());
+        out.answer(Answer::Status(Box::new(status.document())));
     } else {
         out.block(&status.lines(out.columns()));
     }
@@ -209,17 +209,29 @@ impl Shown {
         }
     }
 
-    fn document(&self) -> serde_json::Value {
+    fn document(&self) -> Body {
         match (&self.broken, &self.last) {
-            (None, Some(status)) => status.document(),
-            (broken, _) => json!({
-                "command": "status",
-                "name": self.name,
-                "time": time(OffsetDateTime::now_utc()),
-                "ready": false,
-                "error": {"messages": [{"message": broken.as_ref().map(|(e, _)| e.to_string())}]},
+            (None, Some(status)) => Answer::Status(Box::new(status.document())).into(),
+            (broken, _) => Body::Failure(FailureDocument {
+                command: "status".into(),
+                name: Some(self.name.clone()),
+                time: Some(time(OffsetDateTime::now_utc())),
+                error: ErrorDocument {
+                    exit_code: None,
+                    problems: Vec::new(),
+                    messages: broken.iter().map(|(e, _)| silence(e)).collect(),
+                },
             }),
         }
+    }
+}
+
+fn silence(error: &HostError) -> MessageDocument {
+    MessageDocument {
+        message: error.to_string(),
+        help: error.hint.clone().unwrap_or_default(),
+        detail: Vec::new(),
+        note: false,
     }
 }
 
@@ -313,8 +325,7 @@ mod tests {
             "{:?}",
             shown.block()
         );
-        let document = shown.document();
-        assert_eq!(document["ready"], false);
+        let document = serde_json::to_value(shown.document()).unwrap();
         assert!(
             document["error"]["messages"][0]["message"]
                 .as_str()

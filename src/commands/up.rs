@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::plan::{document, summary};
 use super::wait::until_ready;
 use super::{Ended, carry_out, connect, load, look};
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::Config;
+use crate::documents::{Answer, UpDocument};
 use crate::failure::{Exit, Failure, Message};
 use crate::host::libvirt::LibvirtHost;
 use crate::interrupt::Interrupt;
@@ -34,32 +33,23 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
     };
     make_so(&plan, restart, &config, &host, out, &interrupt)?;
 
-    let mut report = document("up", &plan);
-    let ready = match args.wait {
-        None => Ok(Value::Null),
-        Some(deadline) => {
-            interrupt.at_once(&format!(
-                "{name}: no longer waited for, the VM goes on by itself. `lbctl up --wait` waits again, `lbctl status` shows how far it is"
-            ));
-            until_ready(&config, &mut host, deadline, out)
-        }
-    };
-    tracing::info!("{} calls to libvirt", host.calls());
-    match ready {
-        Ok(ready) => {
-            if let Some(object) = report.as_object_mut() {
-                object.insert("ready".into(), ready);
-                object.insert("address".into(), address(&config).into());
-                object.insert("seconds".into(), started.elapsed().as_secs_f64().into());
-                object.insert("libvirt_calls".into(), host.calls().into());
-            }
-            if out.json {
-                out.document(report);
-            }
-            Ok(Exit::Done)
-        }
-        Err(failure) => Err(failure.into()),
+    if let Some(deadline) = args.wait {
+        interrupt.at_once(&format!(
+            "{name}: no longer waited for, the VM goes on by itself. `lbctl up --wait` waits again, `lbctl status` shows how far it is"
+        ));
+        until_ready(&config, &mut host, deadline, out)?;
     }
+    tracing::info!("{} calls to libvirt", host.calls());
+    if out.json {
+        out.answer(Answer::Up(UpDocument {
+            plan: document(&plan),
+            ready: args.wait.map(|_| true),
+            address: address(&config),
+            seconds: started.elapsed().as_secs_f64(),
+            libvirt_calls: host.calls(),
+        }));
+    }
+    Ok(Exit::Done)
 }
 
 /// Applies the plan and plans again: what remains is an error, unless it was put off.

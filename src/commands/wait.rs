@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::up::address;
 use crate::config::Config;
 use crate::failure::{Exit, Failure, Message};
@@ -29,7 +27,7 @@ pub(super) fn until_ready(
     host: &mut LibvirtHost,
     ready: Duration,
     out: &Output,
-) -> Result<Value, Failure> {
+) -> Result<(), Failure> {
     let name = config.name.as_str();
     let console = ConsoleTail::follow(host.uri(), name);
     let patience = Patience { ready, away: AWAY };
@@ -47,7 +45,7 @@ pub(super) fn until_ready(
                 seconds(waited),
                 address(config)
             ));
-            return Ok(true.into());
+            return Ok(());
         }
         Outcome::Died(state) => failure(
             Exit::Failed,

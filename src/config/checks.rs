@@ -484,40 +484,38 @@ fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     })
 }
 
+/// The words of `volume.format`.
+pub(super) const FORMATS: &[(&str, DiskFormat)] =
+    &[("qcow2", DiskFormat::Qcow2), ("raw", DiskFormat::Raw)];
+/// The words of `haproxy.runtime`.
+pub(super) const RUNTIMES: &[(&str, Runtime)] = &[
+    ("container", Runtime::Container),
+    ("package", Runtime::Package),
+];
+/// The words of `haproxy.patroni_client.key_algorithm`.
+pub(super) const KEY_ALGORITHMS: &[(&str, KeyAlgorithm)] = &[
+    ("ecdsa-p256", KeyAlgorithm::EcdsaP256),
+    ("rsa-4096", KeyAlgorithm::Rsa4096),
+];
+/// The words of `libvirt.domain_type`.
+pub(super) const DOMAIN_TYPES: &[(&str, DomainType)] = &[
+    ("auto", DomainType::Auto),
+    ("kvm", DomainType::Kvm),
+    ("qemu", DomainType::Qemu),
+];
+
 pub(super) fn disk_format(text: &str) -> Result<DiskFormat, Wrong> {
-    choice(
-        text,
-        &[("qcow2", DiskFormat::Qcow2), ("raw", DiskFormat::Raw)],
-    )
+    choice(text, FORMATS)
 }
 
 pub(super) fn runtime(text: &str) -> Result<Runtime, Wrong> {
-    choice(
-        text,
-        &[
-            ("container", Runtime::Container),
-            ("package", Runtime::Package),
-        ],
-    )
+    choice(text, RUNTIMES)
 }
 
 pub(super) fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
-    choice(
-        text,
-        &[
-            ("ecdsa-p256", KeyAlgorithm::EcdsaP256),
-            ("rsa-4096", KeyAlgorithm::Rsa4096),
-        ],
-    )
+    choice(text, KEY_ALGORITHMS)
 }
 
 pub(super) fn domain_type(text: &str) -> Result<DomainType, Wrong> {
-    choice(
-        text,
-        &[
-            ("auto", DomainType::Auto),
-            ("kvm", DomainType::Kvm),
-            ("qemu", DomainType::Qemu),
-        ],
-    )
+    choice(text, DOMAIN_TYPES)
 }

@@ -8,6 +8,7 @@
 mod checks;
 mod haproxy;
 mod inputs;
+mod json_schema;
 pub mod keys;
 mod model;
 mod network;
@@ -24,6 +25,7 @@ mod vm;
 use std::path::Path;
 
 pub use inputs::*;
+pub use json_schema::json_schema;
 pub use keys::{Effect, KEYS, Key, Kind, Need};
 pub use model::*;
 pub use report::{Problem, Report, render_warnings};

@@ -118,7 +118,7 @@ fn plan_shows_a_first_up_and_makes_nothing() {
         .ok()
         .says(&["to be created", "1. reserve", "6. start domain"]);
     vm.lbctl("plan --exit-code").ended(3);
-    let json = vm.lbctl("--json plan").ok().json();
+    let json = vm.lbctl("--json plan").ok().document();
     assert_eq!(json["steps"].as_array().unwrap().len(), 6);
     assert_eq!(json["empty"], false);
     before.assert_same(&vm.snapshot());
@@ -138,7 +138,11 @@ fn the_domain_type_is_chosen_by_what_the_host_can() {
 #[test]
 fn few_calls_to_libvirt_are_made() {
     let vm = Sandbox::new();
-    let calls = |of: &str| vm.lbctl(of).ok().json()["libvirt_calls"].as_u64().unwrap();
+    let calls = |of: &str| {
+        vm.lbctl(of).ok().document()["libvirt_calls"]
+            .as_u64()
+            .unwrap()
+    };
     let first = calls("--json up");
     assert!(first <= 95, "a first up took {first} calls");
     let noop = calls("--json up");

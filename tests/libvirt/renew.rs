@@ -12,7 +12,7 @@ fn due(vm: &mut Sandbox) {
 }
 
 fn serial(vm: &Sandbox) -> String {
-    let status = vm.lbctl("status --json").json();
+    let status = vm.lbctl("status --json").document();
     status["certificate"]["serial"].as_str().unwrap().to_owned()
 }
 
@@ -26,7 +26,7 @@ fn what_is_not_due_stays_and_what_is_due_is_told() {
     vm.lbctl("renew --check").ok().says(&["not due"]);
     due(&mut vm);
     vm.lbctl("renew --check").ended(3).says(&["is due"]);
-    let told = vm.lbctl("renew --check --json").ended(3).json();
+    let told = vm.lbctl("renew --check --json").ended(3).document();
     assert_eq!(
         (&told["due"], &told["renewed"]),
         (&true.into(), &false.into())

@@ -144,6 +144,21 @@ impl Ran {
         self
     }
 
+    /// What lbctl printed with `--json`, which is as `lbctl schema output` describes it.
+    #[track_caller]
+    pub fn document(&self) -> serde_json::Value {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let schema = lbctl(["schema", "output"]).ok().stdout;
+        fs::write(path("schema"), schema).unwrap();
+        fs::write(path("document"), &self.stdout).unwrap();
+        let judge = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schema/judge.py");
+        let arguments = ["-B", judge, &path("schema"), &path("document")];
+        let said = run("/usr/bin/python3", arguments).ok().stdout;
+        assert!(said.is_empty(), "{said}was said of {self}");
+        self.json()
+    }
+
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)
