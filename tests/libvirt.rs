@@ -6,12 +6,20 @@
 
 mod support;
 
+#[path = "libvirt/crash.rs"]
+mod crash;
 #[path = "libvirt/down.rs"]
 mod down;
 #[path = "libvirt/drift.rs"]
 mod drift;
+#[path = "libvirt/faulty.rs"]
+mod faulty;
+#[path = "libvirt/figures.rs"]
+mod figures;
 #[path = "libvirt/first.rs"]
 mod first;
+#[path = "libvirt/inside.rs"]
+mod inside;
 #[path = "libvirt/interrupted.rs"]
 mod interrupted;
 #[path = "libvirt/killed.rs"]
