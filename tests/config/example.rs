@@ -1,5 +1,6 @@
 //! `config.example.toml`: every key is in it, its defaults are the true ones, and it works both as it stands and with
-//! every optional line taken in. A `#` before anything but a space makes a line optional.
+//! every optional line taken in. A `#` before anything but a space makes a line optional
+//! (but for the editors' `#:schema`).
 
 use lbctl::config::keys::{KEYS, Key};
 use lbctl::config::{self, Config, Disk};
@@ -11,7 +12,7 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 fn everything() -> Table {
     let optional = |line: &str| match line.strip_prefix('#') {
-        Some(rest) if !rest.is_empty() && !rest.starts_with([' ', '-']) => format!("{rest}\n"),
+        Some(rest) if !rest.is_empty() && !rest.starts_with([' ', '-', ':']) => format!("{rest}\n"),
         _ => format!("{line}\n"),
     };
     let text: String = EXAMPLE.lines().map(optional).collect();
