@@ -4,13 +4,17 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::domain_xml::{self, RootDisk};
+use crate::config::VolumeRef;
+use crate::domain_xml::{self, DomainSpec, RootDisk};
 use crate::failure::Exit;
 use crate::guest::{ConvergeError, Guest};
 use crate::host::{
-    AgentDoor, Change, DomainState, HostError, HostErrorKind, HostResult, Source, VolumeFacts,
+    AgentDoor, Change, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, Source,
+    VolumeFacts, VolumeState,
 };
+use crate::mark::SeedMark;
 use crate::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
+use crate::seed::{self, SeedContent};
 
 /// For a change of the running guest. Most take seconds; installing a package in a slow one, minutes.
 const CONVERGE: Duration = Duration::from_secs(900);
@@ -89,7 +93,8 @@ fn carry_out(
             target,
             capacity,
         } => host.grow_live_disk(domain, target, *capacity),
-        Step::DeleteVolume { at } | Step::DeleteSeed { at } => host.delete_volume(at),
+        Step::DeleteVolume { at, domain } => delete_disk(at, domain, host),
+        Step::DeleteSeed { at, domain } => delete_seed(at, domain, host),
         Step::WriteSeed { at, seed } => host.create_volume(at, &seed.image),
         Step::Define(step) => define(step, host),
         Step::Converge(step) => converge(step, host, progress),
@@ -98,7 +103,7 @@ fn carry_out(
             seed,
             scope,
         } => {
-            let source = source_of(seed, host)?;
+            let source = whole_seed(seed, domain, host)?;
             host.update_device(domain, &domain_xml::seed_cdrom(&source), *scope)
         }
         Step::SetMark { domain, mark, note } => host.set_mark(domain, mark, note.scope()),
@@ -108,9 +113,15 @@ fn carry_out(
         Step::Stop { domain, deadline } => stop(domain, *deadline, host, progress),
         Step::Restart {
             domain,
+            run,
             deadline,
             fallback,
         } => {
+            if active(host, domain)?.is_some_and(|(_, now)| now != *run) {
+                let doing = format!("restarting domain {domain}");
+                let said = "it has been started anew meanwhile";
+                return Err(HostError::new(HostErrorKind::Exists, doing, said));
+            }
             stop(domain, *deadline, host, progress)?;
             start(domain, host).or_else(|error| fall_back(domain, fallback, error, host))
         }
@@ -158,6 +169,7 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
         uuid,
         mark,
         root,
+        known,
     } = step;
     let doing = format!("defining domain {}", spec.name);
     let facts = match root {
@@ -171,7 +183,8 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
             "its root disk has vanished",
         ));
     };
-    let seed = source_of(&mark.seed.volume, host)?;
+    let seed = whole_seed(&mark.seed, &spec.name, host)?;
+    let disk = source.clone();
     let xml = domain_xml::render(
         spec,
         uuid.as_deref(),
@@ -180,17 +193,84 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
         &seed,
     )
     .map_err(|e| HostError::new(HostErrorKind::Other, &doing, e.to_string()))?;
-    host.define(&spec.name, &xml)
+    host.define(&spec.name, &xml)?;
+    if uuid.is_none() {
+        alone(spec, &disk, known, host)?;
+    }
+    Ok(())
 }
 
-fn source_of(at: &crate::config::VolumeRef, host: &impl Change) -> HostResult<Source> {
-    match host.volume(at)?.present() {
-        Some(facts) => Ok(facts.source.clone()),
-        None => Err(HostError::new(
-            HostErrorKind::NotFound,
-            format!("looking for seed {at}"),
-            "it has vanished",
-        )),
+/// libvirt takes any number of domains with one MAC address or one disk. Who defines a new one looks afterwards whether
+/// another has come meanwhile, so that of two at least one sees the other, and takes its own back: it has not started.
+fn alone(spec: &DomainSpec, disk: &Source, known: &[String], host: &impl Change) -> HostResult<()> {
+    let seen: Vec<String> = known.iter().chain([&spec.name]).cloned().collect();
+    let shared = host.claims(&seen)?.into_iter().find_map(|other| {
+        let macs = spec.interfaces.iter().map(|nic| nic.mac);
+        let mac = macs.into_iter().find(|mac| other.macs.contains(mac));
+        let what = match mac {
+            Some(mac) => format!("MAC address {mac}"),
+            None if other.disks.contains(disk) => format!("disk {disk}"),
+            None => return None,
+        };
+        Some(format!(
+            "domain {} has claimed {what} meanwhile",
+            other.domain
+        ))
+    });
+    let Some(shared) = shared else { return Ok(()) };
+    host.undefine(&spec.name)?;
+    let doing = format!("defining domain {}", spec.name);
+    Err(HostError::new(HostErrorKind::Exists, doing, shared))
+}
+
+/// Where the seed stands, once it has been read back: nothing refers to one that is not whole.
+fn whole_seed(mark: &SeedMark, domain: &str, host: &impl Change) -> HostResult<Source> {
+    let at = &mark.volume;
+    let doing = format!("reading seed {at} back");
+    let lost = |said: &str| HostError::new(HostErrorKind::NotFound, &doing, said);
+    let VolumeState::Present(facts) = host.volume(at)? else {
+        return Err(lost("it has vanished"));
+    };
+    match seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain) {
+        SeedContent::Ours(found) if found.fingerprint == mark.fingerprint => Ok(facts.source),
+        _ => Err(lost("it is not what was written")),
+    }
+}
+
+/// Nothing referred to it, and it was this VM's, when the plan was made. Another lbctl may have put it into the drive since,
+/// or another VM's seed may stand there.
+fn delete_seed(at: &VolumeRef, domain: &str, host: &impl Change) -> HostResult<()> {
+    let overtaken =
+        |said: &str| HostError::new(HostErrorKind::Exists, format!("deleting seed {at}"), said);
+    let VolumeState::Present(facts) = host.volume(at)? else {
+        return Ok(());
+    };
+    let content = seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain);
+    if let SeedContent::OfAnother(_) | SeedContent::Foreign = content {
+        return Err(overtaken("it is another VM's meanwhile"));
+    }
+    let in_use = |d: &DomainFacts| {
+        let mut definitions = std::iter::once(&d.config).chain(&d.live);
+        definitions.any(|d| d.holds(at, Some(&facts.source)))
+    };
+    if host.domain(domain)?.as_ref().is_some_and(in_use) {
+        return Err(overtaken("it is in the domain's drive meanwhile"));
+    }
+    absent_is_fine(host.delete_volume(at))
+}
+
+fn delete_disk(at: &VolumeRef, domain: &str, host: &impl Change) -> HostResult<()> {
+    if host.domain(domain)?.is_some() {
+        let (doing, said) = (format!("deleting volume {at}"), "its domain is there again");
+        return Err(HostError::new(HostErrorKind::Exists, doing, said));
+    }
+    absent_is_fine(host.delete_volume(at))
+}
+
+fn absent_is_fine(result: HostResult<()>) -> HostResult<()> {
+    match result {
+        Err(error) if error.kind == HostErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -230,6 +310,12 @@ fn fall_back(domain: &str, fallback: &str, error: HostError, host: &impl Change)
     })
 }
 
+/// The state of a domain that runs, and which run it is.
+fn active(host: &impl Change, domain: &str) -> HostResult<Option<(DomainState, Option<u32>)>> {
+    let facts = host.domain(domain)?.filter(|f| f.state.is_active());
+    Ok(facts.map(|f| (f.state, f.live.and_then(|live| live.run))))
+}
+
 fn stop(
     domain: &str,
     deadline: Duration,
@@ -238,17 +324,25 @@ fn stop(
 ) -> HostResult<()> {
     let end = Instant::now() + deadline;
     let mut pressed: Option<Instant> = None;
+    let mut this_run = None;
     loop {
-        let state = match host.domain(domain)? {
-            Some(facts) if facts.state.is_active() => facts.state,
-            _ => return Ok(()),
+        let Some((state, run)) = active(host, domain)? else {
+            return Ok(());
         };
+        // Stopped, and started by somebody else: that run is not the one that was to end.
+        if *this_run.get_or_insert(run) != run {
+            return Ok(());
+        }
         if Instant::now() >= end {
             progress.note(&format!(
                 "{domain} did not stop within {} s: its power is cut",
                 deadline.as_secs()
             ));
-            return gone_is_fine(host.power_off(domain), host, domain);
+            let off = gone_is_fine(host.power_off(domain), host, domain);
+            return match active(host, domain)? {
+                Some((_, now)) if now == run => off,
+                _ => Ok(()),
+            };
         }
         if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
             press(domain, state, host, progress)?;

@@ -33,5 +33,6 @@ pub mod plan;
 pub mod render;
 pub mod secret;
 pub mod seed;
+pub mod settle;
 pub mod status;
 pub mod wait;

@@ -2,13 +2,19 @@
 //! Nothing here changes or judges anything.
 
 use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
 use crate::guest::Reach;
 use crate::host::{
-    Claims, DomainFacts, HostResult, Lease, NetworkFacts, NetworkRef, Observe, VolumeState,
+    Claims, DomainFacts, HostError, HostErrorKind, HostResult, Lease, NetworkFacts, NetworkRef,
+    Observe, VolumeState,
 };
 use crate::seed::{self, SeedContent};
+
+const LOOKS_AGAIN: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
 
 /// The host, as far as one load balancer is concerned.
 #[derive(Debug, Clone)]
@@ -64,8 +70,25 @@ pub enum Ask {
     Everything,
 }
 
-/// Asks the host.
+/// Asks the host. What was listed may be gone or not ready when it is read, where another lbctl is at work: then it is
+/// looked at again.
 pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Observed> {
+    let mut looks = 0;
+    loop {
+        match look(config, host, ask) {
+            Err(HostError {
+                kind: HostErrorKind::NotFound | HostErrorKind::Other,
+                ..
+            }) if looks < LOOKS_AGAIN => {
+                looks += 1;
+                sleep(BETWEEN_LOOKS);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn look(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Observed> {
     let name = config.name.as_str();
     let architecture = host.architecture()?;
     let domain = host.domain(name)?;
@@ -77,7 +100,7 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
         None
     };
     let claims = if claiming {
-        host.claims(name)?
+        host.claims(&[name.to_owned()])?
     } else {
         Vec::new()
     };

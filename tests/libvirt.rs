@@ -24,6 +24,8 @@ mod inside;
 mod interrupted;
 #[path = "libvirt/killed.rs"]
 mod killed;
+#[path = "libvirt/race.rs"]
+mod race;
 #[path = "libvirt/refused.rs"]
 mod refused;
 #[path = "libvirt/renew.rs"]

@@ -199,7 +199,7 @@ impl Observe for Story {
             live: None,
         }))
     }
-    fn claims(&self, _: &str) -> HostResult<Vec<Claims>> {
+    fn claims(&self, _: &[String]) -> HostResult<Vec<Claims>> {
         unreachable!()
     }
     fn volume(&self, _: &VolumeRef) -> HostResult<VolumeState> {

@@ -1,14 +1,17 @@
 //! `lbctl down`: removes what carries lbctl's mark.
 
 use super::plan::document;
-use super::{Ended, carry_out, connect, load};
+use super::{Ended, Working, connect, load};
+use crate::apply::ApplyError;
 use crate::cli::Cli;
+use crate::config::Config;
 use crate::documents::Answer;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::observe::{Ask, observe};
 use crate::output::Output;
-use crate::plan::{DownOptions, plan_down};
+use crate::plan::{DownOptions, Plan, Step, plan_down};
+use crate::settle::{Left, Work, settle};
 
 pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
     let config = load(cli, out)?;
@@ -39,17 +42,17 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
             )?;
         }
         out.say(&format!("{name}: going down"));
-        carry_out(&plan.steps, &host, out, &interrupt)?;
-        let left = plan_down(&config, &observe(&config, &host, ask)?, options)?;
-        if !left.is_empty() {
-            let steps: Vec<String> = left.steps.iter().map(ToString::to_string).collect();
-            let text = format!(
-                "every step was done, and yet something of {name} is there: {}",
-                steps.join("; ")
-            );
-            let hint = "is another lbctl bringing it up at the same time? Run `lbctl down` again";
-            return Err(Failure::new(Exit::Failed, text, hint).into());
-        }
+        let mut removal = Removal {
+            config: &config,
+            ask,
+            options,
+            working: Working {
+                host: &host,
+                out,
+                interrupt: &interrupt,
+            },
+        };
+        settle(plan.clone(), &mut removal)?;
         out.say(&format!("{name}: gone"));
     }
     for note in &plan.notes {
@@ -59,6 +62,42 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
         out.answer(Answer::Down(document(&plan)));
     }
     Ok(Exit::Done)
+}
+
+struct Removal<'a> {
+    config: &'a Config,
+    ask: Ask,
+    options: DownOptions,
+    working: Working<'a>,
+}
+
+impl Work for Removal<'_> {
+    fn look(&mut self) -> Result<Left, Failure> {
+        self.working.asked()?;
+        let observed = observe(self.config, self.working.host, self.ask)?;
+        let plan = plan_down(self.config, &observed, self.options)?;
+        let done = plan.is_empty();
+        Ok(Left { plan, done })
+    }
+
+    fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
+        self.working.carry_out(steps)
+    }
+
+    fn give_way(&mut self, round: usize, why: &str) {
+        self.working.give_way(self.config.name.as_str(), round, why);
+    }
+
+    fn unfinished(&self, left: &Plan) -> Failure {
+        let steps: Vec<String> = left.steps.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "every step was done, and yet something of {} is there: {}",
+            self.config.name,
+            steps.join("; ")
+        );
+        let hint = "is another lbctl bringing it up at the same time? Run `lbctl down` again";
+        Failure::new(Exit::Failed, text, hint)
+    }
 }
 
 /// Scripts say `--yes`; people are asked.

@@ -10,11 +10,13 @@ mod status;
 mod up;
 mod wait;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::thread::sleep;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::apply::{Progress, apply};
+use crate::apply::{ApplyError, Progress, apply};
 use crate::cli::{Cli, Command, SchemaOf};
 use crate::config::{self, Config, Loaded, Report};
 use crate::desired::Desired;
@@ -154,27 +156,42 @@ fn look(config: &Config, host: &LibvirtHost, ask: Ask) -> Result<(Observed, Desi
     Ok((observed, desired))
 }
 
-/// The steps, shown one by one. Ctrl-C is heard between them, for each prefix of a plan is safe.
-fn carry_out(
-    steps: &[Step],
-    host: &LibvirtHost,
-    out: &Output,
-    interrupt: &Interrupt,
-) -> Result<(), Failure> {
-    interrupt.set(Manner::AfterStep {
-        words: "stopped within a step; the same command goes on from here".into(),
-    });
-    apply(steps, host, &mut Working { out, interrupt })?;
-    interrupt.asked().map_or(Ok(()), |exit| {
-        let text = "stopped when every step was done; the same command looks whether all is well";
-        Err(Failure::stopped(exit, text))
-    })
-}
-
 /// Who looks on while steps are carried out.
+#[derive(Clone, Copy)]
 struct Working<'a> {
+    host: &'a LibvirtHost,
     out: &'a Output,
     interrupt: &'a Interrupt,
+}
+
+impl Working<'_> {
+    /// The steps, shown one by one. Ctrl-C is heard between them, for each prefix of a plan is safe.
+    fn carry_out(mut self, steps: &[Step]) -> Result<(), ApplyError> {
+        self.interrupt.set(Manner::AfterStep {
+            words: "stopped within a step; the same command goes on from here".into(),
+        });
+        apply(steps, self.host, &mut self)
+    }
+
+    /// Whether somebody asked for an end while the last step was done.
+    fn asked(self) -> Result<(), Failure> {
+        self.interrupt.asked().map_or(Ok(()), |exit| {
+            let text =
+                "stopped when every step was done; the same command looks whether all is well";
+            Err(Failure::stopped(exit, text))
+        })
+    }
+
+    /// Longer from time to time, and never as long as the other waits.
+    fn give_way(self, name: &str, round: usize, why: &str) {
+        self.out.end_live();
+        self.out.say(&format!(
+            "  another lbctl is at work on {name} ({why}): going on from what is there"
+        ));
+        let random = RandomState::new().build_hasher().finish() % 200;
+        let grown = 100 * u64::try_from(round.min(5)).unwrap_or(5);
+        sleep(Duration::from_millis(grown + random));
+    }
 }
 
 impl Progress for Working<'_> {

@@ -2,7 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::{Ended, REACH, carry_out, connect, load};
+use super::{Ended, REACH, Working, connect, load};
+use crate::apply::ApplyError;
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
@@ -10,12 +11,13 @@ use crate::desired::{Renewal, current_seed, policy};
 use crate::documents::{Answer, RenewDocument};
 use crate::failure::{Exit, Failure};
 use crate::guest::Guest;
-use crate::host::libvirt::LibvirtHost;
 use crate::interrupt::Interrupt;
 use crate::observe::{Ask, Observed, observe};
 use crate::output::Output;
-use crate::plan::plan_renew;
+use crate::plan::{Plan, Step, plan_renew};
 use crate::secret::Secret;
+use crate::seed::SeedContent;
+use crate::settle::{Left, Work, settle};
 use crate::status::certificate_document;
 
 pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
@@ -52,15 +54,23 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
     if let Some(clamp) = &renewal.certificate.clamp {
         out.warn(&clamp.to_string());
     }
-    if observed.domain.as_ref().is_some_and(|d| d.live.is_some()) {
-        observed.reach = Guest::new(&host, name).reach(REACH);
-    }
-    let plan = plan_renew(&renewal, &observed)?;
+    let working = Working {
+        host: &host,
+        out,
+        interrupt: &interrupt,
+    };
+    let mut renewing = Renewing {
+        config: &config,
+        before: certificate(&observed),
+        now_there: None,
+        working,
+    };
+    let plan = renewing.plan(&renewal, &mut observed)?;
     for change in &plan.changes {
         out.say(&format!("{name}: {change}"));
     }
-    carry_out(&plan.steps, &host, out, &interrupt)?;
-    let facts = verify(&config, &host, &renewal)?;
+    settle(plan, &mut renewing)?;
+    let facts = renewing.now_there.unwrap_or(renewal.certificate.facts);
     out.say(&format!(
         "{name}: client certificate renewed, serial {}, until {}",
         facts.serial,
@@ -71,6 +81,102 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
         out.answer(document(name, Some(&facts), reason.as_deref(), true, now));
     }
     Ok(Exit::Done)
+}
+
+/// A renewal at work.
+struct Renewing<'a> {
+    config: &'a Config,
+    /// The certificate that is to go.
+    before: Option<Facts>,
+    now_there: Option<Facts>,
+    working: Working<'a>,
+}
+
+impl Renewing<'_> {
+    fn plan(&self, renewal: &Renewal, observed: &mut Observed) -> Result<Plan, Failure> {
+        if observed.domain.as_ref().is_some_and(|d| d.live.is_some()) {
+            let guest = Guest::new(self.working.host, self.config.name.as_str());
+            observed.reach = guest.reach(REACH);
+        }
+        Ok(plan_renew(renewal, observed)?)
+    }
+}
+
+impl Work for Renewing<'_> {
+    /// Done is what has another certificate than before, whoever issued it, in the seed that the domain refers to.
+    fn look(&mut self) -> Result<Left, Failure> {
+        self.working.asked()?;
+        let mut observed = observe(self.config, self.working.host, Ask::WhatIsNeeded)?;
+        let there = certificate(&observed);
+        let done = there.is_some() && there != self.before && refers_to_its_seed(&observed);
+        let renewal = match current_seed(&observed) {
+            Some(found) if !done => {
+                Renewal::of(self.config, found, OffsetDateTime::now_utc(), true)?
+            }
+            _ => None,
+        };
+        self.now_there = there;
+        let plan = match renewal {
+            Some(renewal) => self.plan(&renewal, &mut observed)?,
+            None if done => Plan {
+                name: self.config.name.as_str().to_owned(),
+                changes: Vec::new(),
+                steps: Vec::new(),
+                notes: Vec::new(),
+            },
+            None => return Err(gone(self.config)),
+        };
+        Ok(Left { plan, done })
+    }
+
+    fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
+        self.working.carry_out(steps)
+    }
+
+    fn give_way(&mut self, round: usize, why: &str) {
+        self.working.give_way(self.config.name.as_str(), round, why);
+    }
+
+    fn unfinished(&self, _: &Plan) -> Failure {
+        Failure::new(
+            Exit::Failed,
+            format!(
+                "every step was done, and yet the seed of {} holds another certificate",
+                self.config.name
+            ),
+            "is another lbctl at work at the same time? `lbctl status` shows what is there, `lbctl renew --force` tries again",
+        )
+    }
+}
+
+fn gone(config: &Config) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!(
+            "the seed of {} has vanished: another lbctl is at work",
+            config.name
+        ),
+        "`lbctl status` shows what is there; `lbctl up` makes the load balancer",
+    )
+}
+
+/// Whether the domain's saved mark and drive name one seed, and it is the one that stands there.
+fn refers_to_its_seed(observed: &Observed) -> bool {
+    // One without a saved definition is gone with its stop, and `up` sees to it.
+    let saved = observed.domain.as_ref().filter(|d| d.persistent);
+    let definition = saved.map(|d| &d.config);
+    if observed.domain.is_some() && definition.is_none() {
+        return true;
+    }
+    let Some((definition, mark)) = definition.and_then(|d| Some((d, d.mark.as_ref()?))) else {
+        return false;
+    };
+    observed.seeds.iter().any(|seed| {
+        let source = seed.volume.present().map(|v| &v.source);
+        seed.at == mark.seed.volume
+            && definition.holds(&seed.at, source)
+            && matches!(&seed.content, Some(SeedContent::Ours(found)) if found.fingerprint == mark.seed.fingerprint)
+    })
 }
 
 /// The certificate in the seed in use.
@@ -107,21 +213,6 @@ fn told(
         Exit::Pending
     } else {
         Exit::Done
-    }
-}
-
-fn verify(config: &Config, host: &LibvirtHost, renewal: &Renewal) -> Result<Facts, Failure> {
-    let observed = observe(config, host, Ask::WhatIsNeeded)?;
-    match certificate(&observed) {
-        Some(facts) if facts == renewal.certificate.facts => Ok(facts),
-        _ => Err(Failure::new(
-            Exit::Failed,
-            format!(
-                "every step was done, and yet the seed of {} holds another certificate",
-                config.name
-            ),
-            "is another lbctl at work at the same time? `lbctl status` shows what is there, `lbctl renew --force` tries again",
-        )),
     }
 }
 

@@ -1,19 +1,21 @@
 //! `lbctl up`: observe, plan, apply, verify, and wait if asked to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::plan::{document, summary};
 use super::wait::until_ready;
-use super::{Ended, carry_out, connect, load, look};
+use super::{Ended, Working, connect, load, look};
+use crate::apply::ApplyError;
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::Config;
+use crate::desired::Desired;
 use crate::documents::{Answer, UpDocument};
 use crate::failure::{Exit, Failure, Message};
-use crate::host::libvirt::LibvirtHost;
 use crate::interrupt::Interrupt;
-use crate::observe::Ask;
+use crate::observe::{Ask, Observed};
 use crate::output::{Output, seconds};
-use crate::plan::{Class, Plan, Restart, plan_up};
+use crate::plan::{Change, Class, DownOptions, Plan, Restart, Step, plan_down, plan_up};
+use crate::settle::{Left, Work, settle};
 
 pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
     let started = Instant::now();
@@ -25,13 +27,21 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
     if let Some(clamp) = &desired.certificate.clamp {
         out.warn(&clamp.to_string());
     }
-    let gentle = plan_up(&desired, &observed, Restart::Later)?;
-    let restart = decide(&gentle, args, cli.global.yes, out)?;
-    let plan = match restart {
-        Restart::Now { .. } => plan_up(&desired, &observed, restart)?,
-        Restart::Later => gentle,
+    let mut making = Making {
+        config: &config,
+        args,
+        yes: cli.global.yes,
+        restart: None,
+        made: false,
+        cloned: false,
+        working: Working {
+            host: &host,
+            out,
+            interrupt: &interrupt,
+        },
     };
-    make_so(&plan, restart, &config, &host, out, &interrupt)?;
+    let plan = making.plan(&desired, &observed)?;
+    make_so(&plan, &mut making)?;
 
     if let Some(deadline) = args.wait {
         interrupt.at_once(&format!(
@@ -53,15 +63,8 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
 }
 
 /// Applies the plan and plans again: what remains is an error, unless it was put off.
-fn make_so(
-    plan: &Plan,
-    restart: Restart,
-    config: &Config,
-    host: &LibvirtHost,
-    out: &Output,
-    interrupt: &Interrupt,
-) -> Result<(), Failure> {
-    let name = &plan.name;
+fn make_so(plan: &Plan, making: &mut Making<'_>) -> Result<(), Failure> {
+    let (name, config, out) = (&plan.name, making.config, making.working.out);
     if plan.is_empty() {
         out.say(&format!("{name}: already so, nothing to do"));
         return Ok(());
@@ -76,17 +79,16 @@ fn make_so(
     for note in &plan.notes {
         out.say(&format!("  note: {note}"));
     }
-    carry_out(&plan.steps, host, out, interrupt)?;
     if !plan.steps.is_empty() {
-        verify(config, host, restart)?;
+        settle(plan.clone(), making)?;
     }
-    let waiting: Vec<String> = match restart {
-        Restart::Later => plan
+    let waiting: Vec<String> = match making.restart {
+        Some(Restart::Later) => plan
             .needing_restart()
             .iter()
             .map(|c| c.what.clone())
             .collect(),
-        Restart::Now { .. } => Vec::new(),
+        _ => Vec::new(),
     };
     if waiting.is_empty() {
         out.say(&format!(
@@ -103,28 +105,89 @@ fn make_so(
     Ok(())
 }
 
-fn verify(config: &Config, host: &LibvirtHost, restart: Restart) -> Result<(), Failure> {
-    let (observed, desired) = look(config, host, Ask::WhatIsNeeded)?;
-    let again = plan_up(&desired, &observed, Restart::Later)?;
-    let put_off = |class| restart == Restart::Later && class == Class::Restart;
-    let left: Vec<String> = again
-        .changes
-        .iter()
-        .filter(|c| !put_off(c.class))
-        .map(ToString::to_string)
-        .collect();
-    if left.is_empty() {
-        return Ok(());
+/// An `up` at work.
+struct Making<'a> {
+    config: &'a Config,
+    args: &'a UpArgs,
+    yes: bool,
+    /// What was consented to; `None` while nothing needs a restart.
+    restart: Option<Restart>,
+    /// Whether this run has made something, and the disk too.
+    made: bool,
+    cloned: bool,
+    working: Working<'a>,
+}
+
+impl Making<'_> {
+    fn plan(&mut self, desired: &Desired, observed: &Observed) -> Result<Plan, Failure> {
+        let gentle = plan_up(desired, observed, Restart::Later)?;
+        if self.restart.is_none() && !gentle.needing_restart().is_empty() {
+            self.restart = Some(decide(&gentle, self.args, self.yes, self.working.out)?);
+        }
+        Ok(match self.restart {
+            Some(now @ Restart::Now { .. }) => plan_up(desired, observed, now)?,
+            _ => gentle,
+        })
     }
-    Err(Failure::new(
-        Exit::Failed,
-        format!(
-            "every step was done, and yet {} differs: {}",
-            config.name,
-            left.join("; ")
-        ),
-        "is somebody else changing it at the same time? `lbctl plan` shows what it is, `lbctl up` goes on",
-    ))
+
+    /// Another load balancer has claimed what this one was to have: what this run made for it goes again.
+    fn take_back(&self, observed: &Observed) -> Result<(), Failure> {
+        if observed.domain.is_some() || !self.made {
+            return Ok(());
+        }
+        let options = DownOptions {
+            stop_deadline: Duration::ZERO,
+            delete_volume: self.cloned,
+        };
+        let plan = plan_down(self.config, observed, options)?;
+        Ok(self.working.carry_out(&plan.steps)?)
+    }
+}
+
+impl Work for Making<'_> {
+    fn look(&mut self) -> Result<Left, Failure> {
+        self.working.asked()?;
+        let (observed, desired) = look(self.config, self.working.host, Ask::WhatIsNeeded)?;
+        let plan = match self.plan(&desired, &observed) {
+            Ok(plan) => plan,
+            Err(refused) => {
+                self.take_back(&observed)?;
+                return Err(refused);
+            }
+        };
+        let later = self.restart == Some(Restart::Later);
+        let put_off = |c: &Change| later && c.class == Class::Restart;
+        let done = plan.changes.iter().all(put_off);
+        Ok(Left { plan, done })
+    }
+
+    fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
+        let ended = self.working.carry_out(steps);
+        let done = match &ended {
+            Err(ApplyError::Failed { done, .. }) => steps.get(..*done).unwrap_or_default(),
+            _ => steps,
+        };
+        self.made |= !done.is_empty();
+        self.cloned |= done.iter().any(|s| matches!(s, Step::CloneVolume(_)));
+        ended
+    }
+
+    fn give_way(&mut self, round: usize, why: &str) {
+        self.working.give_way(self.config.name.as_str(), round, why);
+    }
+
+    fn unfinished(&self, left: &Plan) -> Failure {
+        let left: Vec<String> = left.changes.iter().map(ToString::to_string).collect();
+        Failure::new(
+            Exit::Failed,
+            format!(
+                "every step was done, and yet {} differs: {}",
+                self.config.name,
+                left.join("; ")
+            ),
+            "is somebody else changing it at the same time? `lbctl plan` shows what it is, `lbctl up` goes on",
+        )
+    }
 }
 
 /// Whether the guest may be restarted for the changes that need it.

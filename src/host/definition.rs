@@ -90,6 +90,8 @@ pub struct Definition {
     /// Whether the guest agent has its channel.
     pub agent_channel: bool,
     pub mark: Option<Mark>,
+    /// Of a running domain: which run it is. A domain that was stopped and started has another.
+    pub run: Option<u32>,
 }
 
 impl Definition {
@@ -114,12 +116,21 @@ impl Definition {
                 .collect(),
             agent_channel: elements(devices, "channel").any(is_agent_channel),
             mark: Mark::find(domain),
+            run: domain.attribute("id").and_then(|id| id.parse().ok()),
         })
     }
 
     /// The CD-ROM drives, which is where the seed is.
     pub fn cdroms(&self) -> impl Iterator<Item = &DiskFacts> {
         self.disks.iter().filter(|d| d.device == DiskDevice::Cdrom)
+    }
+
+    /// Whether a CD-ROM drive holds the volume, which stands at `source`.
+    #[must_use]
+    pub fn holds(&self, at: &VolumeRef, source: Option<&Source>) -> bool {
+        self.cdroms()
+            .filter_map(|d| d.source.as_ref())
+            .any(|s| Some(s) == source || *s == Source::Volume(at.clone()))
     }
 
     /// The first disk that is not a CD-ROM: the root disk.

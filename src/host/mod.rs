@@ -318,8 +318,8 @@ pub trait Observe {
     /// Whether libvirt offers kvm for that architecture. It may still fail at start (DESIGN section 5).
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool>;
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>>;
-    /// What every domain but `name` claims.
-    fn claims(&self, but: &str) -> HostResult<Vec<Claims>>;
+    /// What every domain claims but those named.
+    fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>>;
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState>;
     /// Finds a volume by key, by path, or by `pool/name`; only of the last can be said what its pool lacks.
     fn volume_by_id(&self, id: &str) -> HostResult<VolumeState>;

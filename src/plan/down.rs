@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, seeds, up};
+use super::seeds::{self, delete_seed};
+use super::{Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, up};
 use crate::config::{Config, Disk, VolumeRef};
 use crate::host::{Source, VolumeFacts};
 use crate::observe::{Observed, ObservedDisk};
@@ -50,7 +51,7 @@ pub fn plan_down(
     plan.steps.extend(
         seeds::ours(observed)
             .into_iter()
-            .map(|at| Step::DeleteSeed { at }),
+            .map(|at| delete_seed(&name, at)),
     );
     disk(config, observed, options, &mut plan)?;
     let macs: Vec<_> = config.interfaces.iter().map(|i| Some(i.mac)).collect();
@@ -117,6 +118,7 @@ fn disk(
     }
     plan.steps.push(Step::DeleteVolume {
         at: clone.volume.clone(),
+        domain: config.name.as_str().to_owned(),
     });
     Ok(())
 }

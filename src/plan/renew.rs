@@ -2,8 +2,9 @@
 //! configuration was edited and not applied yet stays so: a timer runs this at night.
 
 use super::guest::converge;
+use super::seeds::{self, delete_seed};
 use super::up::{certificate, foreign};
-use super::{Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step, seeds};
+use super::{Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step};
 use crate::desired::Renewal;
 use crate::guest::Reach;
 use crate::host::{DomainFacts, Scope};
@@ -44,18 +45,19 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
         let guest = &renewal.seed.guest;
         steps.extend(converge(domain, guest, Extent::Tls, new_seed));
     }
-    steps.push(Step::SwapMedium {
-        domain: domain.name.clone(),
-        seed: seed.at.clone(),
-        scope,
-    });
     let written = SeedMark {
         volume: seed.at,
         fingerprint: renewal.seed.fingerprint.clone(),
         parts: renewal.seed.parts.clone(),
     };
+    steps.push(Step::SwapMedium {
+        domain: domain.name.clone(),
+        seed: written.clone(),
+        scope,
+    });
     steps.extend(marks(domain, &written, scope));
-    let stale = seed.stale.into_iter().map(|at| Step::DeleteSeed { at });
+    let stale = seed.stale.into_iter();
+    let stale = stale.map(|at| delete_seed(&domain.name, at));
     steps.extend(stale);
     let to = certificate(&renewal.certificate);
     Ok(Plan {

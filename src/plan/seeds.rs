@@ -40,7 +40,7 @@ pub(super) fn plan(
         (seed.at.clone(), Vec::new())
     } else {
         let (at, leftover) = free_place(&places, &referred, observed)?;
-        let delete = leftover.then(|| Step::DeleteSeed { at: at.clone() });
+        let delete = leftover.then(|| delete_seed(&wanted.guest.name, at.clone()));
         let write = Step::WriteSeed {
             at: at.clone(),
             seed: Box::new(wanted.clone()),
@@ -60,6 +60,11 @@ pub(super) fn plan(
         .map(|s| s.at.clone())
         .collect();
     Ok(SeedPart { at, write, stale })
+}
+
+pub(super) fn delete_seed(domain: &str, at: VolumeRef) -> Step {
+    let domain = domain.to_owned();
+    Step::DeleteSeed { at, domain }
 }
 
 /// Every seed of ours in the pool, for `down`.
@@ -114,13 +119,16 @@ fn referred(domain: Option<&DomainFacts>, observed: &Observed) -> Vec<VolumeRef>
         .collect()
 }
 
-/// The first place that nothing refers to and that holds nothing, or only a leftover of ours (then `true`).
+/// The first place that holds nothing; where there is none, one with a leftover of ours that nothing refers to (then
+/// `true`). In that order, for a leftover may be what another lbctl is writing at this moment: under the same name nothing
+/// else must come while it may yet refer to it.
 fn free_place(
     places: &[VolumeRef],
     referred: &[VolumeRef],
     observed: &Observed,
 ) -> Result<(VolumeRef, bool), Vec<Objection>> {
     let mut foreign = Vec::new();
+    let mut leftover = None;
     for at in places {
         match observed
             .seeds
@@ -130,7 +138,9 @@ fn free_place(
         {
             None => return Ok((at.clone(), false)),
             Some(_) if referred.contains(at) => {}
-            Some(SeedContent::Ours(_) | SeedContent::Unfinished) => return Ok((at.clone(), true)),
+            Some(SeedContent::Ours(_) | SeedContent::Unfinished) => {
+                leftover.get_or_insert(at);
+            }
             Some(SeedContent::OfAnother(vm)) => {
                 foreign.push(format!("volume {at} is the seed of another VM, {vm}"));
             }
@@ -142,6 +152,9 @@ fn free_place(
         if referred.is_empty() && !foreign.is_empty() {
             break;
         }
+    }
+    if let (Some(at), true) = (leftover, foreign.is_empty() || !referred.is_empty()) {
+        return Ok((at.clone(), true));
     }
     let message = foreign
         .first()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::VolumeRef;
 use crate::domain_xml::DomainSpec;
 use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
-use crate::mark::Mark;
+use crate::mark::{Mark, SeedMark};
 use crate::render::GuestSpec;
 use crate::seed::Seed;
 
@@ -33,12 +33,15 @@ pub enum Step {
         target: String,
         capacity: u64,
     },
+    /// The disk of a domain that is gone.
     DeleteVolume {
         at: VolumeRef,
+        domain: String,
     },
-    /// A seed that nothing refers to: unfinished, or of before.
+    /// A seed of the domain that nothing refers to: unfinished, or of before.
     DeleteSeed {
         at: VolumeRef,
+        domain: String,
     },
     WriteSeed {
         at: VolumeRef,
@@ -50,7 +53,7 @@ pub enum Step {
     /// Puts the seed into the drive, for the next boot.
     SwapMedium {
         domain: String,
-        seed: VolumeRef,
+        seed: SeedMark,
         scope: Scope,
     },
     /// Writes down what the guest has now, or will have.
@@ -77,6 +80,8 @@ pub enum Step {
     /// Stop and start. If the new definition does not start, `fallback` is put back and started.
     Restart {
         domain: String,
+        /// The run that is to end ([`crate::host::Definition::run`]), and no later one.
+        run: Option<u32>,
         deadline: Duration,
         fallback: String,
     },
@@ -135,6 +140,8 @@ pub struct DefineStep {
     pub uuid: Option<String>,
     pub mark: Mark,
     pub root: RootRef,
+    /// Of a new domain: the others whose claims are known. What has come since is looked at once it is defined.
+    pub known: Vec<String>,
 }
 
 /// The root disk as the configuration names it.
@@ -178,8 +185,8 @@ impl fmt::Display for Step {
                     Bytes(*capacity)
                 )
             }
-            Self::DeleteVolume { at } => write!(f, "delete volume {at}"),
-            Self::DeleteSeed { at } => write!(f, "delete seed {at}"),
+            Self::DeleteVolume { at, .. } => write!(f, "delete volume {at}"),
+            Self::DeleteSeed { at, .. } => write!(f, "delete seed {at}"),
             Self::WriteSeed { at, .. } => write!(f, "write seed {at}"),
             Self::Converge(step) => match step.extent {
                 Extent::All => write!(f, "change the running guest {}", step.domain),
@@ -194,7 +201,7 @@ impl fmt::Display for Step {
                 Some(_) => write!(f, "redefine domain {}", define.spec.name),
             },
             Self::SwapMedium { domain, seed, .. } => {
-                write!(f, "put seed {seed} into the drive of {domain}")
+                write!(f, "put seed {} into the drive of {domain}", seed.volume)
             }
             Self::SetMark { domain, note, .. } => {
                 write!(f, "note in domain {domain} ")?;

@@ -2,7 +2,7 @@
 
 use super::disk::DiskPart;
 use super::network::NetworkPart;
-use super::seeds::SeedPart;
+use super::seeds::{SeedPart, delete_seed};
 use super::step::DefineStep;
 use super::{
     Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network, seeds,
@@ -55,7 +55,7 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
         mark,
     };
     Ok(match &observed.domain {
-        None => create(desired, parts),
+        None => create(desired, observed, parts),
         Some(domain) => update::update(desired, observed, domain, parts, restart),
     })
 }
@@ -79,23 +79,21 @@ impl Parts {
         .concat()
     }
 
-    pub fn define(&self, spec: &DomainSpec, uuid: Option<String>) -> Step {
+    pub fn define(&self, spec: &DomainSpec, uuid: Option<String>, known: Vec<String>) -> Step {
         let (mark, root) = (self.mark.clone(), self.disk.root.clone());
         Step::Define(Box::new(DefineStep {
             spec: spec.clone(),
             uuid,
             mark,
             root,
+            known,
         }))
     }
 
     /// What nothing refers to any more when everything else is done.
-    pub fn cleaning(&self) -> impl Iterator<Item = Step> {
-        let delete = self
-            .seed
-            .stale
-            .iter()
-            .map(|at| Step::DeleteSeed { at: at.clone() });
+    pub fn cleaning(&self, domain: &str) -> impl Iterator<Item = Step> {
+        let stale = self.seed.stale.iter();
+        let delete = stale.map(|at| delete_seed(domain, at.clone()));
         delete.chain(self.network.release.clone())
     }
 }
@@ -122,7 +120,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
     ))
 }
 
-fn create(desired: &Desired, parts: Parts) -> Plan {
+fn create(desired: &Desired, observed: &Observed, parts: Parts) -> Plan {
     let spec = &desired.domain;
     let domain = spec.name.clone();
     let shape = format!(
@@ -137,7 +135,8 @@ fn create(desired: &Desired, parts: Parts) -> Plan {
     let mut changes = [&parts.network.changes[..], &parts.disk.changes].concat();
     changes.extend(created.map(|(what, to)| Change::new(what, "", to, Class::Create)));
     let mut steps = parts.before_definition();
-    steps.push(parts.define(spec, None));
+    let known = observed.claims.iter().map(|c| c.domain.clone());
+    steps.push(parts.define(spec, None, known.collect()));
     steps.push(Step::SetAutostart {
         domain: domain.clone(),
         on: true,
@@ -145,7 +144,7 @@ fn create(desired: &Desired, parts: Parts) -> Plan {
     steps.push(Step::Start {
         domain: domain.clone(),
     });
-    steps.extend(parts.cleaning());
+    steps.extend(parts.cleaning(&domain));
     Plan {
         name: domain,
         changes,

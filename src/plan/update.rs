@@ -3,10 +3,9 @@
 use super::guest::GuestPart;
 use super::up::Parts;
 use super::{Change, Class, Extent, Note, Plan, Restart, Step, guest};
-use crate::config::VolumeRef;
 use crate::desired::{Desired, current_seed};
 use crate::domain_xml::DomainSpec;
-use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope, Source};
+use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
 use crate::mark::Mark;
 use crate::observe::Observed;
 
@@ -23,7 +22,7 @@ pub(super) fn update(
     let source = seeds
         .filter(|s| s.at == *at)
         .find_map(|s| s.volume.present());
-    let in_drive = |d: &Definition| !written && holds(d, source.map(|v| &v.source), at);
+    let in_drive = |d: &Definition| !written && d.holds(at, source.map(|v| &v.source));
     let guest = guest::plan(
         &desired.seed,
         &desired.certificate,
@@ -205,7 +204,8 @@ impl Update<'_> {
             }));
         }
         if self.define {
-            steps.push(parts.define(&desired.domain, Some(self.domain.uuid.clone())));
+            let uuid = Some(self.domain.uuid.clone());
+            steps.push(parts.define(&desired.domain, uuid, Vec::new()));
         }
         if !self.domain.autostart {
             let domain = domain.clone();
@@ -217,6 +217,7 @@ impl Update<'_> {
                 let fallback = self.domain.config_xml.clone();
                 steps.push(Step::Restart {
                     domain,
+                    run: self.domain.live.as_ref().and_then(|live| live.run),
                     deadline,
                     fallback,
                 });
@@ -225,7 +226,7 @@ impl Update<'_> {
                 if !self.in_live_drive {
                     steps.push(Step::SwapMedium {
                         domain: domain.clone(),
-                        seed: parts.seed.at.clone(),
+                        seed: parts.mark.seed.clone(),
                         scope: LIVE,
                     });
                 }
@@ -235,7 +236,7 @@ impl Update<'_> {
                 }
             }
         }
-        steps.extend(parts.cleaning());
+        steps.extend(parts.cleaning(&self.domain.name));
         steps
     }
 }
@@ -244,14 +245,6 @@ const LIVE: Scope = Scope {
     config: false,
     live: true,
 };
-
-/// Whether the definition's drive holds the seed.
-fn holds(definition: &Definition, source: Option<&Source>, at: &VolumeRef) -> bool {
-    definition
-        .cdroms()
-        .filter_map(|d| d.source.as_ref())
-        .any(|s| Some(s) == source || *s == Source::Volume(at.clone()))
-}
 
 /// Whether the domain's mark says all that it should. What it names beyond that is of before and does no harm.
 fn covered(domain: &DomainFacts, wanted: &Mark) -> bool {

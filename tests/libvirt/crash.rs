@@ -267,8 +267,8 @@ fn next(vm: &mut Sandbox, dice: &mut Dice, there: bool, number: usize) -> &'stat
     vm.change(&format!("haproxy.timeouts.idle = '{}m'", 31 + number));
     match dice.below(4) {
         0 => "up --restart later",
-        1 => "up --restart now --stop-timeout=0s",
-        2 => "down --yes --stop-timeout=0s --delete-volume",
+        1 => "up --restart now --stop-timeout=1s",
+        2 => "down --yes --stop-timeout=1s --delete-volume",
         _ => {
             vm.virsh("destroy @vm").ok();
             "renew --force"
@@ -286,7 +286,8 @@ fn kill_after(vm: &Sandbox, arguments: &str, moment: Duration) -> bool {
         .unwrap();
     let kill_at = Instant::now() + moment;
     while Instant::now() < kill_at {
-        if lbctl.try_wait().unwrap().is_some() {
+        if let Some(ended) = lbctl.try_wait().unwrap() {
+            assert!(ended.success(), "it ended by itself, {ended}");
             return true;
         }
         std::thread::sleep(Duration::from_millis(1));

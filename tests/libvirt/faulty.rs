@@ -110,7 +110,7 @@ impl Observe for Faulty<'_> {
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>> {
         self.look(|h| h.domain(name))
     }
-    fn claims(&self, but: &str) -> HostResult<Vec<Claims>> {
+    fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>> {
         self.look(|h| h.claims(but))
     }
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState> {

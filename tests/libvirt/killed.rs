@@ -62,7 +62,13 @@ fn up_finishes_what_a_killed_up_began() {
         vm.lbctl("plan --exit-code").ended(3);
         vm.up();
         assert_eq!(vm.dominfo("State"), "running");
-        assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed")]);
+        // What was half-written may be at work yet: the new one stands beside it, and it goes in the end.
+        let volumes = vm.volumes();
+        assert!(
+            volumes == [vm.fill("@vm"), vm.fill("@seed")]
+                || volumes == [vm.fill("@vm"), vm.fill("@seed2")],
+            "{volumes:?}"
+        );
         vm.lbctl("plan --exit-code").ok();
     });
 }
@@ -130,7 +136,7 @@ fn an_update_that_was_killed_is_finished_or_taken_back() {
         vm.change("haproxy.timeouts.idle = '31m'");
         vm.lbctl("up --restart now --stop-timeout=1s").ok();
         vm.lbctl("plan --exit-code").ok();
-        assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed2")]);
+        assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed3")]);
 
         vm.virsh(&by_hand.replace("@seed2", "@seed")).ok();
         vm.lbctl("down --yes --stop-timeout=1s --delete-volume")

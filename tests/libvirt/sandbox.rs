@@ -108,7 +108,7 @@ impl Sandbox {
     }
 
     /// A word that begins with another comes before it.
-    fn words(&self) -> Vec<(&'static str, String)> {
+    pub fn words(&self) -> Vec<(&'static str, String)> {
         let n = self.number;
         vec![
             ("@vm", self.name.clone()),
@@ -126,6 +126,7 @@ impl Sandbox {
             ("@macvtap", self.lab["MACVTAP_INTERFACE"].clone()),
             ("@mac2", format!("52:54:00:99:{n:02x}:02")),
             ("@mac", format!("52:54:00:99:{n:02x}:01")),
+            ("@seed3", format!("{}-cloud-init.3.iso", self.name)),
             ("@seed2", format!("{}-cloud-init.2.iso", self.name)),
             ("@seed", format!("{}-cloud-init.iso", self.name)),
             ("@uri", self.lab["LIBVIRT_URI"].clone()),

@@ -212,8 +212,18 @@ impl Observe for MemoryHost {
         }))
     }
 
-    fn claims(&self, _: &str) -> HostResult<Vec<Claims>> {
-        Ok(Vec::new())
+    fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>> {
+        let state = self.state.borrow();
+        let others = state.domains.iter().filter(|(name, _)| !but.contains(name));
+        let claims = others.map(|(name, domain)| {
+            let read = Definition::parse(&domain.config).unwrap();
+            Claims {
+                domain: name.clone(),
+                macs: read.interfaces.iter().map(|i| i.mac).collect(),
+                disks: read.disks.into_iter().filter_map(|d| d.source).collect(),
+            }
+        });
+        Ok(claims.collect())
     }
 
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState> {

@@ -226,6 +226,7 @@ pub(super) fn definition() -> Definition {
             source: NicSource::Network("lab".into()),
         }],
         agent_channel: true,
+        run: None,
         mark: Some(Mark {
             layout: LAYOUT,
             seed: SeedMark {

@@ -151,8 +151,19 @@ fn a_killed_first_up_goes_on_where_it_was() {
     observed.seeds[0] = place(desired().seed_volume, Some(SeedContent::Unfinished));
     assert_eq!(
         kinds(&up(&desired(), &observed)),
-        ["delete seed", "write seed", "define", "autostart", "start"]
+        ["write seed", "define", "autostart", "start", "delete seed"],
+        "another lbctl may be writing it: the seed stands beside it"
     );
+    let all_places = observed.seeds.clone();
+    for seed in &mut observed.seeds {
+        *seed = place(seed.at.clone(), Some(SeedContent::Unfinished));
+    }
+    assert_eq!(
+        kinds(&up(&desired(), &observed))[..2],
+        ["delete seed", "write seed"],
+        "where no place is free, one of those is made free"
+    );
+    observed.seeds = all_places;
     observed.seeds[0] = place(desired().seed_volume, Some(ours("hello")));
     assert_eq!(
         kinds(&up(&desired(), &observed)),
