@@ -171,7 +171,7 @@ def film(frames, title):
         at += seconds
     last = "translateX(-%dpx)" % ((len(frames) - 1) * width)
     style = ("@keyframes film{%s100%%{transform:%s}}#film{animation:film %.1fs step-end infinite}"
-             "@media (prefers-reduced-motion){#film{animation:none;transform:%s}}" % ("".join(stops), last, whole, last))
+             "@media (prefers-reduced-motion:reduce){#film{animation:none;transform:%s}}" % ("".join(stops), last, whole, last))
     first = PAD + HEIGHT - 5
     lines = "\n".join(text_element(line, first).replace("<text ", '<text id="%s" ' % name, 1)
                       for line, name in seen.items())
