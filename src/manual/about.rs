@@ -357,6 +357,26 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["status", "up"],
     },
     About {
+        command: "schema",
+        more: &[
+            "With the configuration's schema an editor that knows JSON Schema completes keys, explains them, and marks what \
+             is wrong while it is typed. Programs that read what `--json` prints can rely on the other: a document's \
+             `schema` is the version of its form.",
+        ],
+        examples: &[
+            (
+                "lbctl schema config > lbctl.schema.json",
+                "Write the schema beside a configuration, for the editor:",
+            ),
+            (
+                "lbctl schema output | jq .title",
+                "Look at that of the documents:",
+            ),
+        ],
+        near: &["init", "check"],
+        ..OTHER
+    },
+    About {
         command: "completions",
         more: &["The Debian package has these scripts where the shells look for them."],
         examples: &[

@@ -250,7 +250,7 @@ fn option(roff: &mut Roff, argument: &Arg) {
         }
         roff.text(&sentence(paragraph));
     }
-    choices(roff, argument);
+    let listed = choices(roff, argument);
     let defaults: Vec<String> = argument
         .get_default_values()
         .iter()
@@ -258,13 +258,17 @@ fn option(roff: &mut Roff, argument: &Arg) {
         .collect();
     // clap has a default for what takes no value, too: false.
     if !defaults.is_empty() && !value(argument).is_empty() {
+        if listed {
+            roff.paragraph_in_tag();
+        }
         roff.text(&format!("Default: `{}`.", defaults.join(" ")));
     }
 }
 
-fn choices(roff: &mut Roff, argument: &Arg) {
+/// The values that an argument takes; says whether they became a list.
+fn choices(roff: &mut Roff, argument: &Arg) -> bool {
     if value(argument).is_empty() {
-        return;
+        return false;
     }
     let choices = argument.get_possible_values();
     let names: Vec<String> = choices
@@ -272,11 +276,11 @@ fn choices(roff: &mut Roff, argument: &Arg) {
         .map(|c| format!("`{}`", c.get_name()))
         .collect();
     if names.is_empty() {
-        return;
+        return false;
     }
     if choices.iter().all(|c| c.get_help().is_none()) {
         roff.text(&format!("One of {}.", names.join(", ")));
-        return;
+        return false;
     }
     roff.indented(|roff| {
         for choice in &choices {
@@ -285,7 +289,7 @@ fn choices(roff: &mut Roff, argument: &Arg) {
             roff.text(&sentence(&help.unwrap_or_default()));
         }
     });
-    roff.paragraph_in_tag();
+    true
 }
 
 /// clap's texts end without a full stop.
