@@ -132,11 +132,11 @@ pub struct CheckDocument {
     /// Whether the host was looked at, too (`--host`).
     pub host: bool,
     /// What was looked at with `--host`, in the order of the list that people see.
-    pub findings: Vec<FindingDocument>,
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct FindingDocument {
+pub struct Finding {
     /// What was looked at: `libvirt`, `root disk`, `address 192.168.122.162`…
     pub what: String,
     pub verdict: Verdict,

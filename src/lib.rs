@@ -14,6 +14,7 @@
 
 pub mod apply;
 pub mod cert;
+pub mod checklist;
 pub mod cli;
 pub mod commands;
 pub mod config;

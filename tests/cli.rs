@@ -61,7 +61,7 @@ network_name = "default"
 ip = "192.168.122.9"
 [haproxy]
 postgres_nodes_max_count = 3
-postgres_nameserver_ips = ["192.168.122.1"]
+postgres_nameserver_ips = ["127.0.0.1"]
 postgres_domain = "pg.example.org"
 [haproxy.patroni_client]
 ca_key = {{ file = "ca.key" }}

@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "libvirt/checklist.rs"]
+mod checklist;
 #[path = "libvirt/crash.rs"]
 mod crash;
 #[path = "libvirt/down.rs"]

@@ -90,6 +90,16 @@ pub enum Attach {
     Macvtap(String),
 }
 
+impl Attach {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::NetworkName(name) | Self::NetworkId(name) | Self::Macvtap(name) => name,
+        }
+    }
+}
+
 /// How the guest comes by the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressing {

@@ -29,7 +29,7 @@ use crate::mark::{Mark, NAMESPACE};
 
 /// A connection to a libvirt daemon.
 pub struct LibvirtHost {
-    connection: Connect,
+    pub(super) connection: Connect,
     uri: String,
     calls: Cell<u32>,
 }
@@ -77,11 +77,11 @@ impl LibvirtHost {
         })
     }
 
-    fn count(&self) {
+    pub(super) fn count(&self) {
         self.calls.set(self.calls.get() + 1);
     }
 
-    fn call<T>(&self, doing: &str, result: Result<T, Error>) -> HostResult<T> {
+    pub(super) fn call<T>(&self, doing: &str, result: Result<T, Error>) -> HostResult<T> {
         self.count();
         tracing::debug!("libvirt: {doing}");
         result.map_err(|e| error(doing, &e))
@@ -107,7 +107,7 @@ impl LibvirtHost {
         self.call(doing, self.connection.lookup_domain_by_name(name))
     }
 
-    fn pool(&self, name: &str) -> HostResult<Option<StoragePool>> {
+    pub(super) fn pool(&self, name: &str) -> HostResult<Option<StoragePool>> {
         let doing = format!("looking up pool {name}");
         self.find(
             &doing,

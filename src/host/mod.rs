@@ -6,6 +6,7 @@
 
 mod definition;
 mod error;
+mod inspect;
 pub mod libvirt;
 mod stream;
 mod sys;
@@ -16,6 +17,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 pub use xml::escape;
+
+pub use inspect::{Inspect, Version, Versions};
 
 pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
 

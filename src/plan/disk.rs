@@ -1,7 +1,7 @@
 //! The root disk: found, cloned or grown. Never shrunk, never replaced.
 
 use super::step::{Bytes, RootRef};
-use super::{Change, Class, Objection, RefusalKind, Step};
+use super::{About, Change, Class, Objection, RefusalKind, Step};
 use crate::config::{CloneVolume, Disk, DiskFormat};
 use crate::desired::Desired;
 use crate::host::{CloneSpec, DomainFacts, Source, VolumeFacts, VolumeState};
@@ -29,10 +29,12 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<DiskPart, V
             cloned(clone, volume, base, observed)
         }
         (Disk::Existing { id }, ObservedDisk::Clone { .. }) => Err(vec![unfit(
+            About::RootDisk,
             format!("volume {id} was not looked at"),
             "run lbctl again",
         )]),
         (Disk::Clone(clone), ObservedDisk::Existing(_)) => Err(vec![unfit(
+            About::RootDisk,
             format!("volume {} was not looked at", clone.volume),
             "run lbctl again",
         )]),
@@ -47,8 +49,8 @@ fn existing(
     let pool = id.split('/').next().unwrap_or_default();
     let facts = match volume {
         VolumeState::Present(facts) => facts,
-        VolumeState::NoPool => return Err(vec![no_pool(pool, "volume_id")]),
-        VolumeState::PoolInactive => return Err(vec![inactive_pool(pool)]),
+        VolumeState::NoPool => return Err(vec![no_pool(About::RootDisk, pool, "volume_id")]),
+        VolumeState::PoolInactive => return Err(vec![inactive_pool(About::RootDisk, pool)]),
         VolumeState::Absent => return Err(vec![no_volume(id)]),
     };
     unclaimed(facts, observed)?;
@@ -81,8 +83,12 @@ fn cloned(
     };
     let base = base_facts(clone, base);
     match volume {
-        VolumeState::NoPool => Err(vec![no_pool(&clone.volume.pool, "volume.pool")]),
-        VolumeState::PoolInactive => Err(vec![inactive_pool(&clone.volume.pool)]),
+        VolumeState::NoPool => Err(vec![no_pool(
+            About::RootDisk,
+            &clone.volume.pool,
+            "volume.pool",
+        )]),
+        VolumeState::PoolInactive => Err(vec![inactive_pool(About::RootDisk, &clone.volume.pool)]),
         VolumeState::Absent => {
             let base = base.map_err(|o| vec![o])?;
             lost_disk(clone, observed)?;
@@ -158,6 +164,7 @@ fn reuse(
     }
     Err(vec![Objection::new(
         RefusalKind::NotOurs,
+        About::RootDisk,
         format!(
             "volume {} is there already, and it is no clone of {}",
             clone.volume, clone.base
@@ -172,6 +179,7 @@ fn reuse(
 fn other_format(clone: &CloneVolume, facts: &VolumeFacts) -> Objection {
     Objection::new(
         RefusalKind::NeedsConsent,
+        About::RootDisk,
         format!(
             "disk format: {} -> {} (replace): it takes a new disk, and volume {} holds data",
             facts.format,
@@ -186,6 +194,7 @@ fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> O
     let is = facts.backing.as_deref().unwrap_or("no base at all");
     Objection::new(
         RefusalKind::NeedsConsent,
+        About::RootDisk,
         format!(
             "base volume: {is} -> {} (replace): it takes a new disk, and volume {} holds data",
             base.source, clone.volume
@@ -204,6 +213,7 @@ fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Obje
     };
     Err(vec![Objection::new(
         RefusalKind::NeedsConsent,
+        About::RootDisk,
         format!(
             "disk size: {} -> {} (replace): a disk is grown and never shrunk",
             Bytes(facts.capacity),
@@ -254,6 +264,7 @@ fn grow(clone: &CloneVolume, facts: &VolumeFacts, observed: &Observed, part: &mu
 fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objection>> {
     match clone.size {
         Some(size) if size < base.capacity => Err(vec![unfit(
+            About::RootDisk,
             format!(
                 "volume.size is {}, and base volume {} has {}",
                 Bytes(size),
@@ -273,9 +284,14 @@ fn base_facts<'o>(
 ) -> Result<&'o VolumeFacts, Objection> {
     match base {
         VolumeState::Present(facts) => Ok(facts),
-        VolumeState::NoPool => Err(no_pool(&clone.base.pool, "volume.base_volume_pool")),
-        VolumeState::PoolInactive => Err(inactive_pool(&clone.base.pool)),
+        VolumeState::NoPool => Err(no_pool(
+            About::Base,
+            &clone.base.pool,
+            "volume.base_volume_pool",
+        )),
+        VolumeState::PoolInactive => Err(inactive_pool(About::Base, &clone.base.pool)),
         VolumeState::Absent => Err(unfit(
+            About::Base,
             format!("pool {} has no volume {}", clone.base.pool, clone.base.name),
             format!(
                 "`virsh vol-list {0}` lists its volumes; after copying an image there, `virsh pool-refresh {0}`",
@@ -309,6 +325,7 @@ fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objecti
     };
     Err(vec![Objection::new(
         RefusalKind::NeedsConsent,
+        About::RootDisk,
         message,
         hint,
     )])
@@ -323,6 +340,7 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
         Some(is) if is == source => Ok(None),
         Some(is) => Err(vec![Objection::new(
             RefusalKind::NeedsConsent,
+            About::RootDisk,
             format!("disk: {is} -> {source} (replace): the domain would boot from another disk"),
             "`lbctl down`, then `lbctl up` if that is meant; otherwise set volume_id or [volume] back",
         )]),
@@ -345,6 +363,7 @@ fn unclaimed(facts: &VolumeFacts, observed: &Observed) -> Result<(), Vec<Objecti
         None => Ok(()),
         Some(claims) => Err(vec![Objection::new(
             RefusalKind::NotOurs,
+            About::RootDisk,
             format!("volume {} is a disk of domain {}", facts.at, claims.domain),
             "two machines that write one disk destroy it: choose another volume",
         )]),
@@ -361,26 +380,29 @@ fn domain_name(domain: &DomainFacts) -> String {
 
 fn no_volume(id: &str) -> Objection {
     unfit(
+        About::RootDisk,
         format!("the host has no volume {id}"),
         "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt look again; \
          volume_id takes a key, a path, or pool/name",
     )
 }
 
-pub(super) fn no_pool(pool: &str, key: &str) -> Objection {
+pub(super) fn no_pool(about: About, pool: &str, key: &str) -> Objection {
     unfit(
+        about,
         format!("the host has no storage pool {pool}"),
         format!("`virsh pool-list --all` lists them; set `{key}` to one of them"),
     )
 }
 
-pub(super) fn inactive_pool(pool: &str) -> Objection {
+pub(super) fn inactive_pool(about: About, pool: &str) -> Objection {
     unfit(
+        about,
         format!("storage pool {pool} is not active"),
         format!("start it: `virsh pool-start {pool}` (and `virsh pool-autostart {pool}`)"),
     )
 }
 
-fn unfit(message: impl Into<String>, hint: impl Into<String>) -> Objection {
-    Objection::new(RefusalKind::Unfit, message, hint)
+fn unfit(about: About, message: impl Into<String>, hint: impl Into<String>) -> Objection {
+    Objection::new(RefusalKind::Unfit, about, message, hint)
 }

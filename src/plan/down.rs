@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::seeds::{self, delete_seed};
-use super::{Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, up};
+use super::{About, Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, up};
 use crate::config::{Config, Disk, VolumeRef};
 use crate::host::{Source, VolumeFacts};
 use crate::observe::{Observed, ObservedDisk};
@@ -136,6 +136,11 @@ fn not_ours(volume: &VolumeRef, why: &str) -> Refusal {
         volume.name, volume.pool
     );
     Refusal {
-        objections: vec![Objection::new(RefusalKind::NotOurs, message, hint)],
+        objections: vec![Objection::new(
+            RefusalKind::NotOurs,
+            About::RootDisk,
+            message,
+            hint,
+        )],
     }
 }

@@ -17,7 +17,10 @@ mod up;
 mod update;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
+
+use crate::config::MacAddr;
 
 pub use down::{DownOptions, plan_down};
 pub use guest::guest_differs;
@@ -153,10 +156,25 @@ pub enum RefusalKind {
     NeedsConsent,
 }
 
+/// What of the host an objection is about: a line of `check --host`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    Domain,
+    /// The base volume, to be cloned.
+    Base,
+    RootDisk,
+    Seed,
+    /// A libvirt network or a host interface, by its name in the configuration.
+    Link(String),
+    Address(Ipv4Addr),
+    Mac(MacAddr),
+}
+
 /// One reason, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objection {
     pub kind: RefusalKind,
+    pub about: About,
     pub message: String,
     pub hint: String,
 }
@@ -164,11 +182,13 @@ pub struct Objection {
 impl Objection {
     pub(crate) fn new(
         kind: RefusalKind,
+        about: About,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
         Self {
             kind,
+            about,
             message: message.into(),
             hint: hint.into(),
         }

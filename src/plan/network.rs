@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
-use super::{Change, Class, Objection, RefusalKind, Step};
+use super::{About, Change, Class, Objection, RefusalKind, Step};
 use crate::config::Addressing;
 use crate::desired::{Desired, DesiredReservation};
 use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, NetworkRef};
@@ -139,16 +139,15 @@ fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection
         .clone()
         .or_else(|| other.mac.map(|m| m.to_string()))
         .unwrap_or_else(|| "nobody named".into());
-    let what = match () {
-        () if other.ip == entry.ip => format!("address {}", entry.ip),
-        () if other.mac == entry.mac => entry
-            .mac
-            .map(|mac| format!("MAC address {mac}"))
-            .unwrap_or_default(),
-        () => format!("host name {owner}"),
+    let address = About::Address(entry.ip);
+    let (about, what) = match entry.mac {
+        _ if other.ip == entry.ip => (address, format!("address {}", entry.ip)),
+        Some(mac) if other.mac == entry.mac => (About::Mac(mac), format!("MAC address {mac}")),
+        _ => (address, format!("host name {owner}")),
     };
     Objection::new(
         RefusalKind::NotOurs,
+        about,
         format!("{what} is reserved in network {network} for {owner}: {other}"),
         format!(
             "choose another one, or remove that entry if it is a leftover: `virsh net-update {network} delete ip-dhcp-host …`"
@@ -189,6 +188,7 @@ fn check_leases(
     // dnsmasq gives a leased address to nobody else, whatever is reserved: the guest would come up with another one.
     Err(Objection::new(
         RefusalKind::NotOurs,
+        About::Address(*ip),
         format!("address {ip} is in use in network {id}: leased to {mac} ({name}) {until}"),
         "choose another `ip`; or stop that machine and wait for the end of its lease; or, where it is gone and was \
          this one under another name, give its `mac`",
@@ -253,10 +253,12 @@ fn network<'o>(observed: &'o Observed, which: &NetworkRef) -> Option<&'o Network
 
 /// Networks and devices that are missing, asleep, or of another subnet.
 fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
-    let unfit =
-        |message: String, hint: String| Some(Objection::new(RefusalKind::Unfit, message, hint));
     let mut objections: Vec<Objection> = Vec::new();
     for interface in &desired.interfaces {
+        let unfit = |message: String, hint: String| {
+            let about = About::Link(interface.attach.name().to_owned());
+            Some(Objection::new(RefusalKind::Unfit, about, message, hint))
+        };
         let objection = match network_ref(&interface.attach) {
             Err(device) if observed.devices.get(device) == Some(&Some(false)) => unfit(
                 format!("the host has no network device {device}"),
@@ -285,8 +287,10 @@ fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
 
 fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
     let id = &facts.id;
-    let unfit =
-        |message: String, hint: &str| Some(Objection::new(RefusalKind::Unfit, message, hint));
+    let unfit = |message: String, hint: &str| {
+        let about = About::Address(ip);
+        Some(Objection::new(RefusalKind::Unfit, about, message, hint))
+    };
     let served = facts
         .subnets
         .iter()
@@ -338,6 +342,7 @@ fn mac_conflicts(desired: &Desired, observed: &Observed) -> Vec<Objection> {
         .map(|(interface, claims)| {
             Objection::new(
                 RefusalKind::NotOurs,
+                About::Mac(interface.mac),
                 format!(
                     "MAC address {} belongs to domain {}",
                     interface.mac, claims.domain

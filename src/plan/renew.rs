@@ -4,7 +4,7 @@
 use super::guest::converge;
 use super::seeds::{self, delete_seed};
 use super::up::{certificate, foreign};
-use super::{Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step};
+use super::{About, Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step};
 use crate::desired::Renewal;
 use crate::guest::Reach;
 use crate::host::{DomainFacts, Scope};
@@ -19,6 +19,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     let Some(domain) = &observed.domain else {
         return Err(refuse(Objection::new(
             RefusalKind::Unfit,
+            About::Domain,
             "there is no load balancer whose certificate could be renewed",
             "`lbctl up` makes it",
         )));
@@ -29,6 +30,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     if let (true, Reach::Out(why)) = (domain.live.is_some(), &observed.reach) {
         return Err(refuse(Objection::new(
             RefusalKind::NeedsConsent,
+            About::Domain,
             format!("the running guest cannot take a new certificate: {why}"),
             "`lbctl up --restart now` renews it by a restart of the guest, which cuts its sessions",
         )));

@@ -5,8 +5,8 @@ use super::network::NetworkPart;
 use super::seeds::{SeedPart, delete_seed};
 use super::step::DefineStep;
 use super::{
-    Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network, seeds,
-    update,
+    About, Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network,
+    seeds, update,
 };
 use crate::desired::{Certificate, Desired};
 use crate::domain_xml::DomainSpec;
@@ -105,6 +105,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
         return (domain.state == DomainState::ShuttingDown).then(|| {
             Objection::new(
                 RefusalKind::Unfit,
+                About::Domain,
                 format!("domain {name} is shutting down"),
                 "run lbctl again when it has stopped (`virsh domstate`)",
             )
@@ -112,6 +113,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
     }
     Some(Objection::new(
         RefusalKind::NotOurs,
+        About::Domain,
         format!(
             "domain {name} ({}, uuid {}) is there already, and lbctl did not make it",
             domain.state, domain.uuid

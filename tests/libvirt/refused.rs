@@ -1,6 +1,6 @@
 //! What is not lbctl's is refused with its owner's name, exit 4, and nothing is touched.
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, as_listed};
 use crate::support::Ran;
 
 /// A domain that lbctl did not make.
@@ -37,7 +37,9 @@ impl Case {
         let before = vm.snapshot();
         let check = |ran: Ran| ran.ended(4).says(self.says).says(&["help: "]);
         check(vm.lbctl("plan"));
-        check(vm.lbctl("check --host"));
+        vm.lbctl("check --host")
+            .ended(4)
+            .says(&as_listed(self.says));
         check(vm.lbctl("up --restart now --yes"));
         before.assert_same(&vm.snapshot());
     }
@@ -64,7 +66,7 @@ fn a_domain_of_the_same_name() {
             "lbctl did not make it",
             "help: choose another `name`",
         ];
-        vm.lbctl(command).ended(4).says(&says);
+        vm.lbctl(command).ended(4).says(&as_listed(&says));
     }
     before.assert_same(&vm.snapshot());
 }

@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsage
 use tempfile::TempDir;
 use toml::{Table, Value};
 
-use crate::support::{Lab, Ran, fill, lbctl};
+use crate::support::{Lab, Ran, fill, lbctl, run};
 
 /// What every test starts from. A word with `@` stands for something of the sandbox: see [`Sandbox::fill`].
 const CONFIG: &str = r#"
@@ -178,12 +178,18 @@ impl Sandbox {
     pub fn lbctl(&self, arguments: &str) -> Ran {
         let config = self.home.path().join("lbctl.toml");
         let words = arguments.split_whitespace().map(|word| self.fill(word));
-        lbctl(
-            ["-c".to_owned(), config.display().to_string()]
-                .into_iter()
-                .chain(words),
-        )
-        .with_words(self.words())
+        let words = ["-c".to_owned(), config.display().to_string()]
+            .into_iter()
+            .chain(words);
+        // It asks DNS and nodes: in the lab's network, and never in the machine's.
+        let ran = if arguments.contains("--host") {
+            let inside = ["netns", "exec", &self.lab["LAB_NETNS"]].map(str::to_owned);
+            let program = env!("CARGO_BIN_EXE_lbctl").to_owned();
+            run("ip", inside.into_iter().chain([program]).chain(words))
+        } else {
+            lbctl(words)
+        };
+        ran.with_words(self.words())
     }
 
     /// Runs virsh commands, separated by semicolons as virsh takes them.
@@ -407,4 +413,10 @@ fn ca() -> (String, String) {
     params.not_after = rcgen::date_time_ymd(2200, 1, 1);
     let certificate = params.self_signed(&key).unwrap();
     (key.serialize_pem(), certificate.pem())
+}
+
+/// What an error says, as `check --host` lists it.
+pub fn as_listed<'s>(says: &[&'s str]) -> Vec<&'s str> {
+    let listed = says.iter().map(|text| text.trim_start_matches("error: "));
+    listed.collect()
 }

@@ -1,0 +1,325 @@
+//! What the libvirt host is asked. The verdicts on disks, networks and names are the plan's own objections, so the list
+//! and `up` cannot differ.
+
+use std::collections::BTreeSet;
+
+use time::OffsetDateTime;
+
+use super::Checklist;
+use crate::config::{Addressing, Attach, Config, Disk, DiskFormat, DomainType, Interface};
+use crate::desired::Desired;
+use crate::documents::Verdict;
+use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
+use crate::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
+use crate::plan::{About, Bytes, Objection, Refusal, RefusalKind, Restart, plan_up};
+
+/// A seed is some 200 KiB; two of them stand side by side while one replaces the other.
+const SEEDS: u64 = 2 * 1024 * 1024;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Host {
+    pub list: Checklist,
+    /// Whether something is another's, so that `up` would refuse rather than fail.
+    pub is_about_ownership: bool,
+}
+
+/// Asks a host that is connected; an error is a host that does not answer.
+pub fn look(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Host> {
+    let mut list = Checklist::default();
+    let versions = host.versions()?;
+    list.ok(
+        "libvirt",
+        format!(
+            "{} with QEMU {}, at {uri}",
+            versions.libvirt, versions.hypervisor
+        ),
+    );
+    let observed = observe(config, host, Ask::Everything)?;
+    kvm(config, host, &observed, &mut list)?;
+    let objections = objections(config, &observed);
+    let is_about_ownership = objections.iter().any(|o| o.kind != RefusalKind::Unfit);
+    let mut host_list = HostList {
+        config,
+        observed: &observed,
+        objections,
+        list,
+    };
+    host_list.domain();
+    host_list.disk();
+    host_list.seed();
+    let mut list = host_list.links();
+    for (pool, needed) in pools(config, &observed) {
+        if let Some(available) = host.available(pool)? {
+            space(pool, available, needed, &mut list);
+        }
+    }
+    Ok(Host {
+        list,
+        is_about_ownership,
+    })
+}
+
+/// What `up` would object to. One that objects to the domain alone has not looked further: so another look, without it.
+fn objections(config: &Config, observed: &Observed) -> Vec<Objection> {
+    let refused = |observed: &Observed| {
+        // A certificate that cannot be issued is told when the configuration is read.
+        let desired = Desired::of(config, observed, OffsetDateTime::now_utc()).ok()?;
+        let refusal: Refusal = plan_up(&desired, observed, Restart::Later).err()?;
+        Some(refusal.objections)
+    };
+    let mut all = refused(observed).unwrap_or_default();
+    if all.iter().any(|o| o.about == About::Domain) {
+        let without = Observed {
+            domain: None,
+            ..observed.clone()
+        };
+        all.extend(refused(&without).unwrap_or_default());
+    }
+    all
+}
+
+fn kvm(
+    config: &Config,
+    host: &impl Inspect,
+    observed: &Observed,
+    list: &mut Checklist,
+) -> HostResult<()> {
+    let what = "kvm";
+    let emulated = "the guest is emulated, many times slower";
+    if config.libvirt.domain_type == DomainType::Qemu {
+        let help = "leave domain_type out of [libvirt] where the host has kvm";
+        list.add(
+            Verdict::Warning,
+            what,
+            format!("not used, domain_type is \"qemu\": {emulated}"),
+            help,
+        );
+        return Ok(());
+    }
+    let architecture = &observed.architecture;
+    let help = "is virtualisation on in its firmware, the kvm module loaded, /dev/kvm there (`virt-host-validate qemu`)?";
+    match (host.kvm(architecture)?, config.libvirt.domain_type) {
+        (Ok(()), _) => list.ok(
+            what,
+            format!("offered for {architecture}; the first start of a guest proves it"),
+        ),
+        (Err(said), DomainType::Kvm) => list.add(
+            Verdict::Fails,
+            what,
+            format!("{said}, and domain_type is \"kvm\""),
+            format!("{help} `domain_type = \"qemu\"` emulates"),
+        ),
+        (Err(said), _) => list.add(Verdict::Warning, what, format!("{said}: {emulated}"), help),
+    }
+    Ok(())
+}
+
+struct HostList<'a> {
+    config: &'a Config,
+    observed: &'a Observed,
+    objections: Vec<Objection>,
+    list: Checklist,
+}
+
+impl HostList<'_> {
+    /// What `up` objects to there; else that all is well.
+    fn tell(&mut self, about: &About, what: &str, well: String) {
+        let mut found = self
+            .objections
+            .iter()
+            .filter(|o| o.about == *about)
+            .peekable();
+        if found.peek().is_none() {
+            return self.list.ok(what, well);
+        }
+        for objection in found {
+            self.list
+                .add(Verdict::Fails, what, &objection.message, &objection.hint);
+        }
+    }
+
+    fn domain(&mut self) {
+        let name = &self.config.name;
+        let ours = |domain: &DomainFacts| format!("{name} is lbctl's, and {}", domain.state);
+        let free = || format!("the name {name} is free");
+        let well = self.observed.domain.as_ref().map_or_else(free, ours);
+        self.tell(&About::Domain, "domain", well);
+    }
+
+    fn disk(&mut self) {
+        let (volume, base) = match &self.observed.disk {
+            ObservedDisk::Existing(volume) => (volume, None),
+            ObservedDisk::Clone { volume, base } => (volume, Some(base)),
+        };
+        if let (Some(base), Disk::Clone(clone)) = (base, &self.config.disk) {
+            let facts = base.present().map_or_else(
+                || format!("{}: not there, and not needed any more", clone.base),
+                |facts| {
+                    let (size, format) = (Bytes(facts.capacity), &facts.format);
+                    format!("{}, {format}, {size}", clone.base)
+                },
+            );
+            self.tell(&About::Base, "base volume", facts);
+        }
+        let well = match (volume, &self.config.disk) {
+            (VolumeState::Present(facts), _) => {
+                let (at, size) = (&facts.at, Bytes(facts.capacity));
+                format!("{at} is there, {}, {size}", facts.format)
+            }
+            (_, Disk::Clone(clone)) => {
+                let size = clone.size.map_or_else(
+                    || "of the base's size".to_owned(),
+                    |size| format!("of {}", Bytes(size)),
+                );
+                let format = clone.format.as_str();
+                format!("{} would be made, {format}, {size}", clone.volume)
+            }
+            (_, Disk::Existing { id }) => id.clone(),
+        };
+        self.tell(&About::RootDisk, "root disk", well);
+    }
+
+    fn seed(&mut self) {
+        let at = &self.config.seed_volume;
+        let there = self.observed.seeds.iter().any(|s| s.content.is_some());
+        let well = if there {
+            format!("{at} is lbctl's")
+        } else {
+            format!("{at} is free")
+        };
+        self.tell(&About::Seed, "seed", well);
+    }
+
+    /// Networks and host interfaces, addresses and MACs of each card.
+    fn links(mut self) -> Checklist {
+        let mut named = BTreeSet::new();
+        for card in &self.config.interfaces {
+            let name = card.attach.name();
+            if named.insert(name) {
+                self.link(&card.attach);
+            }
+            self.address(card);
+            let mac = About::Mac(card.mac);
+            self.tell(&mac, &format!("mac {}", card.mac), "free".into());
+        }
+        self.list
+    }
+
+    fn link(&mut self, attach: &Attach) {
+        let name = attach.name();
+        let about = About::Link(name.to_owned());
+        match network_ref(attach) {
+            Ok(_) => self.tell(&about, &format!("network {name}"), "active".into()),
+            Err(device) => {
+                let what = format!("interface {device}");
+                if self.observed.devices.get(device) == Some(&Some(true)) {
+                    return self.tell(&about, &what, "there".into());
+                }
+                if self.objections.iter().any(|o| o.about == about) {
+                    return self.tell(&about, &what, String::new());
+                }
+                self.list.add(
+                    Verdict::Unknown,
+                    what,
+                    "libvirt cannot tell whether the host has it",
+                    "`ip link` on the host shows it",
+                );
+            }
+        }
+    }
+
+    fn address(&mut self, card: &Interface) {
+        let what = format!("address {}", card.ip);
+        let about = About::Address(card.ip);
+        let network = network_ref(&card.attach)
+            .ok()
+            .and_then(|which| self.observed.networks.get(&which)?.facts.as_ref());
+        let reserved = card.addressing == Addressing::DhcpReservation;
+        match network {
+            Some(facts) if reserved => {
+                let well = format!("free in {}", subnets(facts));
+                self.tell(&about, &what, well);
+            }
+            // Told by the network's own line; nothing is known of the address then.
+            None if reserved => {
+                self.list
+                    .add(Verdict::Unknown, what, "there is no network to look in", "");
+            }
+            _ => self.list.add(
+                Verdict::Unknown,
+                what,
+                "static: whether another machine has it is known in its network only",
+                "",
+            ),
+        }
+    }
+}
+
+fn subnets(facts: &NetworkFacts) -> String {
+    let all: Vec<String> = facts
+        .subnets
+        .iter()
+        .map(|s| format!("{}/{}", s.address, s.prefix_length))
+        .collect();
+    all.join(", ")
+}
+
+/// What is needed of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Needed {
+    /// At once, or `up` fails. Bytes.
+    now: u64,
+    /// When the disk has grown to its size. Bytes.
+    later: u64,
+}
+
+/// The pools, each once, in the order of their names.
+fn pools<'c>(config: &'c Config, observed: &Observed) -> Vec<(&'c str, Needed)> {
+    let seed = config.seed_volume.pool.as_str();
+    let mut all = vec![(
+        seed,
+        Needed {
+            now: SEEDS,
+            later: SEEDS,
+        },
+    )];
+    if let (Disk::Clone(clone), ObservedDisk::Clone { volume, base }) =
+        (&config.disk, &observed.disk)
+    {
+        let of_base = base.present().map_or(0, |facts| facts.capacity);
+        let size = clone.size.unwrap_or(of_base);
+        let used = volume.present().map(|facts| facts.allocation);
+        let later = size.saturating_sub(used.unwrap_or(0));
+        let now = match (used, clone.format) {
+            (None, DiskFormat::Raw) => size,
+            _ => 0,
+        };
+        match all.iter_mut().find(|(pool, _)| *pool == clone.volume.pool) {
+            Some((_, needed)) => {
+                needed.now += now;
+                needed.later += later;
+            }
+            None => all.push((&clone.volume.pool, Needed { now, later })),
+        }
+    }
+    all
+}
+
+fn space(pool: &str, available: u64, needed: Needed, list: &mut Checklist) {
+    let what = format!("pool {pool}");
+    let free = Bytes(available);
+    let help = format!("`virsh pool-info {pool}` shows its space");
+    if available < needed.now {
+        let said = format!("{free} free, {} are needed", Bytes(needed.now));
+        list.add(Verdict::Fails, what, said, help);
+    } else if available < needed.later {
+        let said = format!(
+            "{free} free: a disk that grows to its size takes {}",
+            Bytes(needed.later)
+        );
+        list.add(Verdict::Warning, what, said, help);
+    } else {
+        list.ok(what, format!("active, {free} free"));
+    }
+}

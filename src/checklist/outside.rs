@@ -1,0 +1,205 @@
+//! What lies outside of the libvirt host: DNS and the nodes, asked from here. The guest asks the same questions from where
+//! it stands, so what cannot be reached from here is unknown and no failure.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
+
+use time::OffsetDateTime;
+
+use super::nodes::{Answer, Judgement, Question, Reply, rest_api};
+use super::{Checklist, dns};
+use crate::cert;
+use crate::config::{Config, DomainName, Haproxy};
+use crate::desired::policy;
+use crate::documents::{Finding, Verdict};
+
+const DNS_PORT: u16 = 53;
+const FROM_HERE: &str = "the guest asks from its own place; `lbctl status` shows what it sees";
+
+/// Asks all DNS servers at once, and then all nodes that they name at once: some seconds in all.
+#[must_use]
+pub fn look_outside(config: &Config) -> Checklist {
+    let haproxy = &config.haproxy;
+    let mut list = Checklist::default();
+    let servers = &haproxy.postgres_nameserver_ips;
+    let name = haproxy.postgres_domain.as_str();
+    let answers = at_once(servers, |ip| dns::ask(SocketAddr::new(*ip, DNS_PORT), name));
+    let mut nodes = BTreeSet::new();
+    for (server, answer) in servers.iter().zip(answers) {
+        if let dns::Answer::Addresses(addresses) = &answer {
+            nodes.extend(addresses.iter().copied());
+        }
+        list.findings.push(of_dns(*server, &answer, haproxy));
+    }
+    let nodes: Vec<Ipv4Addr> = nodes.into_iter().collect();
+    match question(config) {
+        Ok(question) => ask_nodes(&nodes, &question, haproxy, &mut list),
+        Err(said) => list.add(Verdict::Unknown, "nodes", said, FROM_HERE),
+    }
+    list
+}
+
+/// With a certificate that is made for this and kept nowhere.
+fn question(config: &Config) -> Result<Question, String> {
+    let brief = cert::Policy {
+        validity_hours: 1,
+        early_renewal_hours: 0,
+        ..policy(config)
+    };
+    let made =
+        cert::resolve(None, brief, OffsetDateTime::now_utc(), true).map_err(|e| e.to_string())?;
+    let name = config.haproxy.verify_host.as_ref().map(DomainName::as_str);
+    Question::new(&config.haproxy.patroni_client.ca, made.pair(), name)
+}
+
+fn ask_nodes(nodes: &[Ipv4Addr], question: &Question, haproxy: &Haproxy, list: &mut Checklist) {
+    let port = haproxy.patroni_port;
+    let answers = at_once(nodes, |ip| question.ask(rest_api(*ip, port)));
+    let primaries = answers
+        .iter()
+        .filter(|answer| answer.reply == Reply::Status(200))
+        .count();
+    let answered = answers
+        .iter()
+        .all(|answer| matches!(answer.reply, Reply::Status(_)));
+    for (ip, answer) in nodes.iter().zip(&answers) {
+        list.findings.push(of_node(*ip, port, answer));
+    }
+    if !nodes.is_empty() && answered && primaries != 1 {
+        list.add(
+            Verdict::Warning,
+            "primary",
+            format!("{primaries} nodes say that they are"),
+            "without exactly one, no session gets through; `patronictl list` on a node shows the cluster",
+        );
+    }
+}
+
+fn of_dns(server: IpAddr, answer: &dns::Answer, haproxy: &Haproxy) -> Finding {
+    let name = haproxy.postgres_domain.as_str();
+    let most = usize::from(haproxy.postgres_nodes_max_count);
+    let (verdict, said, help) = match answer {
+        dns::Answer::Addresses(all) if all.is_empty() => (
+            Verdict::Fails,
+            format!("{name} has no IPv4 address"),
+            "it must resolve to all nodes of the cluster".to_owned(),
+        ),
+        dns::Answer::Addresses(all) => {
+            let list: Vec<String> = all.iter().map(ToString::to_string).collect();
+            let said = format!("{name}: {}", list.join(", "));
+            if all.len() > most {
+                let help = format!(
+                    "postgres_nodes_max_count is {most}: nodes beyond it get no check and no session"
+                );
+                (Verdict::Fails, said, help)
+            } else {
+                (Verdict::Ok, said, String::new())
+            }
+        }
+        dns::Answer::Refused(said) => (
+            Verdict::Fails,
+            format!("{name}: {said}"),
+            "look at postgres_domain and at that server's zone".to_owned(),
+        ),
+        dns::Answer::Silent(said) => (
+            Verdict::Unknown,
+            format!("not reached from here: {said}"),
+            FROM_HERE.to_owned(),
+        ),
+    };
+    Finding {
+        what: format!("DNS {server}"),
+        verdict,
+        said,
+        help,
+    }
+}
+
+fn of_node(ip: Ipv4Addr, port: u16, answer: &Answer) -> Finding {
+    let (verdict, said, help) = judge(answer);
+    Finding {
+        what: format!("node {ip}:{port}"),
+        verdict,
+        said,
+        help: help.to_owned(),
+    }
+}
+
+fn judge(answer: &Answer) -> (Verdict, String, &'static str) {
+    const TRUST: &str = "HAProxy verifies the nodes with that CA: patroni_client.ca_certificate must hold the one that \
+                         signed restapi.certfile";
+    match (&answer.reply, &answer.certificate) {
+        (Reply::Unreachable(said), _) => (
+            Verdict::Unknown,
+            format!("not reached from here: {said}"),
+            FROM_HERE,
+        ),
+        (_, Judgement::Bad(said)) => (
+            Verdict::Fails,
+            format!("its certificate is not good by the configured CA: {said}"),
+            TRUST,
+        ),
+        (_, Judgement::OtherName(name)) => (
+            Verdict::Fails,
+            format!("its certificate does not carry the name {name}"),
+            "set verify_host to a name that it carries, or leave it out: then only the CA is verified",
+        ),
+        (Reply::RefusesUs(said), _) => (
+            Verdict::Fails,
+            format!("it refuses a client certificate of the configured CA: {said}"),
+            "restapi.cafile on that node must hold this CA",
+        ),
+        (Reply::Strange(said), _) => (
+            Verdict::Fails,
+            said.clone(),
+            "is this port Patroni's REST API, with TLS (restapi.certfile)? patroni_port names it",
+        ),
+        (_, Judgement::Unsure(said)) => (
+            Verdict::Unknown,
+            format!("its certificate cannot be judged here: {said}"),
+            "HAProxy's OpenSSL may take it; `lbctl status` shows whether it does",
+        ),
+        (Reply::Status(code), _) => role(*code, answer.asked),
+    }
+}
+
+fn role(code: u16, asked: bool) -> (Verdict, String, &'static str) {
+    let role = match code {
+        200 => "the primary".to_owned(),
+        503 => "not the primary".to_owned(),
+        code => format!("answers /primary with {code}, which no role does"),
+    };
+    match (code, asked) {
+        (200 | 503, true) => (
+            Verdict::Ok,
+            format!("{role}; takes a certificate of this CA, and its own is good"),
+            "",
+        ),
+        (200 | 503, false) => (
+            Verdict::Warning,
+            format!("{role}; it asks for no client certificate"),
+            "anybody who reaches it may call it: restapi.verify_client = required on that node",
+        ),
+        _ => (
+            Verdict::Warning,
+            role,
+            "is this port Patroni's REST API? patroni_port names it",
+        ),
+    }
+}
+
+/// What `ask` says of each, all asked at the same time.
+fn at_once<T: Sync, A: Send>(all: &[T], ask: impl Fn(&T) -> A + Sync) -> Vec<A> {
+    thread::scope(|scope| {
+        let ask = &ask;
+        let asked: Vec<_> = all
+            .iter()
+            .map(|one| scope.spawn(move || ask(one)))
+            .collect();
+        asked
+            .into_iter()
+            .filter_map(|one| one.join().ok())
+            .collect()
+    })
+}
