@@ -20,12 +20,20 @@ mod faulty;
 mod figures;
 #[path = "libvirt/first.rs"]
 mod first;
+#[path = "libvirt/foreign.rs"]
+mod foreign;
 #[path = "libvirt/inside.rs"]
 mod inside;
 #[path = "libvirt/interrupted.rs"]
 mod interrupted;
 #[path = "libvirt/killed.rs"]
 mod killed;
+#[path = "libvirt/long.rs"]
+mod long;
+#[path = "libvirt/outage.rs"]
+mod outage;
+#[path = "libvirt/proxy.rs"]
+mod proxy;
 #[path = "libvirt/race.rs"]
 mod race;
 #[path = "libvirt/refused.rs"]
@@ -36,6 +44,8 @@ mod renew;
 mod sandbox;
 #[path = "libvirt/shapes.rs"]
 mod shapes;
+#[path = "libvirt/spare.rs"]
+mod spare;
 #[path = "libvirt/unfit.rs"]
 mod unfit;
 #[path = "libvirt/update.rs"]

@@ -186,7 +186,7 @@ impl Working<'_> {
     fn give_way(self, name: &str, round: usize, why: &str) {
         self.out.end_live();
         self.out.say(&format!(
-            "  another lbctl is at work on {name} ({why}): going on from what is there"
+            "  somebody else is at work on {name}, perhaps another lbctl ({why}): going on from what is there"
         ));
         let random = RandomState::new().build_hasher().finish() % 200;
         let grown = 100 * u64::try_from(round.min(5)).unwrap_or(5);

@@ -40,7 +40,7 @@ impl LibvirtHost {
         virt::error::clear_error_callback(); // or libvirt prints by itself
         start_event_loop();
         let doing = format!("connecting to libvirt at {uri}");
-        let connection = Connect::open(Some(uri)).map_err(|e| connect_error(&doing, uri, &e))?;
+        let connection = open(uri, &doing)?;
         // A peer that has gone silent for 30 s is gone: without this a broken TCP connection hangs for ever. Drivers
         // without a connection of their own (test:///) cannot do it and need not.
         let _ = connection.set_keep_alive(5, 5);
@@ -629,6 +629,24 @@ impl LibvirtHost {
             doing,
             found.update(command, section, -1, &xml::host_xml(entry), config | live),
         )
+    }
+}
+
+/// The keep-alive begins with the connection: until then nothing else ends the waiting for a peer that says nothing.
+fn open(uri: &str, doing: &str) -> HostResult<Connect> {
+    // A person may be asked for a passphrase.
+    let patience = Duration::from_secs(if uri.contains("ssh") { 120 } else { 30 });
+    let (tell, hear) = std::sync::mpsc::channel();
+    let asked = uri.to_owned();
+    // Where it hears nothing the thread stays as it is: the process ends soon.
+    std::thread::spawn(move || tell.send(Connect::open(Some(&asked))));
+    match hear.recv_timeout(patience) {
+        Ok(opened) => opened.map_err(|e| connect_error(doing, uri, &e)),
+        Err(_) => Err(HostError::new(
+            HostErrorKind::Connection,
+            doing,
+            format!("no answer within {} s", patience.as_secs()),
+        )),
     }
 }
 

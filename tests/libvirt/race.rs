@@ -9,29 +9,35 @@ use lbctl::seed::{SeedContent, places, recognise};
 
 use crate::figures::{Dice, count, tell};
 use crate::inside::{Inside, a_booting_guest_finds_a_whole_seed};
+use crate::proxy::{Fate, proxy};
 use crate::sandbox::Sandbox;
 use crate::support::{Ran, run};
 
-/// Who runs lbctl: root or nobody, over one form of the URI or another.
+/// Who runs lbctl: root at libvirt's own socket, over one form of the URI or another, or nobody, by way of a proxy.
 fn run_as(vm: &Sandbox, number: usize, arguments: &str) -> Ran {
-    let uri = match number % 2 {
-        0 => vm.fill("@uri"),
-        _ => vm.fill("@uri").replace("qemu+unix", "qemu"),
+    let (user, uri) = match number % 3 {
+        0 => ("0", vm.fill("@uri")),
+        1 => ("0", vm.fill("@uri").replace("qemu+unix", "qemu")),
+        _ => ("65534", vm.fill("qemu+unix:///system?socket=@home/proxy")),
     };
-    let user = if number % 4 < 2 { "0" } else { "65534" };
     let line = vm.fill(&format!(
         "--reuid={user} --regid={user} --clear-groups @home/lbctl -c @home/lbctl.toml --connect {uri} {arguments}"
     ));
     run("setpriv", line.split(' ')).with_words(vm.words())
 }
 
-/// A sandbox that every user may work in: its libvirt's socket, its configuration and an lbctl.
+/// A sandbox that every user may work in: its configuration, an lbctl, and a way to its libvirt.
 fn for_everybody() -> Sandbox {
     let vm = Sandbox::new();
-    let open =
-        |path: String, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    open(format!("{}/libvirt-sock", vm.lab["LAB_RUN"]), 0o777);
-    open(vm.fill("@home"), 0o755);
+    let socket = vm.home.path().join("proxy");
+    proxy(
+        &socket,
+        &format!("{}/libvirt-sock", vm.lab["LAB_RUN"]),
+        |_| Fate::Pass,
+    );
+    for (path, mode) in [(socket.as_path(), 0o777), (vm.home.path(), 0o755)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
     fs::copy(env!("CARGO_BIN_EXE_lbctl"), vm.fill("@home/lbctl")).unwrap();
     vm
 }

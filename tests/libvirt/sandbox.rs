@@ -64,7 +64,11 @@ pub struct Sandbox {
 impl Sandbox {
     #[track_caller]
     pub fn new() -> Self {
-        let lab = Lab::bare();
+        Self::of(Lab::bare())
+    }
+
+    #[track_caller]
+    pub fn of(lab: Lab) -> Self {
         let number = claim(&lab);
         let home = TempDir::new().unwrap();
         let (key, certificate) = ca();

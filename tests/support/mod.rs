@@ -35,8 +35,16 @@ impl Lab {
         let Ok(path) = env::var(variable) else {
             panic!("{variable} is not set, and this test needs a lab. {help}")
         };
-        let text = fs::read_to_string(&path)
-            .unwrap_or_else(|e| panic!("the lab's {path} cannot be read: {e}. {help}"));
+        assert!(
+            fs::exists(&path).unwrap(),
+            "the lab's {path} cannot be read. {help}"
+        );
+        Self::at(&path)
+    }
+
+    /// Of an env file.
+    pub fn at(path: &str) -> Self {
+        let text = fs::read_to_string(path).unwrap();
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         Self(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
     }
