@@ -8,8 +8,9 @@ pub(super) const NAME: &str = "lbctl.toml";
 const MINIMAL: &str = include_str!("minimal.toml");
 
 const DESCRIPTION: &[&str] = &[
-    "A file in TOML that describes one load balancer. Every command but `init`, `completions` and `man` reads it. \
-     `lbctl init` prints one with every key, and `lbctl check` tells all that is wrong with one.",
+    "A file in TOML that describes one load balancer. `lbctl init` prints \
+     one with every key, `lbctl check` tells all that is wrong with one, and `lbctl schema config` prints a JSON Schema for \
+     editors.",
     "A key that is not in this list is an error. An empty text or list means that the key is not given.",
     "Where a key takes `text, file or env`, three forms are possible: the text itself, { file = \"PATH\" } with a path that \
      starts at the directory of the configuration, or { env = \"VARIABLE\" }. A secret is best kept in a file that only \
@@ -41,7 +42,7 @@ pub(super) fn page(date: &str) -> Page {
     roff.literal(&MINIMAL.lines().collect::<Vec<_>>());
     see_also(
         &mut roff,
-        ["lbctl", "lbctl-check", "lbctl-init"].map(|page| (page.to_owned(), "1")),
+        ["lbctl", "lbctl-check", "lbctl-init", "lbctl-schema"].map(|page| (page.to_owned(), "1")),
     );
     Page {
         name: NAME.into(),
