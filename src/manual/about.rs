@@ -176,8 +176,8 @@ pub(super) const COMMANDS: &[About] = &[
             "All problems of the configuration come in one report, each with file, line, what is wrong and what to do. The \
              files and environment variables that it names are read too: keys must fit their certificates, and a CA must be \
              one and outlive the client certificate.",
-            "With `--host` the host is looked at as `up` would look at it, and what would stop a first `up` there is told. \
-             Nothing is changed.",
+            "With `--host` everything that a first `up` would trip over on the libvirt host is looked at and listed, each with \
+             a verdict in words; what cannot be looked at from here is said too. Nothing is changed.",
         ],
         exits: &[DONE, FAILED, USAGE, REFUSED],
         reads: Reads::Host,
