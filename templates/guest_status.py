@@ -1,6 +1,7 @@
 """What `lbctl-guest status` tells: HAProxy, its servers, the certificate, and how cloud-init fared. Reads, changes nothing,
 and prints no secret. Python 3.8 or newer, standard library only."""
 import base64
+import csv
 import json
 import os
 import re
@@ -40,19 +41,17 @@ def haproxy_status():
 
 
 def servers(text):
-    lines = text.lstrip("# ").splitlines()
-    names = lines[0].split(",") if lines else []
     listed = []
-    for line in lines[1:]:
-        row = dict(zip(names, line.split(",")))
+    for row in table(text):
+        state = row.get("status", "")
         # A place kept for a node that DNS does not name.
-        if not row.get("svname") or row.get("addr", "").split(":")[0] in ("", "<NONE>") and "MAINT" in row["status"]:
+        if not row.get("svname") or row.get("addr", "").split(":")[0] in ("", "<NONE>") and "MAINT" in state:
             continue
         # Port 0 stands for the one the client came to.
         address = re.sub(r":0$", "", row.get("addr") or "") or None
         listed.append({
-            "backend": row["pxname"], "name": row["svname"], "address": address,
-            "state": row["status"], "check": row.get("check_status") or None,
+            "backend": row.get("pxname", ""), "name": row["svname"], "address": address,
+            "state": state, "check": row.get("check_status") or None,
             "check_code": number(row.get("check_code")), "check_detail": row.get("last_chk") or None,
             "check_ms": number(row.get("check_duration")), "last_change_s": number(row.get("lastchg")),
             "sessions": number(row.get("scur")), "sessions_total": number(row.get("stot")),
@@ -60,11 +59,24 @@ def servers(text):
     return listed
 
 
-def number(text):
+def table(text):
+    """HAProxy's CSV (management guide 9.1), a dictionary to a row. A node's own words are among its fields: quoted, with
+    commas in them and with much that Python takes for the end of a line."""
+    lines = text.lstrip("# ").replace("\0", "").split("\n")
     try:
-        return int(text)
+        rows = list(csv.reader(lines))
+    except csv.Error:
+        return []
+    return [dict(zip(rows[0], row)) for row in rows[1:] if row]
+
+
+def number(text):
+    """Of those that JSON's readers can hold."""
+    try:
+        value = int(text)
     except (TypeError, ValueError):
         return None
+    return value if 0 <= value < 2 ** 63 else None
 
 
 def cloud_init():

@@ -2,6 +2,7 @@
 # there is something to tell, so that readiness is not seen late by the seconds that a slow guest takes to start one.
 # Arguments: how many primaries lbctl knows of, and for how many seconds to look. Nothing of lbctl in the guest is used: what
 # stands there may be older, or not yet be there. Reads, changes nothing. Python 3.8 or newer, standard library only.
+import csv
 import json
 import os
 import socket
@@ -39,10 +40,17 @@ def primaries():
                 text += more
     except OSError:
         return []
-    lines = text.decode("utf-8", "replace").lstrip("# ").splitlines() or [""]
-    names = lines[0].split(",")
-    rows = [dict(zip(names, line.split(","))) for line in lines[1:]]
-    return [row["addr"].rsplit(":0", 1)[0] for row in rows
+    return up(text.decode("utf-8", "replace"))
+
+
+def up(text):
+    """The addresses of the primaries. As in guest_status: a node's own words stand between quotes."""
+    try:
+        table = list(csv.reader(text.lstrip("# ").replace("\0", "").split("\n")))
+    except csv.Error:
+        return []
+    rows = [dict(zip(table[0], row)) for row in table[1:]]
+    return [row.get("addr", "").rsplit(":0", 1)[0] for row in rows
             if row.get("pxname") == "primary" and row.get("status", "").startswith("UP")]
 
 
