@@ -35,5 +35,6 @@ pub mod render;
 pub mod secret;
 pub mod seed;
 pub mod settle;
+pub mod shown;
 pub mod status;
 pub mod wait;

@@ -12,6 +12,7 @@ use crate::documents::{
     Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
 };
 use crate::failure::{Exit, Failure, Message};
+use crate::shown::{escape_json, tame};
 
 pub use terminal::{fit, wrap};
 
@@ -61,7 +62,12 @@ impl Output {
 
     /// Writes data. A reader that has gone away (`| head`) is no error.
     pub fn data(&self, text: &str) {
-        let _ = Self::written(text);
+        // A file or a pipe gets what was asked for, to the byte.
+        let _ = if io::stdout().is_terminal() {
+            Self::written(&tame(text))
+        } else {
+            Self::written(text)
+        };
     }
 
     /// Writes data, if somebody reads it.
@@ -71,7 +77,7 @@ impl Output {
     }
 
     pub fn data_line(&self, text: &str) {
-        self.data(&format!("{text}\n"));
+        self.data(&format!("{}\n", tame(text)));
     }
 
     /// A heading in data for people.
@@ -95,7 +101,7 @@ impl Output {
         if let (true, Some(heading)) = (self.color_stdout, lines.first()) {
             text.replace_range(..heading.len(), &format!("{BOLD}{heading}{RESET}"));
         }
-        text + "\n"
+        tame(&text).into_owned() + "\n"
     }
 
     /// Columns for data for people; `None`: as many as it takes.
@@ -113,7 +119,8 @@ impl Output {
     /// Draws the whole screen anew, until [`Output::leave`], which lets `lines` stand and not the foot. The first line is
     /// the heading.
     pub fn screen(&self, lines: &[String], foot: &[String]) {
-        self.pictures.screen(self.with_heading(lines), foot);
+        let foot: Vec<String> = foot.iter().map(|line| tame(line).into_owned()).collect();
+        self.pictures.screen(self.with_heading(lines), &foot);
     }
 
     /// The one JSON document of a command that did what it is for.
@@ -123,14 +130,14 @@ impl Output {
 
     fn document(&self, body: Body) {
         let text = serde_json::to_string_pretty(&Document::new(body)).unwrap_or_default();
-        self.data_line(&text);
+        self.data_line(&escape_json(&text));
     }
 
     /// One of many JSON documents, a line each. Whether somebody reads them still.
     #[must_use]
     pub fn next_document(&self, body: Body) -> bool {
         let text = serde_json::to_string(&Document::new(body)).unwrap_or_default();
-        Self::written(&format!("{text}\n")).is_ok()
+        Self::written(&format!("{}\n", escape_json(&text))).is_ok()
     }
 
     /// What is going on, for people.
@@ -145,7 +152,7 @@ impl Output {
         // What is traced would get in between.
         let drawn = self.verbose == 0 && can_draw(&io::stderr());
         if drawn {
-            self.pictures.line(text);
+            self.pictures.line(&tame(text));
         }
         drawn
     }
@@ -232,7 +239,7 @@ impl Output {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        eprint!("{question} [y/N] ");
+        eprint!("{} [y/N] ", tame(question));
         let mut answer = String::new();
         self.pictures.asking(true);
         let read = io::stdin().read_line(&mut answer);
@@ -253,7 +260,23 @@ impl Output {
     }
 
     fn stderr(&self, text: &str) {
-        self.pictures.say(text);
+        self.pictures.say(&tame(text));
+    }
+}
+
+/// Where the log goes: to standard error, as everything that is no data.
+pub struct Log;
+
+impl Write for Log {
+    /// An event at a time, which is a line of text.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        io::stderr().lock().write_all(tame(&text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

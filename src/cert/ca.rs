@@ -16,6 +16,7 @@ use zeroize::Zeroize as _;
 
 use super::pem::{self, Fault, KeyDer};
 use crate::secret::Secret;
+use crate::shown::drives_terminal;
 
 /// The key kinds lbctl can sign with, as a hint.
 pub(super) const SUPPORTED: &str =
@@ -491,7 +492,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) fn printable(name: &str) -> String {
     name.chars()
         .map(|c| {
-            if c.is_control() {
+            if drives_terminal(c) {
                 char::REPLACEMENT_CHARACTER
             } else {
                 c

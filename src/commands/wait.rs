@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::up::address;
 use crate::config::Config;
 use crate::failure::{Exit, Failure, Message};
-use crate::guest::{CloudInit, Guest, Haproxy, Server, clean};
+use crate::guest::{CloudInit, Guest, Haproxy, Server};
 use crate::host::HostErrorKind;
 use crate::host::libvirt::LibvirtHost;
 use crate::output::{Output, seconds};
+use crate::shown::clean;
 use crate::wait::{News, Outcome, Patience, Phase, wait};
 
 /// Of the console, what is worth showing.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::secret::MASK;
+use crate::shown::drives_terminal;
 
 /// How many problems are shown before the rest is only counted.
 const SHOWN: usize = 40;
@@ -329,10 +330,12 @@ pub(super) fn may_hold_secret(text: &str) -> bool {
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let formatting = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-            let escape = c.is_control() || formatting;
+            let escape = drives_terminal(c);
             let escaped = escape.then(|| c.escape_default());
-            (!escape).then_some(c).into_iter().chain(escaped.into_iter().flatten())
+            (!escape)
+                .then_some(c)
+                .into_iter()
+                .chain(escaped.into_iter().flatten())
         })
         .collect()
 }

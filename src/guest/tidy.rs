@@ -1,7 +1,8 @@
 //! Bounds and cleans what the guest says, once and at the door: behind it every text of a [`GuestStatus`] is fit for a
 //! terminal, and every list has an end.
 
-use super::{CertificateFacts, CloudInit, GuestStatus, Haproxy, Server, clean};
+use super::{CertificateFacts, CloudInit, GuestStatus, Haproxy, Server};
+use crate::shown::clean;
 
 /// HAProxy's nodes, and those for reading besides.
 const MOST_SERVERS: usize = 200;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Guest, GuestError, GuestStatus, clean, decode, nonsense};
+use super::{Guest, GuestError, GuestStatus, decode, nonsense};
+use crate::shown::clean;
 
 const PROGRAM: &str = include_str!("../../templates/guest_wait.py");
 

@@ -158,8 +158,12 @@ fn haproxy(guest: &GuestStatus, lines: &mut Lines) {
         },
     );
     lines.add("primary", &primary);
-    let mut backends: Vec<&str> = haproxy.servers.iter().map(|s| s.backend.as_str()).collect();
-    backends.dedup();
+    let mut backends: Vec<&str> = Vec::new();
+    for server in &haproxy.servers {
+        if !backends.contains(&server.backend.as_str()) {
+            backends.push(&server.backend);
+        }
+    }
     for backend in backends {
         let servers: Vec<&Server> = haproxy
             .servers
