@@ -42,6 +42,10 @@ mod refused;
 mod renew;
 #[path = "libvirt/sandbox.rs"]
 mod sandbox;
+#[path = "secrets/search.rs"]
+mod search;
+#[path = "libvirt/secrets.rs"]
+mod secrets;
 #[path = "libvirt/shapes.rs"]
 mod shapes;
 #[path = "libvirt/spare.rs"]

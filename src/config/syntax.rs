@@ -185,9 +185,37 @@ fn first_hidden(line: &str) -> Option<usize> {
     if trimmed.starts_with('#') || trimmed.trim_end().is_empty() {
         return None;
     }
+    let whole = Some(line.len() - trimmed.len());
     let Some(first) = line.find('=') else {
-        return Some(line.len() - trimmed.len());
+        return whole;
     };
+    // `password : "hunter2" # = 1` has a value before its first equals sign.
+    let of_keys = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let key = line[..first].trim_start_matches(['[', '{', ' ', '\t']);
+    if !key.trim_end().chars().all(of_keys) {
+        return whole;
+    }
+    let named = after_secrets_name(line);
+    first_unknown(line).into_iter().chain(named).min()
+}
+
+/// Behind the name of a secret that no equals sign follows: `vcpus = 2, password "hunter2"`.
+fn after_secrets_name(line: &str) -> Option<usize> {
+    let secrets = KEYS.iter().filter(|key| key.kind == Kind::Secret);
+    let ends = secrets.flat_map(|key| {
+        let named = line.match_indices(key.name());
+        named.map(|(at, name)| at + name.len())
+    });
+    ends.filter(|end| {
+        let rest = line[*end..].trim_start_matches(['"', '\'', ' ', '\t']);
+        !rest.starts_with('=')
+    })
+    .min()
+}
+
+/// Where the value of the first key begins that is not known for a harmless one.
+fn first_unknown(line: &str) -> Option<usize> {
+    let first = line.find('=')?;
     let harmless = |key: &str| {
         KEYS.iter()
             .any(|known| known.name() == key && known.kind != Kind::Secret)

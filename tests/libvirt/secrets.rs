@@ -1,0 +1,205 @@
+//! No secret of a configuration is anywhere on a real host but in the seed: not in libvirt's documents and logs, not in
+//! arguments, variables or files, not in what lbctl calls.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use lbctl::seed::{SeedContent, recognise};
+
+use crate::sandbox::Sandbox;
+use crate::search::Search;
+use crate::support::run;
+
+const MORE: &str = r#"
+admin_user_password = "zq7-Admin-Kx93"
+[container_registry]
+url = "https://registry.example.org"
+username = "lbops"
+password = "zq7-Registry-Jw2"
+[fluentd]
+enabled = true
+load_balancer_tag = "lb"
+node_exporter_tag = "node"
+[fluentd.forward]
+domain = "logs.example.org"
+port = 24224
+hostname = "lb"
+shared_key = "zq7-Shared-Gm4"
+ca_cert = { file = "ca.crt" }
+"#;
+
+#[test]
+fn are_in_the_seed_and_nowhere_else() {
+    let mut sandbox = Sandbox::new();
+    sandbox.change(MORE);
+    let mut search = Search::new(&sandbox.name);
+    for (name, secret) in [
+        ("the administrator's password", "zq7-Admin-Kx93"),
+        ("the registry's password", "zq7-Registry-Jw2"),
+        ("the registry's login", "lbops:zq7-Registry-Jw2"),
+        ("fluentd's key", "zq7-Shared-Gm4"),
+    ] {
+        search.secret(name, secret);
+    }
+    let home = sandbox.home.path().to_owned();
+    search.key(
+        "the CA's key",
+        &fs::read_to_string(home.join("ca.key")).unwrap(),
+    );
+
+    // Everything that lbctl opens and calls while it works.
+    let trace = home.join("trace");
+    let (config, trace_path) = (home.join("lbctl.toml"), trace.display().to_string());
+    let program = env!("CARGO_BIN_EXE_lbctl");
+    let calls =
+        "-e=trace=execve,execveat,openat,open,creat,mkdir,mkdirat,memfd_create,rename,renameat2";
+    let traced = [
+        "-f",
+        "-qq",
+        "-s",
+        "100000",
+        "-o",
+        &trace_path,
+        calls,
+        program,
+        "-c",
+    ];
+    let rest = [config.to_str().unwrap(), "-vv", "up"];
+    let up = run("strace", traced.into_iter().chain(rest)).ok();
+    search.place(
+        "lbctl's output",
+        "up -vv",
+        format!("{}{}", up.stdout, up.stderr),
+    );
+    let calls = fs::read_to_string(&trace).unwrap();
+    search.place("lbctl's calls", "up", format!("{} {calls}", sandbox.name));
+    let of = |call: &str| -> Vec<&str> { calls.lines().filter(|l| l.contains(call)).collect() };
+    assert_eq!(
+        of("execve").len(),
+        1,
+        "lbctl itself, and no child: {:#?}",
+        of("execve")
+    );
+    let writes = |line: &&&str| {
+        line.contains("O_WRONLY") || line.contains("O_RDWR") || line.contains("O_CREAT")
+    };
+    let written: Vec<_> = calls.lines().collect();
+    let written: Vec<_> = written
+        .iter()
+        .filter(writes)
+        .filter(|l| !l.contains("\"/dev/"))
+        .collect();
+    assert!(
+        written.is_empty(),
+        "no file is written, temporary or not: {written:#?}"
+    );
+    for call in ["creat(", "mkdir", "memfd_create", "rename"] {
+        assert_eq!(of(call), [""; 0], "{call}");
+    }
+    assert!(
+        of("lbctl.toml").len() == 1,
+        "the trace shows what is opened"
+    );
+
+    // The seed: the one place where they belong, and the client's key and the password's hash with them.
+    let seed = sandbox.pool_dir.join(sandbox.fill("@seed"));
+    assert_eq!(fs::metadata(&seed).unwrap().mode() & 0o777, 0o600);
+    let image = fs::read(&seed).unwrap();
+    assert!(
+        search
+            .names_in(&image)
+            .iter()
+            .any(|n| n.contains("fluentd's key"))
+    );
+    let SeedContent::Ours(found) = recognise(&image, &sandbox.name) else {
+        panic!("no seed")
+    };
+    let pem = found.client_pem.as_ref().unwrap().expose();
+    search.key("the client's key", pem.split("-----END").next().unwrap());
+    let admin = found.guest.as_ref().unwrap().admin.password_hash.as_ref();
+    search.secret("the password's hash", admin.unwrap().expose());
+
+    // A change, a look and a renewal, and all that libvirt says and keeps of it.
+    for command in [
+        "plan -v",
+        "status",
+        "renew --force",
+        "up --json",
+        "plan --json",
+    ] {
+        let ran = sandbox.lbctl(command);
+        search.place(
+            "lbctl's output",
+            command,
+            format!("{}{}", ran.stdout, ran.stderr),
+        );
+    }
+    for command in [
+        "dumpxml @vm --security-info",
+        "dumpxml @vm --inactive --security-info",
+        "metadata @vm --uri urn:lbctl:mark:1",
+        "net-dumpxml @net",
+        "vol-dumpxml @vm --pool @pool",
+        "vol-list @pool --details",
+        "dominfo @vm",
+    ] {
+        let ran = sandbox.virsh(command).ok();
+        search.place(
+            "libvirt's documents",
+            command,
+            format!("{} {}", sandbox.name, ran.stdout),
+        );
+    }
+    let mut files = Vec::new();
+    for folder in ["LAB_STATE", "LAB_RUN"] {
+        walk(Path::new(&sandbox.lab[folder]), &mut files);
+    }
+    let foreign = |file: &&std::path::PathBuf| {
+        let name = file.display().to_string();
+        !file.starts_with(&sandbox.pool_dir)
+            && !name.contains("/pools/t")
+            && !name.contains("/cache/")
+    };
+    for file in files.iter().filter(foreign) {
+        let name = file.display().to_string();
+        let small = fs::metadata(file).is_ok_and(|m| m.len() < 8 << 20);
+        if let (true, Ok(content)) = (small, fs::read(file)) {
+            search.place("libvirt's files and logs", &name, content);
+        }
+    }
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let place = process.path();
+        for what in ["cmdline", "environ"] {
+            if let Ok(content) = fs::read(place.join(what)) {
+                search.place("processes", &format!("{} {what}", place.display()), content);
+            }
+        }
+    }
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let kept = entry
+            .metadata()
+            .is_ok_and(|m| m.is_file() && m.len() < 1 << 20);
+        if let (true, Ok(content)) = (kept, fs::read(entry.path())) {
+            let name = entry.path().display().to_string();
+            search.place("processes", &name, content);
+        }
+    }
+    for name in sandbox.volumes() {
+        let mode = fs::metadata(sandbox.pool_dir.join(&name)).unwrap().mode() & 0o777;
+        assert!(!name.contains("iso") || mode == 0o600, "{name}: {mode:o}");
+    }
+    search.nothing_found();
+    sandbox.down();
+}
+
+fn walk(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => walk(&path, files),
+            Ok(kind) if kind.is_file() => files.push(path),
+            _ => {}
+        }
+    }
+}
