@@ -10,7 +10,7 @@ mod inspect;
 pub mod libvirt;
 mod stream;
 mod sys;
-mod xml;
+pub mod xml;
 
 use std::fmt;
 use std::net::Ipv4Addr;

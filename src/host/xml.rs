@@ -27,13 +27,13 @@ pub(super) fn number<T: FromStr>(node: Node<'_, '_>) -> Option<T> {
 
 /// What lbctl needs of a `<network>` document.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NetworkXml {
+pub struct NetworkXml {
     pub subnets: Vec<Subnet>,
     pub reservations: Vec<HostEntry>,
 }
 
 /// Reads a `<network>` document: its IPv4 subnets and their DHCP host entries.
-pub(super) fn network(xml: &str) -> Result<NetworkXml, String> {
+pub fn network(xml: &str) -> Result<NetworkXml, String> {
     let document =
         Document::parse(xml).map_err(|e| format!("the network's XML cannot be read: {e}"))?;
     let mut found = NetworkXml {
@@ -87,7 +87,7 @@ fn host_entry(node: Node<'_, '_>) -> Option<HostEntry> {
 
 /// What lbctl needs of a `<volume>` document.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct VolumeXml {
+pub struct VolumeXml {
     pub kind: String,
     pub capacity: u64,
     pub allocation: u64,
@@ -98,7 +98,7 @@ pub(super) struct VolumeXml {
 }
 
 /// Reads a `<volume>` document; sizes are in bytes there.
-pub(super) fn volume(xml: &str) -> Result<VolumeXml, String> {
+pub fn volume(xml: &str) -> Result<VolumeXml, String> {
     let document =
         Document::parse(xml).map_err(|e| format!("the volume's XML cannot be read: {e}"))?;
     let root = document.root_element();
@@ -136,7 +136,7 @@ pub(super) fn source(volume: &VolumeXml, at: &VolumeRef) -> Source {
 }
 
 /// Whether a `<capabilities>` document offers a kvm domain for the architecture.
-pub(super) fn offers_kvm(xml: &str, architecture: &str) -> Result<bool, String> {
+pub fn offers_kvm(xml: &str, architecture: &str) -> Result<bool, String> {
     let document =
         Document::parse(xml).map_err(|e| format!("the host's capabilities cannot be read: {e}"))?;
     Ok(document
@@ -152,7 +152,7 @@ pub(super) fn offers_kvm(xml: &str, architecture: &str) -> Result<bool, String> 
 }
 
 /// The name of the network device that a `<device>` document of a node device describes.
-pub(super) fn device_interface(xml: &str) -> Option<String> {
+pub fn device_interface(xml: &str) -> Option<String> {
     let document = Document::parse(xml).ok()?;
     document
         .root_element()
