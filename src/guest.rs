@@ -531,6 +531,11 @@ mod tests {
         for answers in [
             vec![Ok("not json".into())],
             vec![Ok("{}".into())],
+            vec![Ok("[".repeat(100_000))],
+            vec![Ok(format!(
+                "{{\"return\": [{}0]}}",
+                "0,".repeat(MAX_ANSWER)
+            ))],
             vec![Ok(r#"{"return": {"pid": "seven"}}"#.into())],
             vec![
                 Ok(STARTED.into()),

@@ -370,11 +370,11 @@ fn no_debug_of_a_type_and_no_panic() {
         "SeedFiles",
         &lbctl::render::seed_files(&guest, String::new()),
     );
-    let seed = Seed::build(config, resolved.pair()).unwrap();
-    seen.of("Seed", &seed);
-    seen.of("iso::File", &seed.files);
-    seen.of("iso::Image", &lbctl::iso::read(&seed.image).unwrap());
-    seen.of("SeedContent", &recognise(&seed.image, NAME));
+    let built = Seed::build(config, resolved.pair()).unwrap();
+    seen.of("Seed", &built);
+    seen.of("iso::File", &built.files);
+    seen.of("iso::Image", &lbctl::iso::read(&built.image).unwrap());
+    seen.of("SeedContent", &recognise(&built.image, NAME));
 
     // A first `up`, and a change of every secret of a guest that runs.
     let host = MemoryHost::new();
@@ -410,7 +410,9 @@ fn no_debug_of_a_type_and_no_panic() {
             seen.of("Step", step);
             seen.0.place("plans", "a step", format!("{NAME} {step}"));
         }
-        if !change.is_empty() {
+        if change.is_empty() {
+            apply(&plan.steps, &host, &mut Quiet).unwrap();
+        } else {
             // The guest says no, and repeats what it was sent, as far as it can.
             host.refuse("the guest does not like it");
             let failed = apply(&plan.steps, &host, &mut Quiet).unwrap_err();
@@ -423,8 +425,6 @@ fn no_debug_of_a_type_and_no_panic() {
             let refused =
                 Guest::new(&host, NAME).converge(spec, Extent::All, Duration::from_secs(1));
             seen.of("ConvergeError", &refused);
-        } else {
-            apply(&plan.steps, &host, &mut Quiet).unwrap();
         }
     }
     seen.0.nothing_found();

@@ -281,6 +281,14 @@ fn a_first_boot_is_told_phase_by_phase_and_ends_when_it_is_ready() {
 }
 
 #[test]
+fn a_stage_that_a_hostile_guest_made_up_drives_no_terminal() {
+    let stage = "\u{9b}2J\u{1b}]0;title\u{7}\r\nready\u{202e}\u{200b}x";
+    let mut story = Story::new(&[Stage(stage), Finished, up(1)]);
+    let (_, told) = through(&mut story, LONG);
+    assert_eq!(told[0], "cloud-init runs (2J ]0;title   ready  x)");
+}
+
+#[test]
 fn a_guest_that_is_ready_already_is_told_to_be() {
     let mut story = Story::new(&[Finished, up(1)]);
     let begun = Instant::now();

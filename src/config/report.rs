@@ -273,7 +273,8 @@ impl Source<'_> {
             }
         }
         shown.push_str(&self.text[at..part.end]);
-        shown
+        // The renderer has signs of its own for ASCII's control characters, and none for the others.
+        shown.replace(|c: char| drives_terminal(c) && !c.is_ascii(), "\u{fffd}")
     }
 }
 

@@ -69,10 +69,10 @@ impl Search {
     pub fn place(&mut self, kind: &str, place: &str, content: impl AsRef<[u8]>) {
         let content = content.as_ref();
         let marker = self.marker.as_bytes();
-        let marked = content.windows(marker.len()).any(|w| w == marker);
+        let shows = content.windows(marker.len()).any(|w| w == marker);
         let counts = self.kinds.entry(kind.into()).or_default();
         counts.0 += 1;
-        counts.1 += usize::from(marked);
+        counts.1 += usize::from(shows);
         for name in self.names_in(content) {
             self.found.push(format!("{name} in {kind}: {place}"));
         }
@@ -107,22 +107,12 @@ fn forms(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         let (from, to) = ([0, 2, 3][before], whole.len() - 1);
         forms.push(("base64", whole.as_bytes()[from..to].to_vec()));
     }
-    let hex = |upper: bool| -> String {
-        let digits = |b: &u8| {
-            if upper {
-                format!("{b:02X}")
-            } else {
-                format!("{b:02x}")
-            }
-        };
-        bytes.iter().map(digits).collect()
-    };
-    forms.push(("hexadecimal", hex(false).into_bytes()));
-    forms.push(("hexadecimal", hex(true).into_bytes()));
+    forms.push(("hexadecimal", hexadecimal(bytes, false).into_bytes()));
+    forms.push(("hexadecimal", hexadecimal(bytes, true).into_bytes()));
     let json = serde_json::to_string(text).unwrap();
-    forms.push(("JSON", json[1..json.len() - 1].as_bytes().to_vec()));
+    forms.push(("JSON", json.as_bytes()[1..json.len() - 1].to_vec()));
     let debug = format!("{text:?}");
-    forms.push(("Debug", debug[1..debug.len() - 1].as_bytes().to_vec()));
+    forms.push(("Debug", debug.as_bytes()[1..debug.len() - 1].to_vec()));
     let fluentd = text
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
@@ -131,9 +121,19 @@ fn forms(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let list = format!("{bytes:?}");
     forms.push((
         "a list of bytes",
-        list[1..list.len() - 1].as_bytes().to_vec(),
+        list.as_bytes()[1..list.len() - 1].to_vec(),
     ));
     forms
+}
+
+fn hexadecimal(bytes: &[u8], upper: bool) -> String {
+    let digits = if upper {
+        b"0123456789ABCDEF"
+    } else {
+        b"0123456789abcdef"
+    };
+    let pair = |b: &u8| [b >> 4, b & 15].map(|digit| char::from(digits[usize::from(digit)]));
+    bytes.iter().flat_map(pair).collect()
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_secret_is_found_in_every_form() {
         serde_json::json!([text]).to_string(),
         format!("{text:?}"),
         format!("{:?}", text.as_bytes()),
-        text.bytes().map(|b| format!("{b:02x}")).collect(),
+        hexadecimal(text.as_bytes(), false),
     ] {
         assert!(!search.names_in(place.as_bytes()).is_empty(), "{place}");
     }
