@@ -7,14 +7,14 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use crate::cli::ColorChoice;
-use crate::config::{Problem, Report};
+use crate::config::{Problem, Report, render_warnings};
 use crate::documents::{
     Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
 };
 use crate::failure::{Exit, Failure, Message};
 use crate::shown::{escape_json, tame};
 
-pub use terminal::{fit, wrap};
+pub use terminal::{fit, hang, wrap};
 
 use terminal::{Pictures, can_draw, columns};
 
@@ -54,12 +54,6 @@ impl Output {
         }
     }
 
-    /// Whether what goes to standard error is coloured.
-    #[must_use]
-    pub fn colored(&self) -> bool {
-        self.color_stderr
-    }
-
     /// Writes data. A reader that has gone away (`| head`) is no error.
     pub fn data(&self, text: &str) {
         // A file or a pipe gets what was asked for, to the byte.
@@ -82,7 +76,12 @@ impl Output {
 
     /// A heading in data for people.
     pub fn heading(&self, text: &str) {
-        self.block(&[text.to_owned()]);
+        self.block(&[hang(text, self.columns())]);
+    }
+
+    /// A line of data for people, broken to the terminal's width if it goes to one.
+    pub fn line(&self, text: &str) {
+        self.data_line(&hang(text, self.columns()));
     }
 
     /// Data for people: the first line is its heading.
@@ -107,7 +106,7 @@ impl Output {
     /// Columns for data for people; `None`: as many as it takes.
     #[must_use]
     pub fn columns(&self) -> Option<usize> {
-        columns()
+        columns(&io::stdout())
     }
 
     /// Whether [`Output::screen`] can draw.
@@ -142,7 +141,13 @@ impl Output {
 
     /// What is going on, for people.
     pub fn say(&self, text: &str) {
-        self.stderr(text);
+        self.stderr(&hang(text, columns(&io::stderr())));
+    }
+
+    /// A line on standard error that begins with a word in its colour.
+    fn labelled(&self, indent: &str, color: &str, label: &str, text: &str) {
+        let line = hang(&format!("{indent}{label}: {text}"), columns(&io::stderr()));
+        self.stderr(&line.replacen(label, &self.paint(color, label), 1));
     }
 
     /// What is going on just now. On a terminal it is one line that tells the time it takes, until another one takes its
@@ -167,11 +172,20 @@ impl Output {
     }
 
     pub fn warn(&self, text: &str) {
-        self.stderr(&format!("{}: {text}", self.paint(YELLOW, "warning")));
+        self.labelled("", YELLOW, "warning", text);
+    }
+
+    /// What the author of a configuration should know.
+    pub fn warnings(&self, warnings: &[Problem]) {
+        if !warnings.is_empty() {
+            let text = render_warnings(warnings, self.color_stderr, columns(&io::stderr()));
+            self.stderr(text.trim_end());
+        }
     }
 
     pub fn report(&self, report: &Report) {
-        self.stderr(report.render(self.color_stderr).trim_end());
+        let text = report.render(self.color_stderr, columns(&io::stderr()));
+        self.stderr(text.trim_end());
         if self.json {
             let place = |count: usize| (count > 0).then_some(count);
             let problem = |p: &Problem| ProblemDocument {
@@ -192,14 +206,14 @@ impl Output {
     pub fn failure(&self, failure: &Failure) {
         self.end_live();
         for message in &failure.messages {
-            let label = if message.note {
-                self.paint(CYAN, "note")
+            let (color, label) = if message.note {
+                (CYAN, "note")
             } else {
-                self.paint(RED, "error")
+                (RED, "error")
             };
-            self.stderr(&format!("{label}: {}", message.text));
+            self.labelled("", color, label, &message.text);
             if !message.hint.is_empty() {
-                self.stderr(&format!("  {}: {}", self.paint(CYAN, "help"), message.hint));
+                self.labelled("  ", CYAN, "help", &message.hint);
             }
             for line in &message.detail {
                 self.stderr(&format!("  | {line}"));
@@ -239,7 +253,8 @@ impl Output {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        eprint!("{} [y/N] ", tame(question));
+        let question = hang(&format!("{} [y/N]", tame(question)), columns(&io::stderr()));
+        eprint!("{question} ");
         let mut answer = String::new();
         self.pictures.asking(true);
         let read = io::stdin().read_line(&mut answer);

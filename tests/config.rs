@@ -29,8 +29,11 @@ fn verdict(folder: &Path) -> String {
         Err(_) => config::load(&path, now()),
     };
     match loaded {
-        Ok(loaded) => format!("accepted\n{}", render_warnings(&loaded.warnings, false)),
-        Err(report) => report.render(false),
+        Ok(loaded) => format!(
+            "accepted\n{}",
+            render_warnings(&loaded.warnings, false, None)
+        ),
+        Err(report) => report.render(false, None),
     }
 }
 

@@ -289,8 +289,8 @@ fn whole_configurations_in_the_pages_are_accepted() {
             if toml.starts_with("name = ") {
                 let read = lbctl::config::parse(toml, "lbctl.toml", &inputs(), now());
                 let said = read.map_or_else(
-                    |report| report.render(false),
-                    |loaded| render_warnings(&loaded.warnings, false),
+                    |report| report.render(false, None),
+                    |loaded| render_warnings(&loaded.warnings, false, None),
                 );
                 assert!(said.is_empty(), "{}: {said}", path.display());
                 count += 1;

@@ -183,7 +183,7 @@ fn load(document: &Table) -> Config {
     let text = toml::to_string(document).unwrap();
     let loaded = parse(&text, "lbctl.toml", inputs(), OffsetDateTime::now_utc());
     loaded
-        .unwrap_or_else(|report| panic!("{}", report.render(false)))
+        .unwrap_or_else(|report| panic!("{}", report.render(false, None)))
         .config
 }
 

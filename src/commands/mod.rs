@@ -125,9 +125,7 @@ fn load(cli: &Cli, out: &Output) -> Result<Config, End> {
     let issues = !matches!(cli.command, Command::Down { .. } | Command::Status { .. });
     let now = issues.then(OffsetDateTime::now_utc);
     let Loaded { config, warnings } = config::load(&cli.global.config, now).map_err(End::Config)?;
-    if !warnings.is_empty() {
-        out.say(config::render_warnings(&warnings, out.colored()).trim_end());
-    }
+    out.warnings(&warnings);
     Ok(config)
 }
 

@@ -34,11 +34,11 @@ fn show(plan: &Plan, out: &Output) {
         notes,
     } = plan;
     if plan.is_empty() {
-        out.data_line(&format!("{name}: nothing to do"));
+        out.line(&format!("{name}: nothing to do"));
     } else {
         out.heading(&format!("{name}: {}", summary(plan)));
         for change in changes {
-            out.data_line(&format!("  {change}"));
+            out.line(&format!("  {change}"));
             if out.verbose > 0 {
                 change
                     .diff
@@ -47,14 +47,14 @@ fn show(plan: &Plan, out: &Output) {
             }
         }
         if !steps.is_empty() {
-            out.data_line("steps:");
+            out.line("steps:");
         }
         for (number, step) in steps.iter().enumerate() {
-            out.data_line(&format!("  {}. {step}", number + 1));
+            out.line(&format!("  {}. {step}", number + 1));
         }
     }
     for note in notes {
-        out.data_line(&format!("note: {note}"));
+        out.line(&format!("note: {note}"));
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use crate::output::wrap;
 use crate::secret::MASK;
 use crate::shown::drives_terminal;
 
@@ -75,8 +76,8 @@ impl Report {
 
     /// The whole report as text that ends with a newline.
     #[must_use]
-    pub fn render(&self, color: bool) -> String {
-        let mut text = render(&self.problems, &Level::ERROR, color);
+    pub fn render(&self, color: bool, columns: Option<usize>) -> String {
+        let mut text = render(&self.problems, &Level::ERROR, color, columns);
         if self.problems.len() > SHOWN {
             let _ = write!(text, "... and {} more\n\n", self.problems.len() - SHOWN);
         }
@@ -97,7 +98,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(&self.render(false, None))
     }
 }
 
@@ -105,11 +106,16 @@ impl std::error::Error for Report {}
 
 /// Warnings as text, each followed by an empty line. Empty without any.
 #[must_use]
-pub fn render_warnings(warnings: &[Problem], color: bool) -> String {
-    render(warnings, &Level::WARNING, color)
+pub fn render_warnings(warnings: &[Problem], color: bool, columns: Option<usize>) -> String {
+    render(warnings, &Level::WARNING, color, columns)
 }
 
-fn render(problems: &[Problem], level: &Level<'static>, color: bool) -> String {
+fn render(
+    problems: &[Problem],
+    level: &Level<'static>,
+    color: bool,
+    columns: Option<usize>,
+) -> String {
     let renderer = if color {
         Renderer::styled()
     } else {
@@ -117,16 +123,26 @@ fn render(problems: &[Problem], level: &Level<'static>, color: bool) -> String {
     };
     let mut text = String::new();
     for problem in problems.iter().take(SHOWN) {
-        text.push_str(&problem.render(level.clone(), &renderer));
+        text.push_str(&problem.render(level.clone(), &renderer, columns));
         text.push_str("\n\n");
     }
     text
 }
 
+/// For a terminal, in lines that leave room for what stands before them.
+fn folded(text: &str, columns: Option<usize>) -> String {
+    const BEFORE: usize = 12;
+    columns.map_or_else(
+        || text.to_owned(),
+        |columns| wrap(text, columns.saturating_sub(BEFORE)).join("\n"),
+    )
+}
+
 impl Problem {
-    fn render(&self, level: Level<'static>, renderer: &Renderer) -> String {
+    fn render(&self, level: Level<'static>, renderer: &Renderer, columns: Option<usize>) -> String {
         let path = plain(&self.file);
-        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
+        let (message, help) = (folded(&self.message, columns), folded(&self.help, columns));
+        let mut group = Group::with_title(level.primary_title(message.as_str()));
         for (place, excerpt) in self.excerpts.iter().enumerate() {
             let kind = if place == 0 {
                 AnnotationKind::Primary
@@ -145,7 +161,7 @@ impl Problem {
             group = group.element(Origin::path(path.as_str()));
         }
         if !self.help.is_empty() {
-            group = group.element(Level::HELP.message(self.help.as_str()));
+            group = group.element(Level::HELP.message(help.as_str()));
         }
         let mut text = renderer.render(&[group]);
         for excerpt in &self.excerpts {

@@ -178,10 +178,9 @@ fn size(stream: &impl std::os::fd::AsFd) -> (usize, usize) {
     })
 }
 
-/// Columns of the terminal that data goes to; `None`: it is none, and lines may be as long as they are.
-pub(super) fn columns() -> Option<usize> {
-    let out = io::stdout();
-    out.is_terminal().then(|| size(&out).0.min(100))
+/// Columns of a terminal; `None`: it is none, and lines may be as long as they are.
+pub(super) fn columns(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    stream.is_terminal().then(|| size(stream).0.min(100))
 }
 
 /// The text in at most that many columns; what was cut is marked.
@@ -227,6 +226,30 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// Each line in lines of at most that many columns, what follows a first one indented more than it: so a list stays one.
+#[must_use]
+pub fn hang(text: &str, columns: Option<usize>) -> String {
+    let Some(columns) = columns else {
+        return text.to_owned();
+    };
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let bare = line.trim_start_matches(' ');
+        let indent = line.len() - bare.len();
+        if line.width() <= columns {
+            lines.push(line.to_owned());
+            continue;
+        }
+        // Of a terminal too narrow for the indent, the right half at least is for words.
+        let indent = indent.min(columns / 2);
+        let more = (indent + 2).min(columns / 2);
+        let mut folded = wrap(bare, columns - more).into_iter();
+        lines.extend(folded.next().map(|first| format!("{:indent$}{first}", "")));
+        lines.extend(folded.map(|next| format!("{:more$}{next}", "")));
+    }
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -258,6 +281,23 @@ mod tests {
             ("", 10, vec![""]),
         ] {
             assert_eq!(wrap(text, columns), lines, "{text} in {columns}");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_line_hangs_below_it() {
+        for (text, columns, lines) in [
+            ("  one two three", Some(10), "  one two\n    three"),
+            ("one two three", Some(8), "one\n  two\n  three"),
+            (
+                "short\n  - one two three",
+                Some(12),
+                "short\n  - one\n    two\n    three",
+            ),
+            ("            deep words", Some(10), "     deep\n     words"),
+            ("  as long as it is", None, "  as long as it is"),
+        ] {
+            assert_eq!(hang(text, columns), lines, "{text} in {columns:?}");
         }
     }
 

@@ -25,7 +25,7 @@ fn accepted(text: &str) -> Config {
             assert!(
                 loaded.warnings.is_empty(),
                 "{}",
-                config::render_warnings(&loaded.warnings, false)
+                config::render_warnings(&loaded.warnings, false, None)
             );
             loaded.config
         }

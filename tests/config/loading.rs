@@ -13,7 +13,7 @@ use crate::support::{inputs, now};
 fn said(folder: &TempDir, loaded: Result<Loaded, Report>) -> String {
     let report = loaded.expect_err("refused");
     report
-        .render(false)
+        .render(false, None)
         .replace(&folder.path().display().to_string(), "DIR")
 }
 

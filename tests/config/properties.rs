@@ -103,12 +103,16 @@ fn printed(text: &str, inputs: &MemoryInputs) -> String {
             format!(
                 "{:?}{}",
                 loaded.config,
-                config::render_warnings(&loaded.warnings, false)
+                config::render_warnings(&loaded.warnings, false, None)
             )
         }
         Err(report) => {
             assert!(!report.problems.is_empty());
-            format!("{}{}{report:?}", report.render(false), report.render(true))
+            format!(
+                "{}{}{report:?}",
+                report.render(false, None),
+                report.render(true, None)
+            )
         }
     }
 }
