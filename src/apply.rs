@@ -47,6 +47,20 @@ pub enum ApplyError {
     Stopped { next: Box<Step>, exit: Exit },
 }
 
+impl ApplyError {
+    /// Whether QEMU or libvirt may not open a file. By words, for QEMU's errors have no code: it decides what is told only.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Failed { error, .. } => {
+                let said = error.said.to_ascii_lowercase();
+                said.contains("permission denied") || said.contains("could not open")
+            }
+            Self::Stopped { .. } => false,
+        }
+    }
+}
+
 /// Carries out the steps.
 pub fn apply(
     steps: &[Step],

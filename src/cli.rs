@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Put an HAProxy load balancer VM in front of a Patroni cluster, and keep it right
 #[derive(Debug, Parser)]
-#[command(name = "lbctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "lbctl", version, max_term_width = 80, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -21,6 +21,7 @@ Exit codes: 0 done, or nothing to do; 1 failed; 2 usage or configuration wrong; 
 130 stopped by Ctrl-C.";
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Configuration file
     #[arg(
@@ -197,7 +198,7 @@ pub enum RestartPolicy {
 
 /// `90`, `90s`, `10m`, `1h`, and sums of them: `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a duration such as 90s, 10m or 1h30m".to_owned();
+    let wrong = || "write 90s, 10m or 1h30m".to_owned();
     let mut seconds = 0u64;
     let mut digits = String::new();
     for c in text.chars() {
@@ -226,7 +227,7 @@ fn duration(text: &str) -> Result<Duration, String> {
             .ok_or_else(wrong)?;
     }
     match seconds {
-        0 => Err("no time at all: give at least 1s".into()),
+        0 => Err("give at least 1s".into()),
         1..=604_800 => Ok(Duration::from_secs(seconds)),
         _ => Err("a week at most".into()),
     }

@@ -172,7 +172,11 @@ fn hint_for(error: &HostError) -> Option<String> {
     let hint = if error.kind == HostErrorKind::Connection {
         "the connection to libvirt broke, which does not touch the guest: is its daemon running (`systemctl status \
          libvirtd`)? The same command goes on from here"
-    } else if has("failed to initialize kvm") || has("could not access kvm") || has("/dev/kvm") {
+    } else if has("failed to initialize kvm")
+        || has("could not access kvm")
+        || has("/dev/kvm")
+        || has("does not support virt type 'kvm'")
+    {
         "this host cannot run kvm guests now: is virtualisation on in its firmware, is the kvm module loaded? \
          Without it, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
     } else if has("no space left") || has("enospc") {

@@ -117,7 +117,7 @@ fn a_wrong_command_line_ends_with_2() {
         (vec![], "Usage"),
         (vec!["upp"], "upp"),
         (vec!["up", "--restart", "perhaps"], "perhaps"),
-        (vec!["up", "--wait=soon"], "duration"),
+        (vec!["up", "--wait=soon"], "1h30m"),
         (vec!["status", "--watch=0"], "at least 1s"),
         (vec!["status", "--watch", "5s"], "5s"),
         (vec!["plan", "--exit-cod"], "--exit-code"),

@@ -321,3 +321,41 @@ fn pictures_are_small_sound_and_shown() {
         assert!(text.contains(name), "no page shows {name}");
     }
 }
+
+/// Each message on its page is one that lbctl has: its parts between `…` stand in the sources, or in what tests expect.
+#[test]
+fn the_page_of_messages_quotes_what_lbctl_says() {
+    let page = fs::read_to_string("docs/messages.md").unwrap();
+    let mut sources = String::new();
+    // What it says of a configuration is put together from parts; these are whole.
+    let mut folders = vec![
+        Path::new("src").to_owned(),
+        Path::new("tests/config").to_owned(),
+    ];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
+            }
+        }
+    }
+    // A text goes on in the next line of the source; what libvirt says is no source of ours.
+    let joined = sources.replace("\\\n", "");
+    let sources: String = joined.split_whitespace().collect::<Vec<_>>().join(" ");
+    let of_libvirt = ["Failed to connect socket to "];
+    let mut looked = 0;
+    for row in page.lines().filter(|l| l.starts_with("| `")) {
+        let cell = row.split(" | ").next().unwrap();
+        for quoted in cell.split('`').skip(1).step_by(2) {
+            for part in quoted.split('…').filter(|part| part.trim().len() > 3) {
+                let known = of_libvirt.contains(&part) || sources.contains(part.trim());
+                assert!(known, "lbctl does not say `{part}`: {row}");
+                looked += 1;
+            }
+        }
+    }
+    assert!(looked > 50, "{looked}");
+}

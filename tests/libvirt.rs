@@ -50,6 +50,8 @@ mod secrets;
 mod shapes;
 #[path = "libvirt/spare.rs"]
 mod spare;
+#[path = "libvirt/transcripts.rs"]
+mod transcripts;
 #[path = "libvirt/unfit.rs"]
 mod unfit;
 #[path = "libvirt/update.rs"]

@@ -8,6 +8,9 @@ use crate::observe::Ask;
 use crate::output::Output;
 use crate::plan::{Change, Class, Plan, Restart, plan_up};
 
+const RESTART: &str = "note: `lbctl up --restart now` restarts the guest for them, which cuts every session; \
+                       `--restart later` leaves them to its next start";
+
 pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> Ended {
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
@@ -46,11 +49,20 @@ fn show(plan: &Plan, out: &Output) {
                     .for_each(|line| out.data_line(&format!("    {line}")));
             }
         }
+        let put_off = !plan.needing_restart().is_empty();
         if !steps.is_empty() {
-            out.line("steps:");
+            let how = if put_off {
+                ", with the restart put off"
+            } else {
+                ""
+            };
+            out.line(&format!("steps{how}:"));
         }
         for (number, step) in steps.iter().enumerate() {
             out.line(&format!("  {}. {step}", number + 1));
+        }
+        if put_off {
+            out.line(RESTART);
         }
     }
     for note in notes {

@@ -7,10 +7,11 @@ use super::wait::until_ready;
 use super::{Ended, Working, connect, load, look};
 use crate::apply::ApplyError;
 use crate::cli::{Cli, RestartPolicy, UpArgs};
-use crate::config::Config;
+use crate::config::{Config, Disk};
 use crate::desired::Desired;
 use crate::documents::{Answer, UpDocument};
 use crate::failure::{Exit, Failure, Message};
+use crate::host::Inspect;
 use crate::interrupt::Interrupt;
 use crate::observe::{Ask, Observed};
 use crate::output::{Output, seconds};
@@ -34,6 +35,7 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
         restart: None,
         made: false,
         cloned: false,
+        access: Vec::new(),
         working: Working {
             host: &host,
             out,
@@ -80,7 +82,10 @@ fn make_so(plan: &Plan, making: &mut Making<'_>) -> Result<(), Failure> {
         out.say(&format!("  note: {note}"));
     }
     if !plan.steps.is_empty() {
-        settle(plan.clone(), making)?;
+        settle(plan.clone(), making).map_err(|mut failure| {
+            failure.messages.append(&mut making.access);
+            failure
+        })?;
     }
     let waiting: Vec<String> = match making.restart {
         Some(Restart::Later) => plan
@@ -115,6 +120,8 @@ struct Making<'a> {
     /// Whether this run has made something, and the disk too.
     made: bool,
     cloned: bool,
+    /// What is known of the volumes, where one could not be opened.
+    access: Vec<Message>,
     working: Working<'a>,
 }
 
@@ -128,6 +135,23 @@ impl Making<'_> {
             Some(now @ Restart::Now { .. }) => plan_up(desired, observed, now)?,
             _ => gentle,
         })
+    }
+
+    /// Who may open each volume of the guest, where libvirt can still tell.
+    fn volumes(&self) -> Vec<Message> {
+        let disk = match &self.config.disk {
+            Disk::Clone(clone) => Some(&clone.volume),
+            Disk::Existing { .. } => None,
+        };
+        let volumes = disk.into_iter().chain([&self.config.seed_volume]);
+        let told = volumes.filter_map(|at| {
+            let access = self.working.host.access(at).ok()??;
+            Some(Message {
+                note: true,
+                ..Message::new(format!("volume {at} is {access}"), "")
+            })
+        });
+        told.collect()
     }
 
     /// Another load balancer has claimed what this one was to have: what this run made for it goes again.
@@ -168,6 +192,9 @@ impl Work for Making<'_> {
             _ => steps,
         };
         self.made |= !done.is_empty();
+        if ended.as_ref().is_err_and(ApplyError::is_denied) {
+            self.access = self.volumes();
+        }
         self.cloned |= done.iter().any(|s| matches!(s, Step::CloneVolume(_)));
         ended
     }

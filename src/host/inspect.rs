@@ -6,7 +6,8 @@ use virt::error::ErrorNumber;
 
 use super::error::{error, is};
 use super::libvirt::LibvirtHost;
-use super::{HostResult, Observe};
+use super::{HostResult, Observe, xml};
+use crate::config::VolumeRef;
 
 /// `9.0.0`, from libvirt's one number (`virConnectGetLibVersion`: major * 1,000,000 + minor * 1,000 + release).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub trait Inspect: Observe {
     /// Whether the hypervisor could be started with kvm when libvirt tried; else libvirt's words
     /// (`virConnectGetDomainCapabilities`).
     fn kvm(&self, architecture: &str) -> HostResult<Result<(), String>>;
+    /// Path, owner, mode and label of a volume, for people; `None`: it is not there, or libvirt does not say.
+    fn access(&self, at: &VolumeRef) -> HostResult<Option<String>>;
     /// Free bytes of an active pool; `None`: there is no such pool.
     fn available(&self, pool: &str) -> HostResult<Option<u64>>;
 }
@@ -61,6 +64,18 @@ impl Inspect for LibvirtHost {
             }
             Err(e) => Err(error(doing, &e)),
         }
+    }
+
+    fn access(&self, at: &VolumeRef) -> HostResult<Option<String>> {
+        let doing = format!("reading the permissions of volume {at}");
+        let Some(pool) = self.pool(&at.pool)? else {
+            return Ok(None);
+        };
+        let Some(volume) = self.volume_in(&pool, at)? else {
+            return Ok(None);
+        };
+        let text = self.call(&doing, volume.xml_desc(0))?;
+        Ok(xml::access(&text))
     }
 
     fn available(&self, pool: &str) -> HostResult<Option<u64>> {

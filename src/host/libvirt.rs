@@ -116,7 +116,11 @@ impl LibvirtHost {
         )
     }
 
-    fn volume_in(&self, pool: &StoragePool, at: &VolumeRef) -> HostResult<Option<StorageVol>> {
+    pub(super) fn volume_in(
+        &self,
+        pool: &StoragePool,
+        at: &VolumeRef,
+    ) -> HostResult<Option<StorageVol>> {
         let doing = format!("looking up volume {at}");
         self.find(
             &doing,

@@ -126,6 +126,21 @@ pub fn volume(xml: &str) -> Result<VolumeXml, String> {
     })
 }
 
+/// Who may open a volume, for people: path, owner, mode and label as libvirt has them.
+pub(super) fn access(xml: &str) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    let target = child(document.root_element(), "target")?;
+    let permissions = child(target, "permissions")?;
+    let of = |name| child(permissions, name).map(text);
+    let owner = [of("owner")?, of("group")?].join(":");
+    let label = of("label").map_or_else(String::new, |label| format!(", label {label}"));
+    Some(format!(
+        "{}, owner {owner}, mode {}{label}",
+        child(target, "path").map(text)?,
+        of("mode")?
+    ))
+}
+
 /// How a domain should refer to a volume of this kind.
 pub(super) fn source(volume: &VolumeXml, at: &VolumeRef) -> Source {
     match volume.kind.as_str() {
@@ -215,4 +230,20 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_open_a_volume_is_told_in_one_line() {
+        let xml = "<volume><target><path>/p/lb-1</path><permissions><mode>0600</mode><owner>64055</owner>\
+                   <group>64055</group><label>system_u:object_r:virt_image_t:s0</label></permissions></target></volume>";
+        let told = "/p/lb-1, owner 64055:64055, mode 0600, label system_u:object_r:virt_image_t:s0";
+        assert_eq!(access(xml).as_deref(), Some(told));
+        let bare = xml.replace("<label>system_u:object_r:virt_image_t:s0</label>", "");
+        assert_eq!(access(&bare).as_deref(), told.split(", label").next());
+        assert_eq!(access("<volume/>"), None);
+    }
 }

@@ -4,6 +4,8 @@
 //! A lab that is not there is a failure, never a skipped test.
 #![allow(dead_code)] // each test file uses its own part of this
 
+pub mod transcript;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ops::Index;
