@@ -83,10 +83,10 @@ pub fn config(data: &[u8]) {
     match config::parse(text, "lbctl.toml", &*INPUTS, NOW) {
         Err(report) => {
             assert!(!report.problems.is_empty());
-            assert_lines(&report.render(false));
+            assert_lines(&report.render(false, None));
         }
         Ok(loaded) => {
-            assert_lines(&config::render_warnings(&loaded.warnings, false));
+            assert_lines(&config::render_warnings(&loaded.warnings, false, None));
             let tls = CheckTls {
                 client_pem: Secret::new(CLIENT_PEM),
                 ca_pem: CA_PEM.into(),
