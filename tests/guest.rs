@@ -164,6 +164,44 @@ certificate_early_renewal_period = 24
         )
     }
 
+    /// `check --host`, from the host's place in the network: DNS and a real Patroni's REST API say what they should.
+    fn assert_the_cluster_is_seen_from_the_host(&self) {
+        let config = self.directory.path().join("lbctl.toml");
+        let arguments = [
+            "netns",
+            "exec",
+            &self.lab["LAB_NETNS"],
+            env!("CARGO_BIN_EXE_lbctl"),
+            "-c",
+            config.to_str().unwrap(),
+            "check",
+            "--host",
+            "--json",
+        ];
+        let listed = run_for(60, "ip", arguments).ok().document();
+        let findings = listed["findings"].as_array().unwrap();
+        let of = |what: &str| -> Vec<(&str, &str)> {
+            let text = |f: &'_ serde_json::Value| f["what"].as_str().unwrap().starts_with(what);
+            let found = findings.iter().filter(|f| text(f));
+            found
+                .map(|f| (f["verdict"].as_str().unwrap(), f["said"].as_str().unwrap()))
+                .collect()
+        };
+        assert!(
+            of("DNS ").iter().all(|(verdict, _)| *verdict == "ok"),
+            "{listed:#}"
+        );
+        let nodes = of("node ");
+        let primaries = nodes
+            .iter()
+            .filter(|(_, said)| said.starts_with("the primary;"));
+        assert_eq!((nodes.len(), primaries.count()), (3, 1), "{listed:#}");
+        assert!(
+            nodes.iter().all(|(verdict, _)| *verdict == "ok"),
+            "{listed:#}"
+        );
+    }
+
     fn dsn(&self) -> String {
         let Self { lab, ip, .. } = self;
         format!(
@@ -326,7 +364,8 @@ fn on_a_libvirt_network() {
         .ok()
         .says(&["nothing to do"]);
     assert_eq!(guest.domain_xml(), before);
-    let status = guest.lbctl(60, &["status", "--json"]).ok().json();
+    guest.assert_the_cluster_is_seen_from_the_host();
+    let status = guest.lbctl(60, &["status", "--json"]).ok().document();
     assert_eq!(status["ready"], true);
     assert_eq!(status["cloud_init"]["status"], "done");
     assert_eq!(status["domain"]["state"], "running");
