@@ -12,7 +12,7 @@ use crate::host::{
     AgentDoor, Change, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, Source,
     VolumeFacts, VolumeState,
 };
-use crate::mark::SeedMark;
+use crate::mark::{SeedMark, changing_to};
 use crate::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
 use crate::seed::{self, SeedContent};
 
@@ -118,9 +118,17 @@ fn carry_out(
             scope,
         } => {
             let source = whole_seed(seed, domain, host)?;
-            host.update_device(domain, &domain_xml::seed_cdrom(&source), *scope)
+            host.update_device(domain, &domain_xml::seed_cdrom(&source), *scope)?;
+            still_there(&seed.volume, host)
         }
-        Step::SetMark { domain, mark, note } => host.set_mark(domain, mark, note.scope()),
+        Step::SetMark { domain, mark, note } => {
+            if *note == Note::Guest && !changed_by_us(domain, &mark.seed.fingerprint, host)? {
+                let doing = format!("writing lbctl's mark into domain {domain}");
+                let said = "its guest is being changed by another lbctl";
+                return Err(HostError::new(HostErrorKind::Exists, doing, said));
+            }
+            host.set_mark(domain, mark, note.scope())
+        }
         Step::SetAutostart { domain, on } => host.set_autostart(domain, *on),
         Step::Start { domain } => start(domain, host),
         Step::Resume { domain } => resume(domain, host),
@@ -177,6 +185,14 @@ fn converge(
     }
 }
 
+/// Whether the running definition's mark says yet that its guest is being changed to what that seed gives, so that nobody
+/// else has begun to change it since. What one does is noted only then: a note of another's work would hide it for good.
+fn changed_by_us(domain: &str, seed: &str, host: &impl Change) -> HostResult<bool> {
+    let live = host.domain(domain)?.and_then(|d| d.live);
+    let mark = live.and_then(|live| live.mark);
+    Ok(mark.is_none_or(|mark| mark.seed.parts.guest == changing_to(seed)))
+}
+
 fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
     let DefineStep {
         spec,
@@ -186,10 +202,7 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
         known,
     } = step;
     let doing = format!("defining domain {}", spec.name);
-    let facts = match root {
-        RootRef::Volume(at) => host.volume(at)?,
-        RootRef::Id(id) => host.volume_by_id(id)?,
-    };
+    let facts = root_disk(root, host)?;
     let Some(VolumeFacts { source, format, .. }) = facts.present().cloned() else {
         return Err(HostError::new(
             HostErrorKind::NotFound,
@@ -211,7 +224,43 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
     if uuid.is_none() {
         alone(spec, &disk, known, host)?;
     }
-    Ok(())
+    not_taken_down(&spec.name, root, host)?;
+    still_there(&mark.seed.volume, host)
+}
+
+/// Another lbctl takes a seed that nothing refers to for a leftover, and this one was such until now. Whoever finds it gone
+/// writes it anew, before the old one goes.
+fn still_there(seed: &VolumeRef, host: &impl Change) -> HostResult<()> {
+    if host.volume(seed)?.present().is_some() {
+        return Ok(());
+    }
+    let doing = format!("putting seed {seed} into the drive");
+    Err(HostError::new(
+        HostErrorKind::NotFound,
+        doing,
+        "it has vanished meanwhile",
+    ))
+}
+
+/// A `down` may have taken everything away since it was looked at, and this definition brought the domain back, without a
+/// disk: then it goes, too.
+fn not_taken_down(domain: &str, root: &RootRef, host: &impl Change) -> HostResult<()> {
+    if root_disk(root, host)?.present().is_some() || active(host, domain)?.is_some() {
+        return Ok(());
+    }
+    host.undefine(domain)?;
+    let (doing, said) = (
+        format!("defining domain {domain}"),
+        "its root disk has vanished meanwhile",
+    );
+    Err(HostError::new(HostErrorKind::NotFound, doing, said))
+}
+
+fn root_disk(root: &RootRef, host: &impl Change) -> HostResult<VolumeState> {
+    match root {
+        RootRef::Volume(at) => host.volume(at),
+        RootRef::Id(id) => host.volume_by_id(id),
+    }
 }
 
 /// libvirt takes any number of domains with one MAC address or one disk. Who defines a new one looks afterwards whether

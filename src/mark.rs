@@ -55,6 +55,12 @@ pub struct ReservationMark {
     pub entry: HostEntry,
 }
 
+/// In place of the fingerprint of what a guest has, while it is being changed to what the seed of this fingerprint gives.
+#[must_use]
+pub fn changing_to(seed: &str) -> String {
+    format!("changing to {seed}")
+}
+
 impl Mark {
     /// The mark's element, to stand in `<metadata>`.
     #[must_use]

@@ -4,6 +4,8 @@
 
 #[path = "steps/host.rs"]
 mod host;
+#[path = "steps/rivals.rs"]
+mod rivals;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -95,6 +97,10 @@ fn look(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
         observed.reach = Guest::new(host, "lb-1").reach(Duration::from_secs(5));
     }
     (observed, desired)
+}
+
+fn observe_everything(host: &MemoryHost) -> Observed {
+    observe(&config(""), host, Ask::Everything).unwrap()
 }
 
 fn plan(config: &Config, host: &MemoryHost) -> Plan {

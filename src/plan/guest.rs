@@ -11,6 +11,7 @@ use crate::config::VolumeRef;
 use crate::desired::Certificate;
 use crate::guest::Reach;
 use crate::host::DomainFacts;
+use crate::mark::changing_to;
 use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, Service};
 use crate::seed::{FoundSeed, Seed};
 
@@ -18,7 +19,7 @@ use crate::seed::{FoundSeed, Seed};
 pub(super) struct GuestPart {
     pub changes: Vec<Change>,
     /// To be brought about in the running guest.
-    pub converge: Option<GuestSpec>,
+    pub converge: bool,
     /// Why it is not done live, where it is not.
     pub note: Option<String>,
 }
@@ -26,13 +27,13 @@ pub(super) struct GuestPart {
 /// The steps that change a running guest. Between the two no mark says that it is as any seed has it.
 pub(super) fn converge(
     domain: &DomainFacts,
-    guest: &GuestSpec,
+    seed: &Seed,
     extent: Extent,
     new_seed: Option<VolumeRef>,
 ) -> impl Iterator<Item = Step> {
     let mark = domain.live.as_ref().and_then(|live| live.mark.clone());
     let changing = mark.clone().map(|mut mark| {
-        mark.seed.parts.guest.clear();
+        mark.seed.parts.guest = changing_to(&seed.fingerprint);
         Step::SetMark {
             domain: domain.name.clone(),
             mark: Box::new(mark),
@@ -41,7 +42,7 @@ pub(super) fn converge(
     });
     let step = Step::Converge(Box::new(ConvergeStep {
         domain: domain.name.clone(),
-        guest: guest.clone(),
+        guest: seed.guest.clone(),
         extent,
         new_seed,
         mark,
@@ -103,7 +104,7 @@ pub(super) fn plan(
     let live = differs && class == Class::Live;
     GuestPart {
         changes,
-        converge: live.then(|| wanted.clone()),
+        converge: live,
         note,
     }
 }

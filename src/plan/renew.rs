@@ -44,8 +44,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     let mut steps = seed.write.clone();
     let new_seed = (!seed.write.is_empty()).then(|| seed.at.clone());
     if scope.live {
-        let guest = &renewal.seed.guest;
-        steps.extend(converge(domain, guest, Extent::Tls, new_seed));
+        steps.extend(converge(domain, &renewal.seed, Extent::Tls, new_seed));
     }
     let written = SeedMark {
         volume: seed.at,

@@ -170,7 +170,9 @@ impl Update<'_> {
 
     /// The running definition's mark after a live change: what the guest booted with stays in it until it boots again.
     fn noted(&self) -> Option<Step> {
-        self.guest.converge.as_ref()?;
+        if !self.guest.converge {
+            return None;
+        }
         let mut mark = self.parts.mark.clone();
         if let Some(live) = self.domain.live.as_ref().and_then(|l| l.mark.as_ref()) {
             mark.seed.parts.boot.clone_from(&live.seed.parts.boot);
@@ -198,10 +200,10 @@ impl Update<'_> {
         if !restarts {
             // Before anything refers to the new seed: a guest that refuses leaves all as it was.
             let new_seed = (!parts.seed.write.is_empty()).then(|| parts.seed.at.clone());
-            let wanted = self.guest.converge.iter();
-            steps.extend(wanted.flat_map(|wanted| {
-                guest::converge(self.domain, wanted, Extent::All, new_seed.clone())
-            }));
+            if self.guest.converge {
+                let seed = &desired.seed;
+                steps.extend(guest::converge(self.domain, seed, Extent::All, new_seed));
+            }
         }
         if self.define {
             let uuid = Some(self.domain.uuid.clone());

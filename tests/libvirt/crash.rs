@@ -230,7 +230,7 @@ fn killed_at_random_moments() {
     let mut vm = Sandbox::new();
     let before = vm.snapshot();
     let mut dice = Dice::new("killed at random moments");
-    let kills = count("KILLS", 12, 200);
+    let kills = count("KILLS", 10, 200);
     let (mut done, mut ended) = (0, 0);
     let mut there = false;
     while done < kills {

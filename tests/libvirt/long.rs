@@ -38,7 +38,7 @@ fn nothing_grows_over_many_cycles() {
     let spare = Spare::up();
     let mut vm = Sandbox::of(spare.lab.clone());
     let before = vm.snapshot();
-    let cycles = count("CYCLES", 3, 100);
+    let cycles = count("CYCLES", 2, 100);
     let mut first = None;
     for number in 0..cycles {
         vm.start_over();

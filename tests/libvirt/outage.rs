@@ -113,7 +113,7 @@ fn the_connection_is_cut_anywhere() {
     vm.lbctl("down --yes --stop-timeout=1s --delete-volume")
         .ok();
     let answers = counted.load(Ordering::Relaxed);
-    let cuts = count("OUTAGES", 3, 60).min(answers);
+    let cuts = count("OUTAGES", 2, 60).min(answers);
     for cut in 0..cuts {
         let last = (2 * cut + 1) * answers / (2 * cuts);
         let (ran, _) = up_through(&vm, "up", move |m| match m {

@@ -47,11 +47,16 @@ struct State {
     live: Vec<HostEntry>,
 }
 
+/// Somebody else who works on the host.
+pub type Visitor = fn(&MemoryHost);
+
 #[derive(Debug)]
 pub struct MemoryHost {
     state: RefCell<State>,
     changes: Cell<usize>,
     stop_at: Cell<Option<usize>>,
+    /// Somebody who comes before a change.
+    visit: Cell<Option<(usize, Visitor)>>,
     /// What the guest answers to every change; `None`: it does it.
     refusal: RefCell<Option<String>>,
 }
@@ -88,6 +93,7 @@ impl MemoryHost {
             state: RefCell::new(state),
             changes: Cell::new(0),
             stop_at: Cell::new(None),
+            visit: Cell::new(None),
             refusal: RefCell::new(None),
         }
     }
@@ -112,6 +118,11 @@ impl MemoryHost {
     /// Fails every change after that many more.
     pub fn stop_after(&self, more: usize) {
         self.stop_at.set(Some(self.changes.get() + more));
+    }
+
+    /// Lets somebody else work on the host after that many more changes, before the next.
+    pub fn visit_after(&self, more: usize, visitor: Visitor) {
+        self.visit.set(Some((self.changes.get() + more, visitor)));
     }
 
     pub fn go_on(&self) {
@@ -152,6 +163,12 @@ impl MemoryHost {
             .is_some_and(|at| self.changes.get() >= at)
         {
             return Err(failed("stopped here"));
+        }
+        if let Some((at, visitor)) = self.visit.get()
+            && at == self.changes.get()
+        {
+            self.visit.set(None);
+            visitor(self);
         }
         let done = work(&mut self.state.borrow_mut()).map_err(failed)?;
         self.changes.set(self.changes.get() + 1);
@@ -349,6 +366,9 @@ impl Change for MemoryHost {
 
     fn define(&self, name: &str, xml: &str) -> HostResult<()> {
         self.change("defining", |s| {
+            if s.domains.contains_key(name) && !xml.contains("<uuid>") {
+                return Err("there is such a domain");
+            }
             let before = s.domains.remove(name);
             let before = before.unwrap_or_default();
             let config = xml.to_owned();
