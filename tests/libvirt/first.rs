@@ -134,7 +134,8 @@ fn the_domain_type_is_chosen_by_what_the_host_can() {
     vm.up().says(&["nothing to do"]);
 }
 
-/// Measured: 86 and 36. Some slack, so that this fails when a call per volume or per domain creeps in, not at each edit.
+/// Measured: 101 and 36; 15 of the first are for another lbctl that may be at work: the seed read back, and a look whether all
+/// is there still. Some slack, so that this fails when a call per volume or per domain creeps in, not at each edit.
 #[test]
 fn few_calls_to_libvirt_are_made() {
     let vm = Sandbox::new();
@@ -144,7 +145,7 @@ fn few_calls_to_libvirt_are_made() {
             .unwrap()
     };
     let first = calls("--json up");
-    assert!(first <= 95, "a first up took {first} calls");
+    assert!(first <= 110, "a first up took {first} calls");
     let noop = calls("--json up");
     assert!(noop <= 40, "an up with nothing to do took {noop} calls");
 }
