@@ -11,6 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::cert::{Ca, ClientPair};
+use lbctl::checklist::dns::{Answer as DnsAnswer, MOST, read};
 use lbctl::config::{self, MemoryInputs};
 use lbctl::guest::{Guest, GuestStatus, Reach};
 use lbctl::host::{AgentDoor, Definition, HostError, HostErrorKind, HostResult, xml as documents};
@@ -29,13 +30,14 @@ use unicode_width::UnicodeWidthStr as _;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and its folder of the corpus.
-pub const ALL: [(&str, Target); 6] = [
+pub const ALL: [(&str, Target); 7] = [
     ("config", config),
     ("seed", seed),
     ("xml", xml),
     ("agent", agent),
     ("pem", pem),
     ("spec", spec),
+    ("dns", dns),
 ];
 
 const CA_KEY: &str = include_str!("../../tests/render/tls/ca.key");
@@ -378,4 +380,19 @@ pub fn spec(data: &[u8]) {
     assert!(!spec.start_print().is_empty());
     let seed = render::seed_files(&spec, String::new());
     assert!(!seed.meta_data.is_empty());
+}
+
+/// What a DNS server answers `check --host`: the first two bytes are the question's number.
+pub fn dns(data: &[u8]) {
+    let Some([high, low]) = data.first_chunk() else {
+        return;
+    };
+    match read(data, u16::from_be_bytes([*high, *low])) {
+        Some(DnsAnswer::Addresses(all)) => {
+            assert!(all.len() <= MOST && all.is_sorted());
+        }
+        Some(DnsAnswer::Refused(said)) => assert!(!said.chars().any(drives_terminal)),
+        Some(DnsAnswer::Silent(_)) => unreachable!("bytes are no silence"),
+        None => {}
+    }
 }

@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The most that an answer by UDP holds.
 const LARGEST: usize = 65_535;
 
+/// More nodes than any cluster has.
+pub const MOST: usize = 64;
+
 /// What the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -80,8 +83,9 @@ fn question(name: &str, id: u16) -> io::Result<Vec<u8>> {
     packet.build_bytes_vec().map_err(invalid)
 }
 
-/// `None`: it is no answer to that question.
-fn read(bytes: &[u8], id: u16) -> Option<Answer> {
+/// `None`: it is no answer to that question. What a server says is not to be trusted: of addresses it takes [`MOST`].
+#[must_use]
+pub fn read(bytes: &[u8], id: u16) -> Option<Answer> {
     let packet = Packet::parse(bytes).ok()?;
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return None;
@@ -99,6 +103,7 @@ fn read(bytes: &[u8], id: u16) -> Option<Answer> {
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
+    addresses.truncate(MOST);
     Some(Answer::Addresses(addresses))
 }
 

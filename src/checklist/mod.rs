@@ -2,7 +2,7 @@
 //! the host could not take is what `plan` objects to, line by line; the rest is asked of the DNS server and the nodes,
 //! where they can be reached from here. Nothing is changed.
 
-mod dns;
+pub mod dns;
 mod host;
 pub mod nodes;
 mod outside;

@@ -32,7 +32,9 @@ pub fn look_outside(config: &Config) -> Checklist {
         }
         list.findings.push(of_dns(*server, &answer, haproxy));
     }
-    let nodes: Vec<Ipv4Addr> = nodes.into_iter().collect();
+    // HAProxy asks no more of them either.
+    let most = usize::from(haproxy.postgres_nodes_max_count);
+    let nodes: Vec<Ipv4Addr> = nodes.into_iter().take(most.min(dns::MOST)).collect();
     match question(config) {
         Ok(question) => ask_nodes(&nodes, &question, haproxy, &mut list),
         Err(said) => list.add(Verdict::Unknown, "nodes", said, FROM_HERE),
