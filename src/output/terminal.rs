@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn what_follows_a_line_hangs_below_it() {
         for (text, columns, lines) in [
-            ("  one two three", Some(10), "  one two\n    three"),
+            ("  one two three", Some(11), "  one two\n    three"),
             ("one two three", Some(8), "one\n  two\n  three"),
             (
                 "short\n  - one two three",
