@@ -28,6 +28,7 @@ pub enum Answer {
 }
 
 /// Asks the server for the name's addresses.
+#[must_use]
 pub fn ask(server: SocketAddr, name: &str) -> Answer {
     let silent = |e: &io::Error| Answer::Silent(e.to_string());
     let mut last = Answer::Silent("no answer".into());
