@@ -340,17 +340,30 @@ fn absent_is_fine(result: HostResult<()>) -> HostResult<()> {
 /// Somebody may have been faster, such as an `up` that was killed while libvirt was starting the domain: until it has
 /// started it looks paused.
 fn start(domain: &str, host: &impl Change) -> HostResult<()> {
-    unless_it_runs(host.start(domain), host, domain)
+    unless_it_runs(host.start(domain), host, domain, |state| !state.is_active())
 }
 
 fn resume(domain: &str, host: &impl Change) -> HostResult<()> {
-    unless_it_runs(host.resume(domain), host, domain)
+    unless_it_runs(host.resume(domain), host, domain, |state| {
+        state == DomainState::Paused
+    })
 }
 
-fn unless_it_runs(result: HostResult<()>, host: &impl Change, domain: &str) -> HostResult<()> {
+/// A failure is none where the guest runs all the same. Where it is not as it was when this was planned (a guest that
+/// another lbctl starts is paused for a moment), somebody was faster.
+fn unless_it_runs(
+    result: HostResult<()>,
+    host: &impl Change,
+    domain: &str,
+    as_planned: impl Fn(DomainState) -> bool,
+) -> HostResult<()> {
     match result {
         Err(error) if error.kind == HostErrorKind::Other => match host.domain(domain)? {
             Some(facts) if facts.state == DomainState::Running => Ok(()),
+            Some(facts) if !as_planned(facts.state) => Err(HostError {
+                kind: HostErrorKind::Exists,
+                ..error
+            }),
             _ => Err(error),
         },
         other => other,

@@ -129,7 +129,13 @@ impl Making<'_> {
     fn plan(&mut self, desired: &Desired, observed: &Observed) -> Result<Plan, Failure> {
         let gentle = plan_up(desired, observed, Restart::Later)?;
         if self.restart.is_none() && !gentle.needing_restart().is_empty() {
-            self.restart = Some(decide(&gentle, self.args, self.yes, self.working.out)?);
+            self.restart = Some(decide(
+                &gentle,
+                self.args,
+                self.yes,
+                self.made,
+                self.working.out,
+            )?);
         }
         Ok(match self.restart {
             Some(now @ Restart::Now { .. }) => plan_up(desired, observed, now)?,
@@ -174,8 +180,18 @@ impl Work for Making<'_> {
         let (observed, desired) = look(self.config, self.working.host, Ask::WhatIsNeeded)?;
         let plan = match self.plan(&desired, &observed) {
             Ok(plan) => plan,
-            Err(refused) => {
+            Err(mut refused) => {
                 self.take_back(&observed)?;
+                if self.made {
+                    let name = &self.config.name;
+                    let text = format!(
+                        "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
+                    );
+                    refused.messages.push(Message {
+                        note: true,
+                        ..Message::new(text, "")
+                    });
+                }
                 return Err(refused);
             }
         };
@@ -218,7 +234,13 @@ impl Work for Making<'_> {
 }
 
 /// Whether the guest may be restarted for the changes that need it.
-fn decide(plan: &Plan, args: &UpArgs, yes: bool, out: &Output) -> Result<Restart, Failure> {
+fn decide(
+    plan: &Plan,
+    args: &UpArgs,
+    yes: bool,
+    made: bool,
+    out: &Output,
+) -> Result<Restart, Failure> {
     let needing = plan.needing_restart();
     if needing.is_empty() {
         return Ok(Restart::Later);
@@ -240,21 +262,27 @@ fn decide(plan: &Plan, args: &UpArgs, yes: bool, out: &Output) -> Result<Restart
             );
             match out.ask(&question) {
                 Some(true) => Ok(now),
-                Some(false) | None => Err(restart_refused(plan)),
+                Some(false) | None => Err(restart_refused(plan, made)),
             }
         }
-        RestartPolicy::Never => Err(restart_refused(plan)),
+        RestartPolicy::Never => Err(restart_refused(plan, made)),
     }
 }
 
-fn restart_refused(plan: &Plan) -> Failure {
+/// `made`: steps were done before it.
+fn restart_refused(plan: &Plan, made: bool) -> Failure {
     let mut message = Message::new(
         format!(
-            "{}: {} restart of the guest, and nothing was changed",
+            "{}: {} restart of the guest, and {}",
             plan.name,
             match plan.needing_restart().len() {
                 1 => "this change needs a".to_owned(),
                 n => format!("{n} changes need a"),
+            },
+            if made {
+                "what was done before it stays"
+            } else {
+                "nothing was changed"
             }
         ),
         "`lbctl up --restart now` restarts it now (every session through it is cut); \

@@ -139,7 +139,7 @@ fn a_clone_leans_on_its_base_and_has_the_size_asked_for() {
         ["info", "-U", "--output=json", &vm.fill("@dir/@vm")],
     )
     .ok()
-    .document();
+    .json();
     assert_eq!(info["format"], "qcow2");
     assert_eq!(info["virtual-size"], 96 * 1024 * 1024);
     let base = format!("{}/pools/os/{}", vm.lab["LAB_STATE"], vm.lab["BASE_VOLUME"]);
@@ -159,7 +159,7 @@ fn a_raw_disk_is_a_whole_copy() {
         ["info", "-U", "--output=json", &vm.fill("@dir/@vm")],
     )
     .ok()
-    .document();
+    .json();
     assert_eq!(info["format"], "raw");
     assert_eq!(info["virtual-size"], 96 * 1024 * 1024);
     assert!(
