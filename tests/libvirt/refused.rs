@@ -151,6 +151,33 @@ fn the_mac_address_of_another_domain() {
 }
 
 #[test]
+fn a_name_that_a_terminal_would_obey_is_shown_without_that() {
+    let vm = Sandbox::new();
+    // libvirt takes every character that XML takes: C1 controls, too, with which escape sequences begin.
+    let name = "@other\u{9b}31m\u{85}\u{202e}live\u{200b}";
+    let devices =
+        "<interface type='network'><source network='@net'/><mac address='@mac'/></interface>";
+    let other = OTHER.replace("NAME", name).replace("DEVICES", devices);
+    vm.write("other.xml", &vm.fill(&other));
+    vm.virsh("define @home/other.xml").ok();
+    let listed = vm.virsh("list --all --name").ok().stdout;
+    assert!(listed.contains(&vm.fill(name)), "{}", listed.escape_debug());
+    for command in [
+        "plan",
+        "up",
+        "check --host",
+        "plan --json",
+        "up --json",
+        "check --host --json",
+    ] {
+        let ran = vm.lbctl(command).ended(4).says(&["domain @other", "live"]);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        let obeyed = |c: char| c != '\n' && lbctl::shown::drives_terminal(c);
+        assert_eq!(said.find(obeyed), None, "{}", said.escape_debug());
+    }
+}
+
+#[test]
 fn a_disk_of_another_domain() {
     for id in ["@pool/taken", "@dir/taken"] {
         let mut vm = Sandbox::new();

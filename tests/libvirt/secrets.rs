@@ -48,7 +48,7 @@ fn are_in_the_seed_and_nowhere_else() {
         &fs::read_to_string(home.join("ca.key")).unwrap(),
     );
 
-    opened_and_called(&sandbox, &mut search);
+    opened_and_called(&sandbox, &mut search, "up");
     in_the_seed(&sandbox, &mut search);
     commands_and_documents(&sandbox, &mut search);
     files_and_processes(&sandbox, &mut search);
@@ -56,12 +56,20 @@ fn are_in_the_seed_and_nowhere_else() {
         let mode = fs::metadata(sandbox.pool_dir.join(&name)).unwrap().mode() & 0o777;
         assert!(!name.contains("iso") || mode == 0o600, "{name}: {mode:o}");
     }
+    sandbox.change("memory = 300\nadmin_user_password = 'zq7-Admin-Second-Lp4'");
+    search.secret("the new password", "zq7-Admin-Second-Lp4");
+    opened_and_called(&sandbox, &mut search, "plan");
+    opened_and_called(&sandbox, &mut search, "up --restart now --stop-timeout=1s");
+    // Here no guest has an agent: its certificate is renewed while it is off.
+    sandbox.virsh("destroy @vm").ok();
+    opened_and_called(&sandbox, &mut search, "renew --force");
+    in_the_seed(&sandbox, &mut search);
+    opened_and_called(&sandbox, &mut search, "down --yes --stop-timeout=1s");
     search.nothing_found();
-    sandbox.down();
 }
 
-/// Everything that lbctl opens and calls during a first `up`: it calls no program and writes no file.
-fn opened_and_called(sandbox: &Sandbox, search: &mut Search) {
+/// Everything that lbctl opens and calls while a command does its work: it calls no program and writes no file.
+fn opened_and_called(sandbox: &Sandbox, search: &mut Search, command: &str) {
     let home = sandbox.home.path();
     let trace = home.join("trace");
     let (config, trace_path) = (home.join("lbctl.toml"), trace.display().to_string());
@@ -80,20 +88,26 @@ fn opened_and_called(sandbox: &Sandbox, search: &mut Search) {
         program,
         "-c",
     ];
-    let rest = [config.to_str().unwrap(), "-vv", "up"];
-    let up = run("strace", traced.into_iter().chain(rest)).ok();
+    let rest = [config.to_str().unwrap(), "-vv"].into_iter();
+    let rest = rest.chain(command.split_whitespace());
+    let ran = run("strace", traced.into_iter().chain(rest)).ok();
     search.place(
         "lbctl's output",
-        "up -vv",
-        format!("{}{}", up.stdout, up.stderr),
+        command,
+        format!("{}{}", ran.stdout, ran.stderr),
     );
     let calls = fs::read_to_string(&trace).unwrap();
-    search.place("lbctl's calls", "up", format!("{} {calls}", sandbox.name));
+    fs::remove_file(&trace).unwrap();
+    search.place(
+        "lbctl's calls",
+        command,
+        format!("{} {calls}", sandbox.name),
+    );
     let of = |call: &str| -> Vec<&str> { calls.lines().filter(|l| l.contains(call)).collect() };
     assert_eq!(
         of("execve").len(),
         1,
-        "lbctl itself, and no child: {:#?}",
+        "{command}: lbctl itself, and no child: {:#?}",
         of("execve")
     );
     let writes = |line: &&&str| {
@@ -107,10 +121,10 @@ fn opened_and_called(sandbox: &Sandbox, search: &mut Search) {
         .collect();
     assert!(
         written.is_empty(),
-        "no file is written, temporary or not: {written:#?}"
+        "{command}: no file is written, temporary or not: {written:#?}"
     );
     for call in ["creat(", "mkdir", "memfd_create", "rename"] {
-        assert_eq!(of(call), [""; 0], "{call}");
+        assert_eq!(of(call), [""; 0], "{command}: {call}");
     }
     assert!(
         of("openat(").iter().any(|line| line.contains("lbctl.toml")),
@@ -118,9 +132,13 @@ fn opened_and_called(sandbox: &Sandbox, search: &mut Search) {
     );
 }
 
-/// The one place where they belong. The client's key and the password's hash are known from here.
+/// The one place where they belong. The client's key and the password's hash of that seed are known from here.
 fn in_the_seed(sandbox: &Sandbox, search: &mut Search) {
-    let seed = sandbox.pool_dir.join(sandbox.fill("@seed"));
+    let seeds = sandbox.volumes().into_iter().filter(|v| v.contains("iso"));
+    let [seed] = &seeds.collect::<Vec<_>>()[..] else {
+        panic!("{:?}", sandbox.volumes())
+    };
+    let seed = sandbox.pool_dir.join(seed);
     assert_eq!(fs::metadata(&seed).unwrap().mode() & 0o777, 0o600);
     let image = fs::read(&seed).unwrap();
     assert!(

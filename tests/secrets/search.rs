@@ -9,15 +9,20 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 /// What the search's index goes by; no form is shorter.
 const HEAD: usize = 8;
 
+/// What could hold a secret.
+struct Place {
+    kind: String,
+    name: String,
+    content: Vec<u8>,
+}
+
 #[derive(Default)]
 pub struct Search {
     /// By its first bytes: a form, and whose it is.
     forms: HashMap<[u8; HEAD], Vec<(Vec<u8>, String)>>,
     marker: String,
     secrets: usize,
-    /// By kind: places searched, and how many have the marker.
-    kinds: BTreeMap<String, (usize, usize)>,
-    found: Vec<String>,
+    places: Vec<Place>,
 }
 
 impl Search {
@@ -75,34 +80,47 @@ impl Search {
         names
     }
 
-    /// Searches a place.
+    /// Keeps what stands there to be searched in the end, when every secret is known: some come to be on the way.
     pub fn place(&mut self, kind: &str, place: &str, content: impl AsRef<[u8]>) {
-        let content = content.as_ref();
-        let marker = self.marker.as_bytes();
-        let shows = content.windows(marker.len()).any(|w| w == marker);
-        let counts = self.kinds.entry(kind.into()).or_default();
-        counts.0 += 1;
-        counts.1 += usize::from(shows);
-        for name in self.names_in(content) {
-            self.found.push(format!("{name} in {kind}: {place}"));
-        }
+        self.places.push(Place {
+            kind: kind.into(),
+            name: place.into(),
+            content: content.as_ref().to_vec(),
+        });
     }
 
-    /// Nothing was found, and each kind of place could have shown it.
+    /// Nothing is found, and each kind of place could have shown it.
     #[track_caller]
     pub fn nothing_found(&self) {
-        let places: usize = self.kinds.values().map(|(places, _)| places).sum();
+        let mut found = Vec::new();
+        // By kind: places, and how many have the marker.
+        let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let marker = self.marker.as_bytes();
+        for Place {
+            kind,
+            name,
+            content,
+        } in &self.places
+        {
+            let shows = content.windows(marker.len()).any(|w| w == marker);
+            let counts = kinds.entry(kind).or_default();
+            counts.0 += 1;
+            counts.1 += usize::from(shows);
+            let names = self.names_in(content).into_iter();
+            found.extend(names.map(|secret| format!("{secret} in {kind}: {name}")));
+        }
         println!(
-            "{} secrets in {} forms searched in {places} places: {} found",
+            "{} secrets in {} forms searched in {} places: {} found",
             self.secrets,
             self.forms.values().map(Vec::len).sum::<usize>(),
-            self.found.len()
+            self.places.len(),
+            found.len()
         );
-        for (kind, (places, marked)) in &self.kinds {
+        for (kind, (places, marked)) in kinds {
             println!("  {kind}: {places} places, {marked} with what is no secret");
-            assert!(*marked > 0, "not even {:?} is in {kind}", self.marker);
+            assert!(marked > 0, "not even {:?} is in {kind}", self.marker);
         }
-        assert!(self.found.is_empty(), "found: {:#?}", self.found);
+        assert!(found.is_empty(), "found: {found:#?}");
     }
 }
 
