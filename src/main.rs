@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt()
         .with_writer(|| lbctl::output::Log)
         .with_max_level(level)
+        .with_ansi(lbctl::output::colored(cli.global.color, &std::io::stderr()))
         .with_target(false);
     log.without_time().init();
     ExitCode::from(lbctl::commands::run(&cli) as u8)

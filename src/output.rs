@@ -38,18 +38,12 @@ pub struct Output {
 impl Output {
     #[must_use]
     pub fn new(command: &str, json: bool, verbose: u8, color: ColorChoice) -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        let wanted = |terminal: bool| match color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => terminal && !no_color,
-        };
         Self {
             command: command.to_owned(),
             json,
             verbose,
-            color_stdout: wanted(io::stdout().is_terminal()),
-            color_stderr: wanted(io::stderr().is_terminal()),
+            color_stdout: colored(color, &io::stdout()),
+            color_stderr: colored(color, &io::stderr()),
             pictures: Pictures::default(),
         }
     }
@@ -276,6 +270,18 @@ impl Output {
 
     fn stderr(&self, text: &str) {
         self.pictures.say(&tame(text));
+    }
+}
+
+/// Whether what is written there has colours: as was asked for, or on a terminal of somebody who has not refused them
+/// (no-color.org).
+#[must_use]
+pub fn colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
+    let refused = || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => stream.is_terminal() && !refused(),
     }
 }
 

@@ -405,14 +405,3 @@ fn a_reader_that_goes_away_is_no_crash() {
         run("bash", ["-c", &line]).does_not_say(&["panicked", "RUST_BACKTRACE"]);
     }
 }
-
-#[test]
-fn colour_only_where_it_is_wanted() {
-    let place = Place::new();
-    place.write("nmae = 1");
-    place.lbctl(&["check"]).ended(2).does_not_say(&["\u{1b}["]);
-    place
-        .lbctl(&["check", "--color", "always"])
-        .ended(2)
-        .says(&["\u{1b}["]);
-}

@@ -269,21 +269,27 @@ fn data_for_other_programs() {
 fn colour_is_for_terminals_only_and_never_where_it_is_not_wanted() {
     let desk = Desk::new();
     fs::write(desk.at("bad.toml"), BAD).unwrap();
-    let bad = ["-c", &desk.at("bad.toml"), "check"];
-    assert!(!lbctl(bad).ended(2).stderr.contains('\u{1b}'));
-    let always = lbctl([&bad[..], &["--color", "always"]].concat()).ended(2);
-    assert!(always.stderr.contains('\u{1b}'), "{always}");
-    for (environment, coloured) in [("", true), ("NO_COLOR=1", false), ("NO_COLOR=", true)] {
-        let line = format!(
-            "{environment} {} {}",
-            env!("CARGO_BIN_EXE_lbctl"),
-            bad.join(" ")
-        );
-        let ran = run("env", ["TERM=xterm", "script", "-qefc", &line, "/dev/null"]).ended(2);
-        assert_eq!(
-            ran.stdout.contains('\u{1b}'),
-            coloured,
-            "{environment}: {ran}"
-        );
+    // A report, and the log of a command that finds no libvirt.
+    let bad = format!("-c {} check", desk.at("bad.toml"));
+    let log = desk.arguments("lbctl -vv --connect qemu:///system?socket=@home/none plan");
+    for (typed, code) in [(bad, 2), (log, 1)] {
+        let words = |more: &[&'static str]| -> Vec<String> {
+            let more = more.iter().map(ToString::to_string);
+            typed.split(' ').map(str::to_owned).chain(more).collect()
+        };
+        let piped = lbctl(words(&[])).ended(code);
+        assert!(!piped.stderr.contains('\u{1b}'), "{piped}");
+        assert_eq!(piped.stderr.contains("DEBUG"), code == 1, "{piped}");
+        let always = lbctl(words(&["--color", "always"])).ended(code);
+        assert!(always.stderr.contains('\u{1b}'), "{always}");
+        for (environment, coloured) in [("", true), ("NO_COLOR=1", false), ("NO_COLOR=", true)] {
+            let line = format!("{environment} {} {typed}", env!("CARGO_BIN_EXE_lbctl"));
+            let ran = run("env", ["TERM=xterm", "script", "-qefc", &line, "/dev/null"]).ended(code);
+            assert_eq!(
+                ran.stdout.contains('\u{1b}'),
+                coloured,
+                "{environment}: {ran}"
+            );
+        }
     }
 }

@@ -43,8 +43,8 @@ pub trait Inspect: Observe {
 impl Inspect for LibvirtHost {
     fn versions(&self) -> HostResult<Versions> {
         let doing = "asking the host for its versions";
-        let libvirt = self.call(doing, self.connection.lib_version())?;
-        let hypervisor = self.call(doing, self.connection.hyp_version())?;
+        let libvirt = self.call(doing, || self.connection.lib_version())?;
+        let hypervisor = self.call(doing, || self.connection.hyp_version())?;
         Ok(Versions {
             libvirt: Version(libvirt),
             hypervisor: Version(hypervisor),
@@ -53,10 +53,10 @@ impl Inspect for LibvirtHost {
 
     fn kvm(&self, architecture: &str) -> HostResult<Result<(), String>> {
         let doing = "asking the host whether it runs kvm guests";
+        self.begin(doing);
         let asked =
             self.connection
                 .domain_capabilities(None, Some(architecture), None, Some("kvm"), 0);
-        self.count();
         match asked {
             Ok(_) => Ok(Ok(())),
             Err(e) if is(&e, ErrorNumber::InvalidArg) || is(&e, ErrorNumber::ConfigUnsupported) => {
@@ -74,7 +74,7 @@ impl Inspect for LibvirtHost {
         let Some(volume) = self.volume_in(&pool, at)? else {
             return Ok(None);
         };
-        let text = self.call(&doing, volume.xml_desc(0))?;
+        let text = self.call(&doing, || volume.xml_desc(0))?;
         Ok(xml::access(&text))
     }
 
@@ -83,7 +83,7 @@ impl Inspect for LibvirtHost {
         let Some(found) = self.pool(pool)? else {
             return Ok(None);
         };
-        self.call(&doing, found.info())
+        self.call(&doing, || found.info())
             .map(|info| Some(info.available))
     }
 }

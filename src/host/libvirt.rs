@@ -40,6 +40,7 @@ impl LibvirtHost {
         virt::error::clear_error_callback(); // or libvirt prints by itself
         start_event_loop();
         let doing = format!("connecting to libvirt at {uri}");
+        tracing::debug!("libvirt: {doing}");
         let connection = open(uri, &doing)?;
         // A peer that has gone silent for 30 s is gone: without this a broken TCP connection hangs for ever. Drivers
         // without a connection of their own (test:///) cannot do it and need not.
@@ -77,14 +78,19 @@ impl LibvirtHost {
         })
     }
 
-    pub(super) fn count(&self) {
+    /// Before each call: counts it, and logs what is about to be done, so that the log's last line names a call that hangs.
+    pub(super) fn begin(&self, doing: &str) {
         self.calls.set(self.calls.get() + 1);
+        tracing::debug!("libvirt: {doing}");
     }
 
-    pub(super) fn call<T>(&self, doing: &str, result: Result<T, Error>) -> HostResult<T> {
-        self.count();
-        tracing::debug!("libvirt: {doing}");
-        result.map_err(|e| error(doing, &e))
+    pub(super) fn call<T>(
+        &self,
+        doing: &str,
+        call: impl FnOnce() -> Result<T, Error>,
+    ) -> HostResult<T> {
+        self.begin(doing);
+        call().map_err(|e| error(doing, &e))
     }
 
     /// Like `call`, but the given error code means "absent".
@@ -92,11 +98,10 @@ impl LibvirtHost {
         &self,
         doing: &str,
         absent: ErrorNumber,
-        result: Result<T, Error>,
+        call: impl FnOnce() -> Result<T, Error>,
     ) -> HostResult<Option<T>> {
-        self.count();
-        tracing::debug!("libvirt: {doing}");
-        match result {
+        self.begin(doing);
+        match call() {
             Ok(found) => Ok(Some(found)),
             Err(e) if is(&e, absent) => Ok(None),
             Err(e) => Err(error(doing, &e)),
@@ -104,16 +109,14 @@ impl LibvirtHost {
     }
 
     fn lookup(&self, name: &str, doing: &str) -> HostResult<Domain> {
-        self.call(doing, self.connection.lookup_domain_by_name(name))
+        self.call(doing, || self.connection.lookup_domain_by_name(name))
     }
 
     pub(super) fn pool(&self, name: &str) -> HostResult<Option<StoragePool>> {
         let doing = format!("looking up pool {name}");
-        self.find(
-            &doing,
-            ErrorNumber::NoStoragePool,
-            self.connection.lookup_storage_pool_by_name(name),
-        )
+        self.find(&doing, ErrorNumber::NoStoragePool, || {
+            self.connection.lookup_storage_pool_by_name(name)
+        })
     }
 
     pub(super) fn volume_in(
@@ -122,11 +125,9 @@ impl LibvirtHost {
         at: &VolumeRef,
     ) -> HostResult<Option<StorageVol>> {
         let doing = format!("looking up volume {at}");
-        self.find(
-            &doing,
-            ErrorNumber::NoStorageVolume,
-            pool.lookup_storage_vol_by_name(&at.name),
-        )
+        self.find(&doing, ErrorNumber::NoStorageVolume, || {
+            pool.lookup_storage_vol_by_name(&at.name)
+        })
     }
 
     /// The pool, which must be there, for a call that needs it.
@@ -152,15 +153,14 @@ impl LibvirtHost {
     }
 
     fn need_network(&self, network: &NetworkId, doing: &str) -> HostResult<Network> {
-        self.call(
-            doing,
-            self.connection.lookup_network_by_uuid_string(&network.uuid),
-        )
+        self.call(doing, || {
+            self.connection.lookup_network_by_uuid_string(&network.uuid)
+        })
     }
 
     fn volume_facts(&self, at: VolumeRef, volume: &StorageVol) -> HostResult<VolumeFacts> {
         let doing = format!("reading the facts of volume {at}");
-        let text = self.call(&doing, volume.xml_desc(0))?;
+        let text = self.call(&doing, || volume.xml_desc(0))?;
         let read = xml::volume(&text)
             .map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
         // The key is asked of the handle, which has it already.
@@ -184,7 +184,7 @@ impl LibvirtHost {
         flags: u32,
     ) -> HostResult<(Definition, String)> {
         let doing = format!("reading the definition of domain {name}");
-        let text = self.call(&doing, domain.xml_desc(flags))?;
+        let text = self.call(&doing, || domain.xml_desc(flags))?;
         let read = Definition::parse(&text)
             .map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
         Ok((read, text))
@@ -195,9 +195,9 @@ impl LibvirtHost {
         doing: &str,
         work: impl FnOnce(&Stream) -> Result<T, Error>,
     ) -> HostResult<T> {
-        let stream = self.call(doing, Stream::new(&self.connection, 0))?;
+        let stream = self.call(doing, || Stream::new(&self.connection, 0))?;
         match work(&stream) {
-            Ok(value) => self.call(doing, stream.finish()).map(|()| value),
+            Ok(value) => self.call(doing, || stream.finish()).map(|()| value),
             Err(e) => {
                 let _ = stream.abort(); // the first error is the one to report
                 Err(error(doing, &e))
@@ -208,40 +208,37 @@ impl LibvirtHost {
 
 impl Observe for LibvirtHost {
     fn architecture(&self) -> HostResult<String> {
-        self.call(
-            "asking the host for its architecture",
-            self.connection.node_info(),
-        )
+        self.call("asking the host for its architecture", || {
+            self.connection.node_info()
+        })
         .map(|info| info.model)
     }
 
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool> {
         let doing = "asking the host for its capabilities";
-        let text = self.call(doing, self.connection.capabilities())?;
+        let text = self.call(doing, || self.connection.capabilities())?;
         xml::offers_kvm(&text, architecture)
             .map_err(|said| HostError::new(HostErrorKind::Other, doing, said))
     }
 
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>> {
         let doing = format!("looking up domain {name}");
-        let found = self.find(
-            &doing,
-            ErrorNumber::NoDomain,
-            self.connection.lookup_domain_by_name(name),
-        )?;
+        let found = self.find(&doing, ErrorNumber::NoDomain, || {
+            self.connection.lookup_domain_by_name(name)
+        })?;
         let Some(domain) = found else { return Ok(None) };
         let doing = format!("reading the state of domain {name}");
         let state = self
-            .call(&doing, domain.state())
+            .call(&doing, || domain.state())
             .map(|(state, _)| domain_state(state.to_raw()))?;
-        let persistent = self.call(&doing, domain.is_persistent())?;
+        let persistent = self.call(&doing, || domain.is_persistent())?;
         let (config, text) = self.definition(&domain, name, sys::VIR_DOMAIN_XML_INACTIVE)?;
         let live = if state.is_active() {
             Some(self.definition(&domain, name, 0)?.0)
         } else {
             None
         };
-        let autostart = persistent && self.call(&doing, domain.autostart())?;
+        let autostart = persistent && self.call(&doing, || domain.autostart())?;
         let uuid = definition::uuid(&text).unwrap_or_default();
         Ok(Some(DomainFacts {
             name: name.to_owned(),
@@ -258,14 +255,15 @@ impl Observe for LibvirtHost {
     fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>> {
         let doing = "listing the host's domains";
         let mut claims = Vec::new();
-        for domain in self.call(doing, self.connection.list_all_domains(0))? {
+        for domain in self.call(doing, || self.connection.list_all_domains(0))? {
             let name = domain.name().map_err(|e| error(doing, &e))?;
             if but.contains(&name) {
                 continue;
             }
             // A domain that vanished since it was listed claims nothing.
             let doing = format!("reading the definition of domain {name}");
-            let Some(text) = self.find(&doing, ErrorNumber::NoDomain, domain.xml_desc(0))? else {
+            let Some(text) = self.find(&doing, ErrorNumber::NoDomain, || domain.xml_desc(0))?
+            else {
                 continue;
             };
             let read = Definition::parse(&text)
@@ -283,10 +281,9 @@ impl Observe for LibvirtHost {
         let Some(pool) = self.pool(&at.pool)? else {
             return Ok(VolumeState::NoPool);
         };
-        if !self.call(
-            &format!("reading the state of pool {}", at.pool),
-            pool.is_active(),
-        )? {
+        if !self.call(&format!("reading the state of pool {}", at.pool), || {
+            pool.is_active()
+        })? {
             return Ok(VolumeState::PoolInactive);
         }
         Ok(match self.volume_in(&pool, at)? {
@@ -298,20 +295,16 @@ impl Observe for LibvirtHost {
     fn volume_by_id(&self, id: &str) -> HostResult<VolumeState> {
         let doing = format!("looking up volume {id}");
         let absent = ErrorNumber::NoStorageVolume;
-        let mut found = self.find(
-            &doing,
-            absent,
-            self.connection.lookup_storage_vol_by_key(id),
-        )?;
+        let mut found = self.find(&doing, absent, || {
+            self.connection.lookup_storage_vol_by_key(id)
+        })?;
         if found.is_none() && id.starts_with('/') {
-            found = self.find(
-                &doing,
-                absent,
-                self.connection.lookup_storage_vol_by_path(id),
-            )?;
+            found = self.find(&doing, absent, || {
+                self.connection.lookup_storage_vol_by_path(id)
+            })?;
         }
         if let Some(volume) = found {
-            let pool = self.call(&doing, volume.lookup_storage_pool())?;
+            let pool = self.call(&doing, || volume.lookup_storage_pool())?;
             let at = VolumeRef {
                 pool: pool.name().map_err(|e| error(&doing, &e))?,
                 name: volume.name().map_err(|e| error(&doing, &e))?,
@@ -332,7 +325,7 @@ impl Observe for LibvirtHost {
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>> {
         let doing = format!("reading volume {at}");
         let volume = self.need_volume(at, &doing)?;
-        let length = self.call(&doing, volume.info())?.capacity.min(limit);
+        let length = self.call(&doing, || volume.info())?.capacity.min(limit);
         self.transfer(&doing, |stream| {
             volume.download(stream, 0, length, 0)?;
             receive(stream, usize::try_from(length).unwrap_or(usize::MAX))
@@ -345,14 +338,14 @@ impl Observe for LibvirtHost {
             NetworkRef::Name(name) => self.connection.lookup_network_by_name(name),
             NetworkRef::Id(id) => self.connection.lookup_network_by_uuid_string(id),
         };
-        let Some(network) = self.find(&doing, ErrorNumber::NoNetwork, result)? else {
+        let Some(network) = self.find(&doing, ErrorNumber::NoNetwork, || result)? else {
             return Ok(None);
         };
         let doing = format!("reading network {which}");
-        let active = self.call(&doing, network.is_active())?;
-        let persistent = self.call(&doing, network.is_persistent())?;
+        let active = self.call(&doing, || network.is_active())?;
+        let persistent = self.call(&doing, || network.is_persistent())?;
         let read = |flags| {
-            let text = self.call(&doing, network.xml_desc(flags))?;
+            let text = self.call(&doing, || network.xml_desc(flags))?;
             xml::network(&text).map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))
         };
         let live = read(0)?;
@@ -380,12 +373,12 @@ impl Observe for LibvirtHost {
     fn leases(&self, network: &NetworkId) -> HostResult<Vec<Lease>> {
         let doing = format!("reading the DHCP leases of network {network}");
         let network = self.need_network(network, &doing)?;
-        self.call(&doing, leases::dhcp_leases(&network))
+        self.call(&doing, || leases::dhcp_leases(&network))
     }
 
     fn has_device(&self, name: &str) -> HostResult<Option<bool>> {
         let doing = "listing the host's network devices";
-        self.count();
+        self.begin(doing);
         // Hosts without a node device driver (no udev in a container) cannot tell; the start of the domain then does.
         let Ok(devices) = self
             .connection
@@ -406,7 +399,7 @@ impl Observe for LibvirtHost {
             if !label.starts_with(&format!("net_{flat}_")) {
                 continue;
             }
-            self.count();
+            self.begin(doing);
             if device
                 .xml_desc(0)
                 .is_ok_and(|text| xml::device_interface(&text).as_deref() == Some(name))
@@ -459,9 +452,11 @@ impl Change for LibvirtHost {
         let text = xml::clone_xml(spec, &base_facts);
         if spec.format == "raw" {
             // virStorageVolCreateXMLFrom copies; raw has no backing file to lean on.
-            self.call(&doing, StorageVol::create_xml_from(&pool, &text, &base, 0))?;
+            self.call(&doing, || {
+                StorageVol::create_xml_from(&pool, &text, &base, 0)
+            })?;
         } else {
-            self.call(&doing, StorageVol::create_xml(&pool, &text, 0))?;
+            self.call(&doing, || StorageVol::create_xml(&pool, &text, 0))?;
         }
         Ok(())
     }
@@ -469,16 +464,15 @@ impl Change for LibvirtHost {
     fn grow_volume(&self, at: &VolumeRef, capacity: u64) -> HostResult<()> {
         let doing = format!("growing volume {at} to {capacity} bytes");
         let volume = self.need_volume(at, &doing)?;
-        self.call(&doing, volume.resize(capacity, 0))
+        self.call(&doing, || volume.resize(capacity, 0))
     }
 
     fn grow_live_disk(&self, name: &str, target: &str, capacity: u64) -> HostResult<()> {
         let doing = format!("growing disk {target} of domain {name} to {capacity} bytes");
         let domain = self.lookup(name, &doing)?;
-        self.call(
-            &doing,
-            domain.block_resize(target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES),
-        )
+        self.call(&doing, || {
+            domain.block_resize(target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        })
     }
 
     fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()> {
@@ -490,13 +484,13 @@ impl Change for LibvirtHost {
             xml::escape(&at.name),
             content.len()
         );
-        let volume = self.call(&doing, StorageVol::create_xml(&pool, &text, 0))?;
+        let volume = self.call(&doing, || StorageVol::create_xml(&pool, &text, 0))?;
         let sent = self.transfer(&doing, |stream| {
             volume.upload(stream, 0, content.len() as u64, 0)?;
             send(stream, content)
         });
         if sent.is_err() {
-            let _ = self.call(&doing, volume.delete(0)); // half a seed must not stay; the upload's error is reported
+            let _ = self.call(&doing, || volume.delete(0)); // half a seed must not stay; the upload's error is reported
         }
         sent
     }
@@ -504,14 +498,14 @@ impl Change for LibvirtHost {
     fn delete_volume(&self, at: &VolumeRef) -> HostResult<()> {
         let doing = format!("deleting volume {at}");
         let volume = self.need_volume(at, &doing)?;
-        self.call(&doing, volume.delete(0))
+        self.call(&doing, || volume.delete(0))
     }
 
     fn define(&self, name: &str, text: &str) -> HostResult<()> {
         let doing = format!("defining domain {name}");
         // Without VIR_DOMAIN_DEFINE_VALIDATE: the schema is held against what lbctl writes in the tests, and libvirt's
         // own parser judges it here; the schema costs more than all the rest of a definition.
-        self.call(&doing, self.connection.define_domain_xml(text))
+        self.call(&doing, || self.connection.define_domain_xml(text))
             .map(drop)
     }
 
@@ -519,43 +513,43 @@ impl Change for LibvirtHost {
         let doing = format!("undefining domain {name}");
         let flags = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.undefine_flags(flags))
+        self.call(&doing, || domain.undefine_flags(flags))
     }
 
     fn set_autostart(&self, name: &str, on: bool) -> HostResult<()> {
         let doing = format!("setting autostart of domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.set_autostart(on))
+        self.call(&doing, || domain.set_autostart(on))
     }
 
     fn start(&self, name: &str) -> HostResult<()> {
         let doing = format!("starting domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.create())
+        self.call(&doing, || domain.create())
     }
 
     fn resume(&self, name: &str) -> HostResult<()> {
         let doing = format!("resuming domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.resume())
+        self.call(&doing, || domain.resume())
     }
 
     fn request_shutdown(&self, name: &str) -> HostResult<()> {
         let doing = format!("asking domain {name} to shut down");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.shutdown())
+        self.call(&doing, || domain.shutdown())
     }
 
     fn power_off(&self, name: &str) -> HostResult<()> {
         let doing = format!("powering off domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.destroy())
+        self.call(&doing, || domain.destroy())
     }
 
     fn update_device(&self, name: &str, text: &str, scope: Scope) -> HostResult<()> {
         let doing = format!("changing the medium in the CD-ROM drive of domain {name}");
         let domain = self.lookup(name, &doing)?;
-        self.call(&doing, domain.update_device_flags(text, impact(scope)))
+        self.call(&doing, || domain.update_device_flags(text, impact(scope)))
     }
 
     fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()> {
@@ -570,7 +564,7 @@ impl Change for LibvirtHost {
             Some(NAMESPACE),
             impact(scope),
         );
-        self.call(&doing, set)
+        self.call(&doing, || set)
     }
 }
 
@@ -594,7 +588,7 @@ impl AgentDoor for LibvirtHost {
         let doing = format!("speaking to the guest agent of {name}");
         let domain = self.lookup(name, &doing)?;
         let seconds = i32::try_from(timeout.as_secs().max(1)).unwrap_or(i32::MAX);
-        self.call(&doing, domain.qemu_agent_command(command, seconds, 0))
+        self.call(&doing, || domain.qemu_agent_command(command, seconds, 0))
     }
 }
 
@@ -629,10 +623,9 @@ impl LibvirtHost {
             0
         };
         let section = sys::VIR_NETWORK_SECTION_IP_DHCP_HOST;
-        self.call(
-            doing,
-            found.update(command, section, -1, &xml::host_xml(entry), config | live),
-        )
+        self.call(doing, || {
+            found.update(command, section, -1, &xml::host_xml(entry), config | live)
+        })
     }
 }
 
