@@ -10,7 +10,7 @@ use crate::failure::Exit;
 use crate::guest::{ConvergeError, Guest};
 use crate::host::{
     AgentDoor, Change, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, Source,
-    VolumeFacts, VolumeState,
+    StopBy, VolumeFacts, VolumeState,
 };
 use crate::mark::{SeedMark, changing_to};
 use crate::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
@@ -349,8 +349,8 @@ fn resume(domain: &str, host: &impl Change) -> HostResult<()> {
     })
 }
 
-/// A failure is none where the guest runs all the same. Where it is not as it was when this was planned (a guest that
-/// another lbctl starts is paused for a moment), somebody was faster.
+/// A failure is none where the guest runs all the same. Where it is not as it was when this was planned, or was not at the
+/// moment of the call (a guest that another lbctl starts anew is off, and paused for a moment), somebody was faster.
 fn unless_it_runs(
     result: HostResult<()>,
     host: &impl Change,
@@ -358,14 +358,18 @@ fn unless_it_runs(
     as_planned: impl Fn(DomainState) -> bool,
 ) -> HostResult<()> {
     match result {
-        Err(error) if error.kind == HostErrorKind::Other => match host.domain(domain)? {
-            Some(facts) if facts.state == DomainState::Running => Ok(()),
-            Some(facts) if !as_planned(facts.state) => Err(HostError {
-                kind: HostErrorKind::Exists,
-                ..error
-            }),
-            _ => Err(error),
-        },
+        Err(error) if matches!(error.kind, HostErrorKind::State | HostErrorKind::Other) => {
+            match host.domain(domain)? {
+                Some(facts) if facts.state == DomainState::Running => Ok(()),
+                Some(facts) if !as_planned(facts.state) || error.kind == HostErrorKind::State => {
+                    Err(HostError {
+                        kind: HostErrorKind::Exists,
+                        ..error
+                    })
+                }
+                _ => Err(error),
+            }
+        }
         other => other,
     }
 }
@@ -421,17 +425,18 @@ fn stop(
             };
         }
         if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
-            press(domain, state, host, progress)?;
+            press(domain, state, pressed.is_some(), host, progress)?;
             pressed = Some(Instant::now());
         }
         sleep(POLL);
     }
 }
 
-/// A paused guest hears no power button, so it goes on first. One that cannot (its pool is full) waits for the deadline.
+/// The power button, and where that was not heard the agent too. A paused guest hears neither, so it goes on first. One that cannot (its pool is full) waits for the deadline.
 fn press(
     domain: &str,
     state: DomainState,
+    again: bool,
     host: &impl Change,
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
@@ -440,12 +445,14 @@ fn press(
     } else {
         Ok(())
     };
-    match gone_is_fine(
-        resumed.and_then(|()| host.request_shutdown(domain)),
-        host,
-        domain,
-    ) {
-        Err(error) if error.kind == HostErrorKind::Other => {
+    let request = || {
+        if again {
+            host.request_shutdown(domain, StopBy::Agent)?;
+        }
+        host.request_shutdown(domain, StopBy::PowerButton)
+    };
+    match gone_is_fine(resumed.and_then(|()| request()), host, domain) {
+        Err(error) if matches!(error.kind, HostErrorKind::State | HostErrorKind::Other) => {
             progress.note(&format!("{error}; it has until the deadline"));
             Ok(())
         }

@@ -458,15 +458,18 @@ fn agent_error(error: HostError) -> GuestError {
     let said = error.said.to_ascii_lowercase();
     match error.kind {
         // The agent's own error: the file to run is not there. It has no code of its own.
-        HostErrorKind::Agent | HostErrorKind::Other if said.contains("no such file") => {
+        HostErrorKind::Agent | HostErrorKind::State | HostErrorKind::Other
+            if said.contains("no such file") =>
+        {
             GuestError::Absent
         }
         HostErrorKind::Connection | HostErrorKind::NotFound | HostErrorKind::Permission => {
             GuestError::Host(error)
         }
-        HostErrorKind::Agent | HostErrorKind::Exists | HostErrorKind::Other => {
-            GuestError::Silent(clean(&error.said, 200))
-        }
+        HostErrorKind::Agent
+        | HostErrorKind::State
+        | HostErrorKind::Exists
+        | HostErrorKind::Other => GuestError::Silent(clean(&error.said, 200)),
     }
 }
 

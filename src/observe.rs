@@ -77,7 +77,7 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
     loop {
         match look(config, host, ask) {
             Err(HostError {
-                kind: HostErrorKind::NotFound | HostErrorKind::Other,
+                kind: HostErrorKind::NotFound | HostErrorKind::State | HostErrorKind::Other,
                 ..
             }) if looks < LOOKS_AGAIN => {
                 looks += 1;

@@ -4,6 +4,8 @@
 
 #[path = "guest/container.rs"]
 mod container;
+#[path = "guest/hostile.rs"]
+mod hostile;
 #[path = "guest/inside.rs"]
 mod inside;
 #[path = "guest/live.rs"]
@@ -432,5 +434,6 @@ fn on_macvtap() {
     across_a_switchover(|| guest.rest_api("/primary"));
     guest.lbctl(60, &["up"]).ok().says(&["already so"]);
     across_a_switchover(|| guest.lbctl(60, &["status"])).says(&["ready", "primary"]);
+    hostile::story(&guest, &card);
     guest.goes_away();
 }

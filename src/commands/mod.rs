@@ -18,12 +18,13 @@ use time::OffsetDateTime;
 
 use crate::apply::{ApplyError, Progress, apply};
 use crate::cli::{Cli, Command, SchemaOf};
-use crate::config::{self, Config, Loaded, Report};
+use crate::config::{self, Config, Loaded, Name, Report};
 use crate::desired::Desired;
 use crate::documents;
-use crate::failure::{Exit, Failure};
-use crate::guest::Guest;
+use crate::failure::{Exit, Failure, Message};
+use crate::guest::{Guest, Reach};
 use crate::host::libvirt::LibvirtHost;
+use crate::host::{DomainFacts, HostResult, Observe as _};
 use crate::interrupt::{Interrupt, Manner};
 use crate::observe::{Ask, Observed, observe};
 use crate::output::{Output, seconds};
@@ -33,6 +34,8 @@ use crate::plan::{DownOptions, Step, guest_differs};
 const DEFAULT_URI: &str = "qemu:///system";
 /// For the guest agent to say what it can.
 const REACH: Duration = Duration::from_secs(15);
+/// How often a host that changes while it is looked at is looked at again.
+const LOOKS_AGAIN: u32 = 3;
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// An end other than done.
@@ -146,12 +149,46 @@ fn connect(cli: &Cli, config: &Config) -> Result<LibvirtHost, Failure> {
 
 /// Observed and desired, as of now.
 fn look(config: &Config, host: &LibvirtHost, ask: Ask) -> Result<(Observed, Desired), Failure> {
-    let mut observed = observe(config, host, ask)?;
-    let desired = Desired::of(config, &observed, OffsetDateTime::now_utc())?;
-    if guest_differs(&desired.seed, observed.domain.as_ref()) {
-        observed.reach = Guest::new(host, config.name.as_str()).reach(REACH);
+    let mut looks = 0;
+    loop {
+        let mut observed = observe(config, host, ask)?;
+        let desired = Desired::of(config, &observed, OffsetDateTime::now_utc())?;
+        if guest_differs(&desired.seed, observed.domain.as_ref())
+            && !ask_reach(&mut observed, host)?
+            && looks < LOOKS_AGAIN
+        {
+            looks += 1;
+            continue;
+        }
+        return Ok((observed, desired));
     }
-    Ok((observed, desired))
+}
+
+/// Asks whether the running guest can be changed. False: it cannot, and it has stopped or was started anew since it was
+/// observed, by another lbctl or by itself: what was observed is to be looked at again.
+fn ask_reach(observed: &mut Observed, host: &LibvirtHost) -> HostResult<bool> {
+    let run = |d: &DomainFacts| d.live.as_ref().map(|live| live.run);
+    let Some(domain) = observed.domain.as_ref().filter(|d| d.live.is_some()) else {
+        return Ok(true);
+    };
+    observed.reach = Guest::new(host, &domain.name).reach(REACH);
+    if observed.reach == Reach::Ready {
+        return Ok(true);
+    }
+    let now = host.domain(&domain.name)?;
+    Ok(now.as_ref().and_then(run) == run(domain))
+}
+
+/// What a refusal says that comes when something was done already.
+fn not_so_before(name: &Name, mut refused: Failure) -> Failure {
+    let text = format!(
+        "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
+    );
+    refused.messages.push(Message {
+        note: true,
+        ..Message::new(text, "")
+    });
+    refused
 }
 
 /// Who looks on while steps are carried out.

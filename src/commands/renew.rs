@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Ended, REACH, Working, connect, load};
+use super::{Ended, LOOKS_AGAIN, Working, ask_reach, connect, load, not_so_before};
 use crate::apply::ApplyError;
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::desired::{Renewal, current_seed, policy};
 use crate::documents::{Answer, RenewDocument};
 use crate::failure::{Exit, Failure};
-use crate::guest::Guest;
 use crate::interrupt::Interrupt;
 use crate::observe::{Ask, Observed, observe};
 use crate::output::Output;
@@ -94,11 +93,15 @@ struct Renewing<'a> {
 
 impl Renewing<'_> {
     fn plan(&self, renewal: &Renewal, observed: &mut Observed) -> Result<Plan, Failure> {
-        if observed.domain.as_ref().is_some_and(|d| d.live.is_some()) {
-            let guest = Guest::new(self.working.host, self.config.name.as_str());
-            observed.reach = guest.reach(REACH);
+        let (mut looks, mut newer) = (0, None);
+        while !ask_reach(observed, self.working.host)? && looks < LOOKS_AGAIN {
+            *observed = observe(self.config, self.working.host, Ask::WhatIsNeeded)?;
+            // The seed may be another by now, and a renewal changes nothing of it but the certificate.
+            let found = current_seed(observed).ok_or_else(|| gone(self.config))?;
+            newer = Renewal::of(self.config, found, OffsetDateTime::now_utc(), true)?;
+            looks += 1;
         }
-        Ok(plan_renew(renewal, observed)?)
+        Ok(plan_renew(newer.as_ref().unwrap_or(renewal), observed)?)
     }
 }
 
@@ -117,7 +120,9 @@ impl Work for Renewing<'_> {
         };
         self.now_there = there;
         let plan = match renewal {
-            Some(renewal) => self.plan(&renewal, &mut observed)?,
+            Some(renewal) => self
+                .plan(&renewal, &mut observed)
+                .map_err(|refused| not_so_before(&self.config.name, refused))?,
             None if done => Plan {
                 name: self.config.name.as_str().to_owned(),
                 changes: Vec::new(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{document, summary};
 use super::wait::until_ready;
-use super::{Ended, Working, connect, load, look};
+use super::{Ended, Working, connect, load, look, not_so_before};
 use crate::apply::ApplyError;
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::{Config, Disk};
@@ -180,19 +180,13 @@ impl Work for Making<'_> {
         let (observed, desired) = look(self.config, self.working.host, Ask::WhatIsNeeded)?;
         let plan = match self.plan(&desired, &observed) {
             Ok(plan) => plan,
-            Err(mut refused) => {
+            Err(refused) => {
                 self.take_back(&observed)?;
-                if self.made {
-                    let name = &self.config.name;
-                    let text = format!(
-                        "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
-                    );
-                    refused.messages.push(Message {
-                        note: true,
-                        ..Message::new(text, "")
-                    });
-                }
-                return Err(refused);
+                return Err(if self.made {
+                    not_so_before(&self.config.name, refused)
+                } else {
+                    refused
+                });
             }
         };
         let later = self.restart == Some(Restart::Later);

@@ -31,6 +31,7 @@ pub(super) fn error(doing: &str, said: &Error) -> HostError {
             N::NoDomain | N::NoNetwork | N::NoStoragePool | N::NoStorageVolume | N::NoNodeDevice,
         ) => HostErrorKind::NotFound,
         Enum::Known(N::DomExist | N::StorageVolExist | N::NetworkExist) => HostErrorKind::Exists,
+        Enum::Known(N::OperationInvalid) => HostErrorKind::State,
         Enum::Known(
             N::AuthFailed
             | N::AuthCancelled

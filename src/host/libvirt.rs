@@ -20,12 +20,15 @@ use super::error::{connect_error, domain_state, error, is};
 use super::stream::{Console, receive, send};
 use super::{
     AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
-    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, Scope, VolumeFacts,
-    VolumeState, xml,
+    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, Scope, StopBy,
+    VolumeFacts, VolumeState, xml,
 };
 use crate::config::VolumeRef;
 use crate::host::sys as leases;
 use crate::mark::{Mark, NAMESPACE};
+
+/// For an agent that is to shut its guest down.
+const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A connection to a libvirt daemon.
 pub struct LibvirtHost {
@@ -534,10 +537,21 @@ impl Change for LibvirtHost {
         self.call(&doing, || domain.resume())
     }
 
-    fn request_shutdown(&self, name: &str) -> HostResult<()> {
-        let doing = format!("asking domain {name} to shut down");
-        let domain = self.lookup(name, &doing)?;
-        self.call(&doing, || domain.shutdown())
+    fn request_shutdown(&self, name: &str, by: StopBy) -> HostResult<()> {
+        match by {
+            StopBy::PowerButton => {
+                let doing = format!("asking domain {name} to shut down");
+                let domain = self.lookup(name, &doing)?;
+                self.call(&doing, || {
+                    domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+                })
+            }
+            // qemu-ga-ref: there is no answer where it succeeds, so the end of the time is no failure.
+            StopBy::Agent => match self.agent(name, r#"{"execute":"guest-shutdown"}"#, SHUTDOWN) {
+                Err(error) if error.kind == HostErrorKind::Agent => Ok(()),
+                other => other.map(drop),
+            },
+        }
     }
 
     fn power_off(&self, name: &str) -> HostResult<()> {

@@ -36,6 +36,9 @@ pub enum HostErrorKind {
     NotFound,
     /// It is there already: somebody was faster.
     Exists,
+    /// The state that it is in does not allow it (`VIR_ERR_OPERATION_INVALID`): a domain that does not run (any more), a
+    /// pool that is not active.
+    State,
     /// The guest agent does not answer, or not in time.
     Agent,
     Other,
@@ -334,6 +337,15 @@ pub trait Observe {
     fn has_device(&self, name: &str) -> HostResult<Option<bool>>;
 }
 
+/// How a guest is asked to stop. libvirt's own order, the agent first, would wait a minute for an agent that hangs or lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopBy {
+    /// ACPI's, which asks nothing of the guest and returns at once.
+    PowerButton,
+    /// For a guest that does not hear the button. An agent that takes the request gives no answer to it.
+    Agent,
+}
+
 /// What is done to a host. Each call is one change, named in its error.
 pub trait Change: Observe {
     fn add_reservation(
@@ -363,7 +375,7 @@ pub trait Change: Observe {
     fn start(&self, name: &str) -> HostResult<()>;
     fn resume(&self, name: &str) -> HostResult<()>;
     /// Asks the guest to stop and returns at once.
-    fn request_shutdown(&self, name: &str) -> HostResult<()>;
+    fn request_shutdown(&self, name: &str, by: StopBy) -> HostResult<()>;
     /// Pulls the plug.
     fn power_off(&self, name: &str) -> HostResult<()>;
     /// Replaces a device of the domain (the medium of its CD-ROM).

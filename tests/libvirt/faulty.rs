@@ -8,7 +8,7 @@ use lbctl::config::VolumeRef;
 use lbctl::host::libvirt::LibvirtHost;
 use lbctl::host::{
     AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
-    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, VolumeState,
+    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, StopBy, VolumeState,
 };
 use lbctl::mark::Mark;
 
@@ -190,8 +190,8 @@ impl Change for Faulty<'_> {
     fn resume(&self, name: &str) -> HostResult<()> {
         self.change("resume", |h, _| h.resume(name))
     }
-    fn request_shutdown(&self, name: &str) -> HostResult<()> {
-        self.change("request_shutdown", |h, _| h.request_shutdown(name))
+    fn request_shutdown(&self, name: &str, by: StopBy) -> HostResult<()> {
+        self.change("request_shutdown", |h, _| h.request_shutdown(name, by))
     }
     fn power_off(&self, name: &str) -> HostResult<()> {
         self.change("power_off", |h, _| h.power_off(name))

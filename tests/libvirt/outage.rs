@@ -114,21 +114,37 @@ fn the_connection_is_cut_anywhere() {
         .ok();
     let answers = counted.load(Ordering::Relaxed);
     let cuts = count("OUTAGES", 2, 60).min(answers);
+    let mut done = 0;
     for cut in 0..cuts {
         let last = (2 * cut + 1) * answers / (2 * cuts);
+        let happened = Arc::new(AtomicUsize::new(0));
+        let happens = Arc::clone(&happened);
         let (ran, _) = up_through(&vm, "up", move |m| match m {
             Message {
                 asks: false,
                 number,
                 ..
-            } if number == last => Fate::Cut,
+            } if number == last => {
+                happens.fetch_add(1, Ordering::Relaxed);
+                Fate::Cut
+            }
             _ => Fate::Pass,
         });
         eprintln!("cut after {last} of {answers} answers");
-        ends_clearly_and_goes_on(&vm, ran, &before);
+        // How often a start is asked after differs from run to run: the last place may lie behind this one's end, or where
+        // it has nothing to say any more but good-bye.
+        let behind = happened.load(Ordering::Relaxed) == 0 || last + 2 >= answers;
+        if behind && ran.code == 0 {
+            vm.lbctl("down --yes --stop-timeout=1s --delete-volume")
+                .ok();
+        } else {
+            done += 1;
+            ends_clearly_and_goes_on(&vm, ran, &before);
+        }
     }
+    assert!(done + 2 >= cuts, "{done} of {cuts} cuts happened");
     tell(format_args!(
-        "connection cut after N of {answers} answers | {cuts} cuts | 0 wrong"
+        "connection cut after N of {answers} answers | {done} cuts | 0 wrong"
     ));
 }
 

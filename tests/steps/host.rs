@@ -12,7 +12,7 @@ use lbctl::config::VolumeRef;
 use lbctl::host::{
     AgentDoor, Change, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry,
     HostError, HostErrorKind, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe,
-    Scope, Source, Subnet, VolumeFacts, VolumeState,
+    Scope, Source, StopBy, Subnet, VolumeFacts, VolumeState,
 };
 use lbctl::mark::Mark;
 use lbctl::render::GuestSpec;
@@ -407,7 +407,7 @@ impl Change for MemoryHost {
         self.domain_change(name, |_| Ok(()))
     }
 
-    fn request_shutdown(&self, name: &str) -> HostResult<()> {
+    fn request_shutdown(&self, name: &str, _: StopBy) -> HostResult<()> {
         self.power_off(name)
     }
 
