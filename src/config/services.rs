@@ -244,6 +244,14 @@ pub(super) fn container_registry(
     let ca_certificate = notes.check(section.secret("ca_certificate"), |text| {
         certificates(text.expose())
     });
+    if let Some(url) = url.as_ref().filter(|url| plain_http(Some(url))) {
+        notes.warn(
+            url,
+            "begins with http://: the password goes over the network for all to read, and whoever stands between can give \
+             the VM another image",
+            "begin it with https://; the certificate of a CA of your own goes into ca_certificate",
+        );
+    }
     if section.gives("ca_certificate") && plain_http(url.as_ref()) {
         notes.warn(
             &section.here(),
