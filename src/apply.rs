@@ -432,7 +432,8 @@ fn stop(
     }
 }
 
-/// The power button, and where that was not heard the agent too. A paused guest hears neither, so it goes on first. One that cannot (its pool is full) waits for the deadline.
+/// The power button, and where that was not heard the agent too. A paused guest hears neither, so it goes on first. One
+/// that cannot (its pool is full) waits for the deadline.
 fn press(
     domain: &str,
     state: DomainState,
@@ -446,10 +447,11 @@ fn press(
         Ok(())
     };
     let request = || {
+        host.request_shutdown(domain, StopBy::PowerButton)?;
         if again {
             host.request_shutdown(domain, StopBy::Agent)?;
         }
-        host.request_shutdown(domain, StopBy::PowerButton)
+        Ok(())
     };
     match gone_is_fine(resumed.and_then(|()| request()), host, domain) {
         Err(error) if matches!(error.kind, HostErrorKind::State | HostErrorKind::Other) => {

@@ -13,7 +13,8 @@ use crate::host::{
 };
 use crate::seed::{self, SeedContent};
 
-const LOOKS_AGAIN: u32 = 3;
+/// How often a host that changes while it is looked at is looked at again.
+pub const LOOKS_AGAIN: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
 
 /// The host, as far as one load balancer is concerned.

@@ -26,7 +26,7 @@ use crate::guest::{Guest, Reach};
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{DomainFacts, HostResult, Observe as _};
 use crate::interrupt::{Interrupt, Manner};
-use crate::observe::{Ask, Observed, observe};
+use crate::observe::{Ask, LOOKS_AGAIN, Observed, observe};
 use crate::output::{Output, seconds};
 use crate::plan::{DownOptions, Step, guest_differs};
 
@@ -34,8 +34,6 @@ use crate::plan::{DownOptions, Step, guest_differs};
 const DEFAULT_URI: &str = "qemu:///system";
 /// For the guest agent to say what it can.
 const REACH: Duration = Duration::from_secs(15);
-/// How often a host that changes while it is looked at is looked at again.
-const LOOKS_AGAIN: u32 = 3;
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// An end other than done.
@@ -179,8 +177,11 @@ fn ask_reach(observed: &mut Observed, host: &LibvirtHost) -> HostResult<bool> {
     Ok(now.as_ref().and_then(run) == run(domain))
 }
 
-/// What a refusal says that comes when something was done already.
+/// What a refusal says that comes when something was done already. Other failures have reasons of their own.
 fn not_so_before(name: &Name, mut refused: Failure) -> Failure {
+    if refused.exit != Exit::Refused {
+        return refused;
+    }
     let text = format!(
         "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
     );

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Ended, LOOKS_AGAIN, Working, ask_reach, connect, load, not_so_before};
+use super::{Ended, Working, ask_reach, connect, load, not_so_before};
 use crate::apply::ApplyError;
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
@@ -11,7 +11,7 @@ use crate::desired::{Renewal, current_seed, policy};
 use crate::documents::{Answer, RenewDocument};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::observe::{Ask, Observed, observe};
+use crate::observe::{Ask, LOOKS_AGAIN, Observed, observe};
 use crate::output::Output;
 use crate::plan::{Plan, Step, plan_renew};
 use crate::secret::Secret;

@@ -244,7 +244,8 @@ pub(super) fn container_registry(
     let ca_certificate = notes.check(section.secret("ca_certificate"), |text| {
         certificates(text.expose())
     });
-    if let Some(url) = url.as_ref().filter(|url| plain_http(Some(url))) {
+    let plain = url.as_ref().filter(|url| url.value.starts_with("http://"));
+    if let Some(url) = plain {
         notes.warn(
             url,
             "begins with http://: the password goes over the network for all to read, and whoever stands between can give \
@@ -252,7 +253,7 @@ pub(super) fn container_registry(
             "begin it with https://; the certificate of a CA of your own goes into ca_certificate",
         );
     }
-    if section.gives("ca_certificate") && plain_http(url.as_ref()) {
+    if section.gives("ca_certificate") && plain.is_some() {
         notes.warn(
             &section.here(),
             "has a ca_certificate, but its url begins with http://, so there is no certificate to verify",
@@ -272,10 +273,6 @@ pub(super) fn container_registry(
         password: password?.value,
         ca_certificate: ca_certificate.map(|given| given.value),
     }))
-}
-
-fn plain_http(url: Option<&Given<String>>) -> bool {
-    url.is_some_and(|url| url.value.starts_with("http://"))
 }
 
 pub(super) fn libvirt(root: &Section<'_>) -> Option<Libvirt> {

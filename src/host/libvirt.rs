@@ -546,10 +546,11 @@ impl Change for LibvirtHost {
                     domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
                 })
             }
-            // qemu-ga-ref: there is no answer where it succeeds, so the end of the time is no failure.
+            // qemu-ga-ref: there is no answer where it succeeds, so the end of the time is no failure. Whatever else an
+            // agent says of it is its own word, and whether the guest stops is looked at anyway.
             StopBy::Agent => match self.agent(name, r#"{"execute":"guest-shutdown"}"#, SHUTDOWN) {
-                Err(error) if error.kind == HostErrorKind::Agent => Ok(()),
-                other => other.map(drop),
+                Err(error) if error.kind == HostErrorKind::Connection => Err(error),
+                _ => Ok(()),
             },
         }
     }

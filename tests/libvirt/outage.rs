@@ -133,7 +133,8 @@ fn the_connection_is_cut_anywhere() {
         eprintln!("cut after {last} of {answers} answers");
         // How often a start is asked after differs from run to run: the last place may lie behind this one's end, or where
         // it has nothing to say any more but good-bye.
-        let behind = happened.load(Ordering::Relaxed) == 0 || last + 2 >= answers;
+        let late = happened.load(Ordering::Relaxed) == 0 && last * 10 >= answers * 9;
+        let behind = late || last + 2 >= answers;
         if behind && ran.code == 0 {
             vm.lbctl("down --yes --stop-timeout=1s --delete-volume")
                 .ok();
@@ -142,7 +143,7 @@ fn the_connection_is_cut_anywhere() {
             ends_clearly_and_goes_on(&vm, ran, &before);
         }
     }
-    assert!(done + 2 >= cuts, "{done} of {cuts} cuts happened");
+    assert!(done * 10 >= cuts * 9, "{done} of {cuts} cuts happened");
     tell(format_args!(
         "connection cut after N of {answers} answers | {done} cuts | 0 wrong"
     ));
