@@ -8,12 +8,14 @@ mod host;
 use std::time::Duration;
 
 use host::{MemoryHost, NETWORK};
-use lbctl::apply::{Progress, apply};
 use lbctl::config::{Config, Effect, KEYS, Key, MemoryInputs, VolumeRef, parse};
-use lbctl::desired::Desired;
 use lbctl::guest::Guest;
-use lbctl::observe::{Ask, observe};
-use lbctl::plan::{Class, Plan, Refusal, RefusalKind, Restart, Step, guest_differs, plan_up};
+use lbctl::reconcile::apply::{Progress, apply};
+use lbctl::reconcile::desired::Desired;
+use lbctl::reconcile::observe::{Ask, observe};
+use lbctl::reconcile::plan::{
+    Class, Plan, Refusal, RefusalKind, Restart, Step, guest_differs, plan_up,
+};
 use time::OffsetDateTime;
 use toml::{Table, Value};
 

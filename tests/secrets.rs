@@ -16,14 +16,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use host::MemoryHost;
-use lbctl::apply::{Progress, apply};
 use lbctl::cert::Resolution;
 use lbctl::config::{Loaded, MemoryInputs, Report, parse};
-use lbctl::desired::{Desired, policy};
-use lbctl::failure::{Exit, Failure};
 use lbctl::guest::Guest;
-use lbctl::observe::{Ask, observe};
-use lbctl::plan::{Extent, Restart, Step, guest_differs, plan_up};
+use lbctl::output::failure::{Exit, Failure};
+use lbctl::reconcile::apply::{Progress, apply};
+use lbctl::reconcile::desired::{Desired, policy};
+use lbctl::reconcile::observe::{Ask, observe};
+use lbctl::reconcile::plan::{Extent, Restart, Step, guest_differs, plan_up};
 use lbctl::render::{CheckTls, GuestSpec};
 use lbctl::seed::{Seed, recognise};
 use search::Search;
@@ -376,7 +376,7 @@ fn no_debug_of_a_type_and_no_panic() {
     let built = Seed::build(config, resolved.pair()).unwrap();
     seen.of("Seed", &built);
     seen.of("iso::File", &built.files);
-    seen.of("iso::Image", &lbctl::iso::read(&built.image).unwrap());
+    seen.of("iso::Image", &lbctl::seed::iso::read(&built.image).unwrap());
     seen.of("SeedContent", &recognise(&built.image, NAME));
 
     // A first `up`, and a change of every secret of a guest that runs.
@@ -391,7 +391,7 @@ fn no_debug_of_a_type_and_no_panic() {
         if guest_differs(&desired.seed, observed.domain.as_ref()) {
             observed.reach = Guest::new(&host, NAME).reach(Duration::from_secs(5));
         }
-        if let Some(in_use) = lbctl::desired::current_seed(&observed) {
+        if let Some(in_use) = lbctl::reconcile::desired::current_seed(&observed) {
             let pem = in_use.client_pem.as_ref().unwrap().expose();
             seen.0.key(
                 "the client's key in use",

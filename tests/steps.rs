@@ -11,14 +11,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use host::{MemoryHost, NETWORK};
-use lbctl::apply::{Progress, apply};
 use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
-use lbctl::desired::{Desired, Renewal, current_seed};
-use lbctl::failure::{Exit, Failure};
 use lbctl::guest::Guest;
 use lbctl::host::{Definition, Observe};
-use lbctl::observe::{Ask, Observed, observe};
-use lbctl::plan::{
+use lbctl::output::failure::{Exit, Failure};
+use lbctl::reconcile::apply::{Progress, apply};
+use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::reconcile::observe::{Ask, Observed, observe};
+use lbctl::reconcile::plan::{
     DownOptions, Plan, Restart, Step, guest_differs, plan_down, plan_renew, plan_up,
 };
 use lbctl::seed::{SeedContent, places, recognise};

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::config::VolumeRef;
+use lbctl::guest::ready::{News, Outcome, Patience, wait};
 use lbctl::host::{
     AgentDoor, Claims, Definition, DomainFacts, DomainState, HostError, HostErrorKind, HostResult,
     Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, VolumeState,
 };
-use lbctl::wait::{News, Outcome, Patience, wait};
 use serde_json::{Value, json};
 
 /// What a look finds. Each is found once, in order; the last one stays.

@@ -16,7 +16,7 @@ use zeroize::Zeroize as _;
 
 use super::pem::{self, Fault, KeyDer};
 use crate::secret::Secret;
-use crate::shown::drives_terminal;
+use crate::text::sanitize::drives_terminal;
 
 /// The key kinds lbctl can sign with, as a hint.
 pub(super) const SUPPORTED: &str =

@@ -7,11 +7,11 @@ use time::OffsetDateTime;
 
 use super::Checklist;
 use crate::config::{Addressing, Attach, Config, Disk, DiskFormat, DomainType, Interface};
-use crate::desired::Desired;
-use crate::documents::Verdict;
 use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
-use crate::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
-use crate::plan::{About, Bytes, Objection, Refusal, RefusalKind, Restart, plan_up};
+use crate::output::json::Verdict;
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
+use crate::reconcile::plan::{About, Bytes, Objection, Refusal, RefusalKind, Restart, plan_up};
 
 /// A seed is some 200 KiB; two of them stand side by side while one replaces the other.
 const SEEDS: u64 = 2 * 1024 * 1024;

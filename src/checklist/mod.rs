@@ -10,7 +10,7 @@ mod outside;
 pub use host::{Host, look};
 pub use outside::look_outside;
 
-use crate::documents::{Finding, Verdict};
+use crate::output::json::{Finding, Verdict};
 use crate::output::wrap;
 
 /// Columns of the words that stand before what was found.

@@ -11,8 +11,8 @@ use super::nodes::{Answer, Judgement, Question, Reply, rest_api};
 use super::{Checklist, dns};
 use crate::cert;
 use crate::config::{Config, DomainName, Haproxy};
-use crate::desired::policy;
-use crate::documents::{Finding, Verdict};
+use crate::output::json::{Finding, Verdict};
+use crate::reconcile::desired::policy;
 
 const DNS_PORT: u16 = 53;
 const FROM_HERE: &str = "the guest asks from its own place; `lbctl status` shows what it sees";

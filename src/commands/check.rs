@@ -4,9 +4,9 @@ use super::{Ended, connect, load};
 use crate::checklist::{self, Checklist};
 use crate::cli::Cli;
 use crate::config::{Config, DomainName};
-use crate::documents::{Answer, CheckDocument, Verdict};
-use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::output::failure::{Exit, Failure};
+use crate::output::json::{Answer, CheckDocument, Verdict};
 use crate::status::nodes_are_verified;
 
 pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {

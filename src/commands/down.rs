@@ -2,16 +2,16 @@
 
 use super::plan::document;
 use super::{Ended, Working, connect, load};
-use crate::apply::ApplyError;
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::documents::Answer;
-use crate::failure::{Exit, Failure};
-use crate::interrupt::Interrupt;
-use crate::observe::{Ask, observe};
 use crate::output::Output;
-use crate::plan::{DownOptions, Plan, Step, plan_down};
-use crate::settle::{Left, Work, settle};
+use crate::output::failure::{Exit, Failure};
+use crate::output::interrupt::Interrupt;
+use crate::output::json::Answer;
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::converge::{Left, Work, settle};
+use crate::reconcile::observe::{Ask, observe};
+use crate::reconcile::plan::{DownOptions, Plan, Step, plan_down};
 
 pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
     let config = load(cli, out)?;

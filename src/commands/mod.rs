@@ -16,19 +16,19 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::apply::{ApplyError, Progress, apply};
 use crate::cli::{Cli, Command, SchemaOf};
 use crate::config::{self, Config, Loaded, Name, Report};
-use crate::desired::Desired;
-use crate::documents;
-use crate::failure::{Exit, Failure, Message};
 use crate::guest::{Guest, Reach};
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{DomainFacts, HostResult, Observe as _};
-use crate::interrupt::{Interrupt, Manner};
-use crate::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::output::failure::{Exit, Failure, Message};
+use crate::output::interrupt::{Interrupt, Manner};
+use crate::output::json;
 use crate::output::{Output, seconds};
-use crate::plan::{DownOptions, Step, guest_differs};
+use crate::reconcile::apply::{ApplyError, Progress, apply};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::reconcile::plan::{DownOptions, Step, guest_differs};
 
 /// The default of libvirt's own tools for the whole host.
 const DEFAULT_URI: &str = "qemu:///system";
@@ -82,7 +82,7 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
         Command::Schema { what } => {
             let schema = match what {
                 SchemaOf::Config => config::json_schema(),
-                SchemaOf::Output => documents::json_schema(),
+                SchemaOf::Output => json::json_schema(),
             };
             out.data_line(&format!("{schema:#}"));
             Ok(Exit::Done)

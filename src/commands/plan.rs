@@ -2,11 +2,11 @@
 
 use super::{Ended, connect, load, look};
 use crate::cli::Cli;
-use crate::documents::{Answer, ChangeDocument, ClassDocument, PlanDocument};
-use crate::failure::Exit;
-use crate::observe::Ask;
 use crate::output::Output;
-use crate::plan::{Change, Class, Plan, Restart, plan_up};
+use crate::output::failure::Exit;
+use crate::output::json::{Answer, ChangeDocument, ClassDocument, PlanDocument};
+use crate::reconcile::observe::Ask;
+use crate::reconcile::plan::{Change, Class, Plan, Restart, plan_up};
 
 const RESTART: &str = "note: `lbctl up --restart now` restarts the guest for them, which cuts every session; \
                        `--restart later` leaves them to its next start";

@@ -12,13 +12,13 @@ use time::OffsetDateTime;
 use super::{End, Ended, load};
 use crate::cli::Cli;
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::desired;
-use crate::documents::{Answer, RenderDocument};
-use crate::domain_xml::{self, DomainKind, DomainSpec, RootDisk};
-use crate::failure::{Exit, Failure};
+use crate::host::ownership::{LAYOUT, Mark, SeedMark};
 use crate::host::{NicFacts, NicSource, Source};
-use crate::mark::{LAYOUT, Mark, SeedMark};
 use crate::output::Output;
+use crate::output::failure::{Exit, Failure};
+use crate::output::json::{Answer, RenderDocument};
+use crate::reconcile::desired;
+use crate::render::domain::{self, DomainKind, DomainSpec, RootDisk};
 use crate::render::haproxy_cfg;
 use crate::seed::Seed;
 
@@ -160,7 +160,7 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
         disk: None,
         reservations: Vec::new(),
     };
-    domain_xml::render(
+    domain::render(
         &spec,
         None,
         &mark,

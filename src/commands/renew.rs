@@ -3,20 +3,20 @@
 use time::OffsetDateTime;
 
 use super::{Ended, Working, ask_reach, connect, load, not_so_before};
-use crate::apply::ApplyError;
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::desired::{Renewal, current_seed, policy};
-use crate::documents::{Answer, RenewDocument};
-use crate::failure::{Exit, Failure};
-use crate::interrupt::Interrupt;
-use crate::observe::{Ask, LOOKS_AGAIN, Observed, observe};
 use crate::output::Output;
-use crate::plan::{Plan, Step, plan_renew};
+use crate::output::failure::{Exit, Failure};
+use crate::output::interrupt::Interrupt;
+use crate::output::json::{Answer, RenewDocument};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::converge::{Left, Work, settle};
+use crate::reconcile::desired::{Renewal, current_seed, policy};
+use crate::reconcile::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::reconcile::plan::{Plan, Step, plan_renew};
 use crate::secret::Secret;
 use crate::seed::SeedContent;
-use crate::settle::{Left, Work, settle};
 use crate::status::certificate_document;
 
 pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {

@@ -10,11 +10,11 @@ use time::format_description::well_known::Rfc3339;
 use super::{Ended, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::documents::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
-use crate::failure::Exit;
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
-use crate::interrupt::{Interrupt, Manner};
+use crate::output::failure::Exit;
+use crate::output::interrupt::{Interrupt, Manner};
+use crate::output::json::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
 use crate::output::{Output, wrap};
 use crate::status::{Status, ago};
 

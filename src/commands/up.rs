@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use super::plan::{document, summary};
 use super::wait::until_ready;
 use super::{Ended, Working, connect, load, look, not_so_before};
-use crate::apply::ApplyError;
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::{Config, Disk};
-use crate::desired::Desired;
-use crate::documents::{Answer, UpDocument};
-use crate::failure::{Exit, Failure, Message};
 use crate::host::Inspect;
-use crate::interrupt::Interrupt;
-use crate::observe::{Ask, Observed};
+use crate::output::failure::{Exit, Failure, Message};
+use crate::output::interrupt::Interrupt;
+use crate::output::json::{Answer, UpDocument};
 use crate::output::{Output, seconds};
-use crate::plan::{Change, Class, DownOptions, Plan, Restart, Step, plan_down, plan_up};
-use crate::settle::{Left, Work, settle};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::converge::{Left, Work, settle};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Ask, Observed};
+use crate::reconcile::plan::{Change, Class, DownOptions, Plan, Restart, Step, plan_down, plan_up};
 
 pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
     let started = Instant::now();

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::up::address;
 use crate::config::Config;
-use crate::failure::{Exit, Failure, Message};
+use crate::guest::ready::{News, Outcome, Patience, Phase, wait};
 use crate::guest::{CloudInit, Guest, Haproxy, Server};
 use crate::host::HostErrorKind;
 use crate::host::libvirt::LibvirtHost;
+use crate::output::failure::{Exit, Failure, Message};
 use crate::output::{Output, seconds};
-use crate::shown::clean;
-use crate::wait::{News, Outcome, Patience, Phase, wait};
+use crate::text::sanitize::clean;
 
 /// Of the console, what is worth showing.
 const CONSOLE_LINES: usize = 12;

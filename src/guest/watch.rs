@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Guest, GuestError, GuestStatus, decode, nonsense};
-use crate::shown::clean;
+use super::agent::{decode, nonsense};
+use super::{Guest, GuestError, GuestStatus};
+use crate::text::sanitize::clean;
 
 const PROGRAM: &str = include_str!("../../templates/guest_wait.py");
 

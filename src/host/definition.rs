@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 
 use super::xml::{attribute, child, number, text};
 use crate::config::{MacAddr, VolumeRef};
-use crate::mark::Mark;
+use crate::host::ownership::Mark;
 
 /// Where a disk's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -24,8 +24,8 @@ use super::{
     VolumeFacts, VolumeState, xml,
 };
 use crate::config::VolumeRef;
+use crate::host::ownership::{Mark, NAMESPACE};
 use crate::host::sys as leases;
-use crate::mark::{Mark, NAMESPACE};
 
 /// For an agent that is to shut its guest down.
 const SHUTDOWN: Duration = Duration::from_secs(5);

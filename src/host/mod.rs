@@ -8,6 +8,7 @@ mod definition;
 mod error;
 mod inspect;
 pub mod libvirt;
+pub mod ownership;
 mod stream;
 mod sys;
 pub mod xml;
@@ -23,7 +24,7 @@ pub use inspect::{Inspect, Version, Versions};
 pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
 
 use crate::config::{MacAddr, VolumeRef};
-use crate::mark::Mark;
+use crate::host::ownership::Mark;
 
 /// What went wrong, by libvirt's error code and never by its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

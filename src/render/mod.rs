@@ -7,6 +7,7 @@
 //! presence; every string of the configuration enters YAML through [`yaml::Quoted`] or [`yaml::Block`] and never bare; a
 //! secret is read only through [`Secrets::show`], so that the masked text has the same shape as the real one.
 
+pub mod domain;
 mod files;
 mod haproxy;
 mod image;

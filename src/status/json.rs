@@ -5,11 +5,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Answer, Certificate, Status};
 use crate::cert::Facts;
-use crate::documents::{
+use crate::guest::{CertificateFacts, GuestStatus, Haproxy, Server};
+use crate::output::json::{
     CertificateDocument, CloudInitDocument, DomainDocument, HaproxyDocument, ServerDocument,
     StatusCertificateDocument, StatusDocument,
 };
-use crate::guest::{CertificateFacts, GuestStatus, Haproxy, Server};
 
 impl Status {
     /// The whole of it.

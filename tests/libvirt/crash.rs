@@ -4,7 +4,7 @@
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use lbctl::plan::Restart;
+use lbctl::reconcile::plan::Restart;
 
 use crate::faulty::{Faulty, Moment, Stop};
 use crate::figures::{Dice, count, soaking, tell};

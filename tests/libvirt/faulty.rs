@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use lbctl::config::VolumeRef;
 use lbctl::host::libvirt::LibvirtHost;
+use lbctl::host::ownership::Mark;
 use lbctl::host::{
     AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
     HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, StopBy, VolumeState,
 };
-use lbctl::mark::Mark;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {

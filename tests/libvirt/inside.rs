@@ -4,13 +4,13 @@
 use std::fs;
 use std::time::Duration;
 
-use lbctl::apply::{ApplyError, Progress, apply};
 use lbctl::config::{self, Config};
-use lbctl::desired::{Desired, Renewal, current_seed};
 use lbctl::host::libvirt::LibvirtHost;
 use lbctl::host::{AgentDoor, Change, Definition, Observe};
-use lbctl::observe::{Ask, observe};
-use lbctl::plan::{DownOptions, Plan, Restart, Step, plan_down, plan_renew, plan_up};
+use lbctl::reconcile::apply::{ApplyError, Progress, apply};
+use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::reconcile::observe::{Ask, observe};
+use lbctl::reconcile::plan::{DownOptions, Plan, Restart, Step, plan_down, plan_renew, plan_up};
 use lbctl::seed::{SeedContent, recognise};
 use time::OffsetDateTime;
 

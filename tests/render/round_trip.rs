@@ -9,9 +9,9 @@ use lbctl::config::{Config, TimeSource};
 use lbctl::secret::{MASK, Secret};
 use serde_json::Value;
 
-use crate::documents::without_scripts;
 use crate::nasty::nasty;
 use crate::oracle::pyyaml;
+use crate::output::json::without_scripts;
 use crate::sample::{guest_files, masked, sample_config, seed_files, tls};
 
 /// The sample with `text` wherever the types allow any string at all.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::config::VolumeRef;
+use lbctl::host::ownership::Mark;
 use lbctl::host::{
     AgentDoor, Change, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry,
     HostError, HostErrorKind, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe,
     Scope, Source, StopBy, Subnet, VolumeFacts, VolumeState,
 };
-use lbctl::mark::Mark;
 use lbctl::render::GuestSpec;
 use lbctl::seed::{FoundSeed, SeedContent, recognise};
 use serde_json::{Value, json};

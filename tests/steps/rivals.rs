@@ -1,11 +1,11 @@
 //! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
 //! one after the other had been run. On a real libvirt, and at random moments, it is `tests/libvirt/race.rs`.
 
-use lbctl::apply::{ApplyError, apply};
-use lbctl::desired::current_seed;
-use lbctl::failure::{Exit, Failure};
-use lbctl::plan::{DownOptions, Plan, Step, plan_down};
-use lbctl::settle::{Left, Work, settle};
+use lbctl::output::failure::{Exit, Failure};
+use lbctl::reconcile::apply::{ApplyError, apply};
+use lbctl::reconcile::converge::{Left, Work, settle};
+use lbctl::reconcile::desired::current_seed;
+use lbctl::reconcile::plan::{DownOptions, Plan, Step, plan_down};
 use std::time::Duration;
 
 use super::host::{MemoryHost, Visitor};

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::apply::ApplyError;
-use crate::desired::DesireError;
 use crate::host::{HostError, HostErrorKind};
-use crate::plan::{Refusal, Step};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::desired::DesireError;
+use crate::reconcile::plan::{Refusal, Step};
 
 /// Exit codes (DESIGN section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 //!
 //! What belongs elsewhere: how a command looks, and what it says (`commands`).
 
-use crate::apply::ApplyError;
-use crate::failure::{Exit, Failure};
 use crate::host::HostErrorKind;
-use crate::plan::{Plan, Step};
+use crate::output::failure::{Exit, Failure};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::plan::{Plan, Step};
 
 /// How often another may be faster before this one gives way.
 const ROUNDS: usize = 12;

@@ -6,7 +6,7 @@ use super::seeds::{self, delete_seed};
 use super::{About, Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, up};
 use crate::config::{Config, Disk, VolumeRef};
 use crate::host::{Source, VolumeFacts};
-use crate::observe::{Observed, ObservedDisk};
+use crate::reconcile::observe::{Observed, ObservedDisk};
 
 #[derive(Debug, Clone, Copy)]
 pub struct DownOptions {

@@ -5,15 +5,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::config::VolumeRef;
-use crate::domain_xml::{self, DomainSpec, RootDisk};
-use crate::failure::Exit;
 use crate::guest::{ConvergeError, Guest};
+use crate::host::ownership::{SeedMark, changing_to};
 use crate::host::{
     AgentDoor, Change, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, Source,
     StopBy, VolumeFacts, VolumeState,
 };
-use crate::mark::{SeedMark, changing_to};
-use crate::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
+use crate::output::failure::Exit;
+use crate::reconcile::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
+use crate::render::domain::{self, DomainSpec, RootDisk};
 use crate::seed::{self, SeedContent};
 
 /// For a change of the running guest. Most take seconds; installing a package in a slow one, minutes.
@@ -118,7 +118,7 @@ fn carry_out(
             scope,
         } => {
             let source = whole_seed(seed, domain, host)?;
-            host.update_device(domain, &domain_xml::seed_cdrom(&source), *scope)?;
+            host.update_device(domain, &domain::seed_cdrom(&source), *scope)?;
             still_there(&seed.volume, host)
         }
         Step::SetMark { domain, mark, note } => {
@@ -212,7 +212,7 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
     };
     let seed = whole_seed(&mark.seed, &spec.name, host)?;
     let disk = source.clone();
-    let xml = domain_xml::render(
+    let xml = domain::render(
         spec,
         uuid.as_deref(),
         mark,

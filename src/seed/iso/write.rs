@@ -1,7 +1,7 @@
 //! Writing. Order of the image: mark and zeros, primary and Joliet descriptors, terminator, path tables (one sector
 //! each), the two directories, the files' data, each from a sector's beginning. Nothing behind it.
 
-use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, mark, names};
+use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, names, tag};
 
 /// Most bytes of an image: far above any seed, and low enough that every number in it fits 32 bits.
 pub const IMAGE_MAX: usize = 64 << 20;
@@ -71,7 +71,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
 
     let mut out = vec![0; next * SECTOR];
     if let Some(line) = &image.mark {
-        mark::put(&mut out, line)?;
+        tag::put(&mut out, line)?;
     }
     let mut place =
         |sector: usize, bytes: &[u8]| out[sector * SECTOR..][..bytes.len()].copy_from_slice(bytes);

@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 
 use crate::cert::{self, CertError, Clamp, ClientPair, Facts, IssueReason, Policy, Resolution};
 use crate::config::{Addressing, Attach, Config, Disk, DomainType, Interface, VolumeRef};
-use crate::domain_xml::{DomainKind, DomainSpec};
 use crate::host::{HostEntry, NetworkRef, NicFacts, NicSource};
-use crate::observe::{Observed, network_ref};
+use crate::reconcile::observe::{Observed, network_ref};
+use crate::render::domain::{DomainKind, DomainSpec};
 use crate::secret::Secret;
 use crate::seed::{FoundSeed, Seed, SeedContent};
 
@@ -175,7 +175,7 @@ pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
         .as_ref()
         .and_then(|d| d.config.mark.as_ref())
         .map(|m| &m.seed.volume);
-    let ours = |seed: &'_ &crate::observe::ObservedSeed| {
+    let ours = |seed: &'_ &crate::reconcile::observe::ObservedSeed| {
         matches!(seed.content, Some(SeedContent::Ours(_)))
     };
     let in_use = observed

@@ -3,10 +3,10 @@
 use super::step::{Bytes, RootRef};
 use super::{About, Change, Class, Objection, RefusalKind, Step};
 use crate::config::{CloneVolume, Disk, DiskFormat};
-use crate::desired::Desired;
+use crate::host::ownership::DiskMark;
 use crate::host::{CloneSpec, DomainFacts, Source, VolumeFacts, VolumeState};
-use crate::mark::DiskMark;
-use crate::observe::{Observed, ObservedDisk};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Observed, ObservedDisk};
 
 /// Pools round a size up, qcow2 to sectors and LVM to whole extents: by less than this, in bytes.
 const ROUNDING: u64 = 32 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watch};
 use crate::host::{AgentDoor, DomainState, HostErrorKind, HostResult, Observe, Reconnect};
-use crate::shown::clean;
+use crate::text::sanitize::clean;
 
 /// Between looks at the guest. Readiness is told at most this, and the guest's own fifth of a second, late.
 const POLL: Duration = Duration::from_millis(400);

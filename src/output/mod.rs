@@ -1,6 +1,9 @@
 //! Everything that is printed. Data goes to standard output, all else to standard error. Colour only on a terminal and
 //! never alone: what a colour says, a word says too.
 
+pub mod failure;
+pub mod interrupt;
+pub mod json;
 mod terminal;
 
 use std::io::{self, IsTerminal, Write};
@@ -8,11 +11,11 @@ use std::time::Duration;
 
 use crate::cli::ColorChoice;
 use crate::config::{Problem, Report, render_warnings};
-use crate::documents::{
+use crate::output::failure::{Exit, Failure, Message};
+use crate::output::json::{
     Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
 };
-use crate::failure::{Exit, Failure, Message};
-use crate::shown::{escape_json, tame};
+use crate::text::sanitize::{escape_json, tame};
 
 pub use terminal::{fit, hang, wrap};
 

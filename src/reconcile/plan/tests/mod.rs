@@ -7,13 +7,13 @@ use hosts::*;
 
 use super::{Class, Note, Objection, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
 use crate::config::{Disk, MacAddr};
-use crate::desired::Desired;
-use crate::domain_xml::DomainKind;
 use crate::guest::Reach;
 use crate::host::{
     Claims, DomainFacts, DomainState, Lease, NetworkRef, NicSource, Source, VolumeState,
 };
-use crate::observe::{Observed, ObservedDisk, ObservedNetwork};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork};
+use crate::render::domain::DomainKind;
 use crate::seed::{Seed, SeedContent};
 
 fn steps(plan: &Plan) -> Vec<String> {

@@ -3,9 +3,6 @@
 //!
 //! The protocol is QEMU's (qemu-ga-ref: guest-exec, guest-exec-status).
 
-mod tidy;
-mod watch;
-
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -15,12 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::host::{AgentDoor, HostError, HostErrorKind};
-use crate::plan::Extent;
+use crate::reconcile::plan::Extent;
 use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, programs};
 use crate::secret::Secret;
-use crate::shown::clean;
-
-pub use watch::Watch;
+use crate::text::sanitize::clean;
 
 /// lbctl's own program in the guest, put there by the seed.
 const PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
@@ -299,7 +294,7 @@ impl<'a> Guest<'a> {
             "-I",
             "-B",
             "-c",
-            include_str!("../templates/guest_receive.py"),
+            include_str!("../../templates/guest_receive.py"),
         ];
         let output = self
             .run_with("/usr/bin/python3", &args, Some(&input), deadline)
@@ -435,7 +430,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    fn ask(&self, command: &Value, end: Instant) -> Result<Value, GuestError> {
+    pub(super) fn ask(&self, command: &Value, end: Instant) -> Result<Value, GuestError> {
         let rest = end
             .saturating_duration_since(Instant::now())
             .max(Duration::from_secs(1));
@@ -473,7 +468,7 @@ fn agent_error(error: HostError) -> GuestError {
     }
 }
 
-fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError> {
+pub(super) fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError> {
     let text = status
         .get(field)
         .and_then(Value::as_str)
@@ -484,7 +479,7 @@ fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError> {
     BASE64.decode(text).map_err(|e| nonsense(&e.to_string()))
 }
 
-fn nonsense(said: &str) -> GuestError {
+pub(super) fn nonsense(said: &str) -> GuestError {
     GuestError::Nonsense(clean(said, 200))
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::VolumeRef;
-use crate::domain_xml::DomainSpec;
+use crate::host::ownership::{Mark, SeedMark};
 use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
-use crate::mark::{Mark, SeedMark};
 use crate::render::GuestSpec;
+use crate::render::domain::DomainSpec;
 use crate::seed::Seed;
 
 /// One change to the host. `Display` is the text in the plan, in progress and in errors.

@@ -9,18 +9,18 @@ use crate::cert::Facts;
 use crate::config::{
     Addressing, Attach, CloneVolume, Disk, DiskFormat, Interface, MacAddr, VolumeRef,
 };
-use crate::desired::{Certificate, Desired, DesiredReservation};
-use crate::domain_xml::{DomainKind, DomainSpec};
 use crate::guest::Reach;
+use crate::host::ownership::{DiskMark, LAYOUT, Mark, ReservationMark, SeedMark};
 use crate::host::{
     Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
     NetworkId, NetworkRef, NicFacts, NicSource, Source, Subnet, VolumeFacts, VolumeState,
 };
-use crate::iso;
-use crate::mark::{DiskMark, LAYOUT, Mark, ReservationMark, SeedMark};
-use crate::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
-use crate::plan::Restart;
+use crate::reconcile::desired::{Certificate, Desired, DesiredReservation};
+use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
+use crate::reconcile::plan::Restart;
 use crate::render::GuestSpec;
+use crate::render::domain::{DomainKind, DomainSpec};
+use crate::seed::iso;
 use crate::seed::{FoundSeed, PartPrints, Seed, SeedContent, places};
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 1, 2, 3]);

@@ -5,11 +5,11 @@ use super::guest::converge;
 use super::seeds::{self, delete_seed};
 use super::up::{certificate, foreign};
 use super::{About, Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step};
-use crate::desired::Renewal;
 use crate::guest::Reach;
+use crate::host::ownership::{Mark, SeedMark};
 use crate::host::{DomainFacts, Scope};
-use crate::mark::{Mark, SeedMark};
-use crate::observe::Observed;
+use crate::reconcile::desired::Renewal;
+use crate::reconcile::observe::Observed;
 
 /// What brings the renewed certificate to where it is used.
 pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusal> {

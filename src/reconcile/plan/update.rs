@@ -3,11 +3,11 @@
 use super::guest::GuestPart;
 use super::up::Parts;
 use super::{Change, Class, Extent, Note, Plan, Restart, Step, guest};
-use crate::desired::{Desired, current_seed};
-use crate::domain_xml::DomainSpec;
+use crate::host::ownership::Mark;
 use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
-use crate::mark::Mark;
-use crate::observe::Observed;
+use crate::reconcile::desired::{Desired, current_seed};
+use crate::reconcile::observe::Observed;
+use crate::render::domain::DomainSpec;
 
 pub(super) fn update(
     desired: &Desired,

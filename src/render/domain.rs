@@ -5,8 +5,8 @@ use std::fmt;
 use askama::Template;
 
 use crate::config::MacAddr;
+use crate::host::ownership::Mark;
 use crate::host::{NicFacts, NicSource, Source, escape};
-use crate::mark::Mark;
 
 /// What the domain is to be, without the paths that only the host knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use similar::TextDiff;
 use super::up::certificate;
 use super::{Change, Class, ConvergeStep, Extent, Note, Step};
 use crate::config::VolumeRef;
-use crate::desired::Certificate;
 use crate::guest::Reach;
 use crate::host::DomainFacts;
-use crate::mark::changing_to;
+use crate::host::ownership::changing_to;
+use crate::reconcile::desired::Certificate;
 use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, Service};
 use crate::seed::{FoundSeed, Seed};
 

@@ -10,11 +10,11 @@ use time::OffsetDateTime;
 
 use crate::cert::{self, ClientPair, Facts};
 use crate::config::{Attach, Config};
-use crate::desired::{Desired, current_seed, policy};
 use crate::guest::{Guest, GuestStatus, Reach};
 use crate::host::{AgentDoor, HostErrorKind, HostResult, Observe};
-use crate::observe::{Ask, Observed, observe};
-use crate::plan::{Restart, guest_differs, plan_up};
+use crate::reconcile::desired::{Desired, current_seed, policy};
+use crate::reconcile::observe::{Ask, Observed, observe};
+use crate::reconcile::plan::{Restart, guest_differs, plan_up};
 use crate::secret::Secret;
 
 pub use json::certificate as certificate_document;

@@ -4,7 +4,7 @@ use super::disk::{inactive_pool, no_pool};
 use super::{About, Objection, RefusalKind, Step};
 use crate::config::VolumeRef;
 use crate::host::{Definition, DomainFacts, Source, VolumeState};
-use crate::observe::{Observed, ObservedSeed};
+use crate::reconcile::observe::{Observed, ObservedSeed};
 use crate::seed::{self, Seed, SeedContent};
 
 /// What the seed needs.

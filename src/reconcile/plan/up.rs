@@ -8,11 +8,11 @@ use super::{
     About, Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network,
     seeds, update,
 };
-use crate::desired::{Certificate, Desired};
-use crate::domain_xml::DomainSpec;
+use crate::host::ownership::{LAYOUT, Mark, SeedMark};
 use crate::host::{DomainFacts, DomainState};
-use crate::mark::{LAYOUT, Mark, SeedMark};
-use crate::observe::Observed;
+use crate::reconcile::desired::{Certificate, Desired};
+use crate::reconcile::observe::Observed;
+use crate::render::domain::DomainSpec;
 
 /// Compares desired with observed. With [`Restart::Later`] no step disturbs a running guest.
 pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Result<Plan, Refusal> {

@@ -6,10 +6,10 @@ use time::OffsetDateTime;
 
 use super::{About, Change, Class, Objection, RefusalKind, Step};
 use crate::config::Addressing;
-use crate::desired::{Desired, DesiredReservation};
+use crate::host::ownership::{Mark, ReservationMark};
 use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, NetworkRef};
-use crate::mark::{Mark, ReservationMark};
-use crate::observe::{Observed, network_ref};
+use crate::reconcile::desired::{Desired, DesiredReservation};
+use crate::reconcile::observe::{Observed, network_ref};
 
 /// What the networks need.
 #[derive(Debug, Default)]

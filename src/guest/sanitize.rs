@@ -2,7 +2,7 @@
 //! terminal, and every list has an end.
 
 use super::{CertificateFacts, CloudInit, GuestStatus, Haproxy, Server};
-use crate::shown::clean;
+use crate::text::sanitize::clean;
 
 /// HAProxy's nodes, and those for reading besides.
 const MOST_SERVERS: usize = 200;

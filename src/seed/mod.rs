@@ -3,11 +3,12 @@
 //! libvirt volumes carry no metadata, so a seed carries lbctl's mark in its own first bytes, with the VM's name. The
 //! fingerprint is over the files, never over the image.
 
+pub mod iso;
+
 use std::fmt;
 
 use crate::cert::ClientPair;
 use crate::config::{Config, VolumeRef};
-use crate::iso;
 use crate::render::{self, GuestSpec};
 use crate::secret::{MASK, Secret};
 

@@ -5,15 +5,15 @@
 //! Sources: ECMA-119 (ISO 9660), IEEE P1281 (SUSP) and P1282 (Rock Ridge, as `RRIP_1991A`), Microsoft's Joliet
 //! specification. Section numbers in comments are ECMA-119's (4th edition).
 
-mod mark;
 mod names;
 mod read;
+mod tag;
 mod write;
 
 use std::fmt;
 
-pub use mark::{MARK_MAX, read_mark};
 pub use read::read;
+pub use tag::{MARK_MAX, read_mark};
 pub use write::{IMAGE_MAX, write};
 
 /// Bytes of a sector, and of a logical block.

@@ -1,0 +1,3 @@
+//! Text as such: what of it a terminal may see. Knows nothing of lbctl's other modules.
+
+pub mod sanitize;
