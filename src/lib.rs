@@ -17,6 +17,7 @@ pub mod checklist;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod exit;
 pub mod guest;
 pub mod host;
 pub mod manual;

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use host::{MemoryHost, NETWORK};
 use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
+use lbctl::exit::{Exit, Failure};
 use lbctl::guest::Guest;
 use lbctl::host::{Definition, Observe};
-use lbctl::output::failure::{Exit, Failure};
 use lbctl::reconcile::apply::{Progress, apply};
 use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
 use lbctl::reconcile::observe::{Ask, Observed, observe};

@@ -11,7 +11,8 @@ use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
 use crate::output::json::Verdict;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
-use crate::reconcile::plan::{About, Bytes, Objection, Refusal, RefusalKind, Restart, plan_up};
+use crate::reconcile::plan::{About, Objection, Refusal, RefusalKind, Restart, plan_up};
+use crate::text::size::Bytes;
 
 /// A seed is some 200 KiB; two of them stand side by side while one replaces the other.
 const SEEDS: u64 = 2 * 1024 * 1024;

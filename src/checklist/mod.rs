@@ -11,7 +11,7 @@ pub use host::{Host, look};
 pub use outside::look_outside;
 
 use crate::output::json::{Finding, Verdict};
-use crate::output::wrap;
+use crate::text::width::wrap;
 
 /// Columns of the words that stand before what was found.
 const VERDICT: usize = 9;

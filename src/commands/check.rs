@@ -4,8 +4,8 @@ use super::{Ended, connect, load};
 use crate::checklist::{self, Checklist};
 use crate::cli::Cli;
 use crate::config::{Config, DomainName};
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::failure::{Exit, Failure};
 use crate::output::json::{Answer, CheckDocument, Verdict};
 use crate::status::nodes_are_verified;
 

@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 
 use super::Ended;
 use crate::cli::Cli;
+use crate::exit::{Exit, Failure};
 use crate::manual::{self, Page};
 use crate::output::Output;
-use crate::output::failure::{Exit, Failure};
 
 pub(super) fn print(command: Option<&str>, out: &Output) -> Ended {
     let Some(page) = manual::page(command, &date()?) else {

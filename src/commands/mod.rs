@@ -18,10 +18,10 @@ use time::OffsetDateTime;
 
 use crate::cli::{Cli, Command, SchemaOf};
 use crate::config::{self, Config, Loaded, Name, Report};
+use crate::exit::{Exit, Failure, Message};
 use crate::guest::{Guest, Reach};
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{DomainFacts, HostResult, Observe as _};
-use crate::output::failure::{Exit, Failure, Message};
 use crate::output::interrupt::{Interrupt, Manner};
 use crate::output::json;
 use crate::output::{Output, seconds};

@@ -2,8 +2,8 @@
 
 use super::{Ended, connect, load, look};
 use crate::cli::Cli;
+use crate::exit::Exit;
 use crate::output::Output;
-use crate::output::failure::Exit;
 use crate::output::json::{Answer, ChangeDocument, ClassDocument, PlanDocument};
 use crate::reconcile::observe::Ask;
 use crate::reconcile::plan::{Change, Class, Plan, Restart, plan_up};

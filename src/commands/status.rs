@@ -10,13 +10,14 @@ use time::format_description::well_known::Rfc3339;
 use super::{Ended, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
+use crate::exit::Exit;
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
-use crate::output::failure::Exit;
+use crate::output::Output;
 use crate::output::interrupt::{Interrupt, Manner};
 use crate::output::json::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
-use crate::output::{Output, wrap};
 use crate::status::{Status, ago};
+use crate::text::width::wrap;
 
 pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Ended {
     let config = load(cli, out)?;

@@ -7,8 +7,8 @@ use super::wait::until_ready;
 use super::{Ended, Working, connect, load, look, not_so_before};
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::{Config, Disk};
+use crate::exit::{Exit, Failure, Message};
 use crate::host::Inspect;
-use crate::output::failure::{Exit, Failure, Message};
 use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, UpDocument};
 use crate::output::{Output, seconds};
@@ -56,7 +56,7 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
         out.answer(Answer::Up(UpDocument {
             plan: document(&plan),
             ready: args.wait.map(|_| true),
-            address: address(&config),
+            address: config.address(),
             seconds: started.elapsed().as_secs_f64(),
             libvirt_calls: host.calls(),
         }));
@@ -98,7 +98,7 @@ fn make_so(plan: &Plan, making: &mut Making<'_>) -> Result<(), Failure> {
     if waiting.is_empty() {
         out.say(&format!(
             "{name}: running, address {} ({})",
-            address(config),
+            config.address(),
             seconds(started.elapsed())
         ));
     } else {
@@ -296,13 +296,4 @@ fn restart_refused(plan: &Plan, made: bool) -> Failure {
         exit: Exit::Refused,
         messages: std::iter::once(message).chain(why).collect(),
     }
-}
-
-/// The address that clients are told.
-pub(super) fn address(config: &Config) -> String {
-    config
-        .interfaces
-        .first()
-        .map(|i| i.ip.to_string())
-        .unwrap_or_default()
 }

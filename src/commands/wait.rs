@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::up::address;
 use crate::config::Config;
+use crate::exit::{Exit, Failure, Message};
 use crate::guest::ready::{News, Outcome, Patience, Phase, wait};
 use crate::guest::{CloudInit, Guest, Haproxy, Server};
 use crate::host::HostErrorKind;
 use crate::host::libvirt::LibvirtHost;
-use crate::output::failure::{Exit, Failure, Message};
 use crate::output::{Output, seconds};
 use crate::text::sanitize::clean;
 
@@ -44,7 +43,7 @@ pub(super) fn until_ready(
             out.say(&format!(
                 "{name}: ready after {}, psql -h {} reaches the primary {primary}",
                 seconds(waited),
-                address(config)
+                config.address()
             ));
             return Ok(());
         }

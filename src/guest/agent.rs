@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::status::GuestStatus;
 use crate::host::{AgentDoor, HostError, HostErrorKind};
-use crate::reconcile::plan::Extent;
 use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, programs};
 use crate::secret::Secret;
 use crate::text::sanitize::clean;
@@ -29,76 +29,12 @@ const MAX_FILE: usize = 128 * 1024;
 /// Between looks at a command that still runs.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What the guest says of itself. Every field may be a lie; none may be missing in a way that hurts. Its texts are cleaned.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct GuestStatus {
-    pub boot_id: String,
-    /// Seconds since the guest's kernel started.
-    pub uptime_s: f64,
-    pub cloud_init: CloudInit,
-    pub haproxy: Haproxy,
-    pub certificate: Certificates,
-    /// Exactly one server is up.
-    pub ready: bool,
-}
-
-/// cloud-init's verdict, from its own JSON files.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct CloudInit {
-    /// `not started`, `running`, `done`, `error`, `disabled`.
-    pub status: String,
-    pub stage: Option<String>,
-    pub errors: Vec<String>,
-}
-
-/// The client certificate in the guest.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct Certificates {
-    pub on_disk: Option<CertificateFacts>,
-    /// What HAProxy shows to the nodes.
-    pub in_use: Option<CertificateFacts>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct CertificateFacts {
-    /// Lower-case hexadecimal.
-    pub serial: String,
-    /// RFC 3339.
-    pub not_after: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct Haproxy {
-    pub active: bool,
-    pub version: Option<String>,
-    pub sessions: Option<u64>,
-    /// Of the whole process.
-    pub max_connections: Option<u64>,
-    pub servers: Vec<Server>,
-    pub servers_up: u32,
-    /// Address of the one server that is up.
-    pub primary: Option<String>,
-    pub error: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct Server {
-    pub backend: String,
-    pub name: String,
-    pub address: Option<String>,
-    pub state: String,
-    pub check: Option<String>,
-    /// The status of the answer, such as HTTP's 503.
-    pub check_code: Option<i64>,
-    pub check_detail: Option<String>,
-    pub last_change_s: Option<u64>,
-    pub sessions: Option<u64>,
+/// How much of a spec the guest is to follow now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    All,
+    /// The certificate and the CA for the health checks, whatever else waits for a restart.
+    Tls,
 }
 
 /// How far cloud-init is, told by the file that it writes: reading it starts no process in a guest that is busy booting.

@@ -4,7 +4,9 @@
 pub mod agent;
 pub mod ready;
 mod sanitize;
+pub mod status;
 mod watch;
 
-pub use agent::*;
+pub use agent::{BootProgress, ConvergeError, Converged, Extent, Guest, GuestError, Reach};
+pub use status::{CertificateFacts, Certificates, CloudInit, GuestStatus, Haproxy, Server};
 pub use watch::Watch;

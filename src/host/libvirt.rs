@@ -17,7 +17,7 @@ use virt::sys;
 
 use super::definition::{self, Definition};
 use super::error::{connect_error, domain_state, error, is};
-use super::stream::{Console, receive, send};
+use super::stream::{receive, send};
 use super::{
     AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
     HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, Scope, StopBy,
@@ -26,6 +26,7 @@ use super::{
 use crate::config::VolumeRef;
 use crate::host::ownership::{Mark, NAMESPACE};
 use crate::host::sys as leases;
+use crate::text::xml::escape;
 
 /// For an agent that is to shut its guest down.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -484,7 +485,7 @@ impl Change for LibvirtHost {
         let text = format!(
             "<volume><name>{}</name><capacity unit='bytes'>{}</capacity>\
              <target><format type='raw'/><permissions><mode>0600</mode></permissions></target></volume>",
-            xml::escape(&at.name),
+            escape(&at.name),
             content.len()
         );
         let volume = self.call(&doing, || StorageVol::create_xml(&pool, &text, 0))?;
@@ -670,4 +671,19 @@ fn start_event_loop() {
             std::thread::spawn(|| while virt::event::event_run_default_impl().is_ok() {});
         }
     });
+}
+
+/// The serial console of a running domain, read until it ends.
+pub struct Console {
+    stream: Stream,
+    /// Keeps the connection open.
+    _connection: LibvirtHost,
+}
+
+impl Console {
+    /// Waits for output. Nothing comes any more: the domain has stopped or the connection has ended.
+    pub fn read(&self, buffer: &mut [u8]) -> Option<usize> {
+        let received = self.stream.recv(buffer).ok()?;
+        usize::try_from(received).ok().filter(|count| *count > 0)
+    }
 }

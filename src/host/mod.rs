@@ -17,8 +17,6 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub use xml::escape;
-
 pub use inspect::{Inspect, Version, Versions};
 
 pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};

@@ -1,4 +1,4 @@
-//! lbctl's mark in a domain's `<metadata>`: by it lbctl knows what it made (DESIGN section 1, promises 5 and 6). It holds
+//! lbctl's mark in a domain's `<metadata>`: by it lbctl knows what it made. It holds
 //! names and fingerprints, nothing secret.
 //!
 //! The lists may hold more than exists (a step that takes something away runs after the definition that still names it, so
@@ -9,10 +9,9 @@ use std::fmt::Write as _;
 
 use roxmltree::Node;
 
+use super::HostEntry;
 use crate::config::{MacAddr, VolumeRef};
-use crate::host::HostEntry;
-use crate::host::escape;
-use crate::seed::PartPrints;
+use crate::text::xml::escape;
 
 /// Namespace of the mark. A new one would make older marks foreign: change it never.
 pub const NAMESPACE: &str = "urn:lbctl:mark:1";
@@ -39,6 +38,17 @@ pub struct SeedMark {
     /// Of its parts: in the saved definition what the next boot brings, in the running one what the guest has. Empty:
     /// not known.
     pub parts: PartPrints,
+}
+
+/// Fingerprints of what a seed gives the guest, by how it gets there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartPrints {
+    /// Of the guest's specification (`render::GuestSpec`): a running guest can follow it,
+    pub guest: String,
+    /// but for this part of it, which takes a restart.
+    pub start: String,
+    /// Of hostname and network configuration: read at boot only.
+    pub boot: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

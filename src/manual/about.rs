@@ -1,6 +1,6 @@
 //! What the pages say beyond the command line's own definition. A command that has no entry here still has its page.
 
-use crate::output::failure::Exit;
+use crate::exit::Exit;
 
 /// What a command reads, each with what the one before it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -301,7 +301,7 @@ fn sentence(text: &str) -> String {
     }
 }
 
-fn exits(roff: &mut Roff, exits: &[(crate::output::failure::Exit, &str)]) {
+fn exits(roff: &mut Roff, exits: &[(crate::exit::Exit, &str)]) {
     roff.section("EXIT STATUS");
     for (exit, meaning) in exits {
         roff.tag(&[bold(&(*exit as u8).to_string())]);

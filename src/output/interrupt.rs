@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::failure::{Exit, Failure};
 
 /// What is under way, and so what a signal does.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use crate::cli::ColorChoice;
 use crate::config::{Problem, Report, render_warnings};
-use crate::output::failure::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message};
 use crate::output::json::{
     Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
 };
 use crate::text::sanitize::{escape_json, tame};
-
-pub use terminal::{fit, hang, wrap};
+use crate::text::width::hang;
 
 use terminal::{Pictures, can_draw, columns};
 

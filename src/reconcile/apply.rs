@@ -5,14 +5,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::config::VolumeRef;
-use crate::guest::{ConvergeError, Guest};
+use crate::exit::Exit;
+use crate::guest::{ConvergeError, Extent, Guest};
 use crate::host::ownership::{SeedMark, changing_to};
 use crate::host::{
     AgentDoor, Change, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, Source,
     StopBy, VolumeFacts, VolumeState,
 };
-use crate::output::failure::Exit;
-use crate::reconcile::plan::{ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
+use crate::reconcile::plan::{ConvergeStep, DefineStep, Note, RootRef, Step};
 use crate::render::domain::{self, DomainSpec, RootDisk};
 use crate::seed::{self, SeedContent};
 

@@ -4,8 +4,8 @@
 //!
 //! What belongs elsewhere: how a command looks, and what it says (`commands`).
 
+use crate::exit::{Exit, Failure};
 use crate::host::HostErrorKind;
-use crate::output::failure::{Exit, Failure};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::plan::{Plan, Step};
 

@@ -6,7 +6,8 @@ use askama::Template;
 
 use crate::config::MacAddr;
 use crate::host::ownership::Mark;
-use crate::host::{NicFacts, NicSource, Source, escape};
+use crate::host::{NicFacts, NicSource, Source};
+use crate::text::xml::escape;
 
 /// What the domain is to be, without the paths that only the host knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! secret is read only through [`Secrets::show`], so that the masked text has the same shape as the real one.
 
 pub mod domain;
+mod exposed;
 mod files;
 mod haproxy;
 mod image;

@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::cert::ClientPair;
 use crate::config::{Config, VolumeRef};
+use crate::host::ownership::PartPrints;
 use crate::render::{self, GuestSpec};
 use crate::secret::{MASK, Secret};
 
@@ -44,28 +45,16 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// Fingerprints of what a seed gives the guest, by how it gets there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartPrints {
-    /// Of the [`GuestSpec`]: a running guest can follow it,
-    pub guest: String,
-    /// but for this part of it, which takes a restart.
-    pub start: String,
-    /// Of hostname and network configuration: read at boot only.
-    pub boot: String,
-}
-
-impl PartPrints {
-    fn of(guest: &GuestSpec, network_config: &str) -> Self {
-        let json = guest.to_json();
-        Self {
-            guest: render::fingerprint([(GUEST_SPEC, json.expose().as_bytes())]),
-            start: guest.start_print(),
-            boot: render::fingerprint([
-                ("local-hostname", guest.name.as_bytes()),
-                (NETWORK_CONFIG, network_config.as_bytes()),
-            ]),
-        }
+/// The fingerprints of a seed's parts.
+fn part_prints(guest: &GuestSpec, network_config: &str) -> PartPrints {
+    let json = guest.to_json();
+    PartPrints {
+        guest: render::fingerprint([(GUEST_SPEC, json.expose().as_bytes())]),
+        start: guest.start_print(),
+        boot: render::fingerprint([
+            ("local-hostname", guest.name.as_bytes()),
+            (NETWORK_CONFIG, network_config.as_bytes()),
+        ]),
     }
 }
 
@@ -164,7 +153,7 @@ impl Seed {
         })
         .map_err(|e| format!("writing the seed's image: {e}"))?;
         Ok(Self {
-            parts: PartPrints::of(&guest, &rendered.network_config),
+            parts: part_prints(&guest, &rendered.network_config),
             fingerprint: fingerprint(&files),
             guest,
             files,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::json::uptime;
 use super::{Answer, Certificate, Status, nodes_are_verified};
 use crate::guest::{CertificateFacts, GuestStatus, Server};
-use crate::output::{fit, wrap};
+use crate::text::width::{fit, wrap};
 
 /// Of each line, before the value.
 const LABEL: usize = 15;

@@ -1,7 +1,7 @@
 //! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
 //! one after the other had been run. On a real libvirt, and at random moments, it is `tests/libvirt/race.rs`.
 
-use lbctl::output::failure::{Exit, Failure};
+use lbctl::exit::{Exit, Failure};
 use lbctl::reconcile::apply::{ApplyError, apply};
 use lbctl::reconcile::converge::{Left, Work, settle};
 use lbctl::reconcile::desired::current_seed;

@@ -1,12 +1,13 @@
 //! The root disk: found, cloned or grown. Never shrunk, never replaced.
 
-use super::step::{Bytes, RootRef};
+use super::step::RootRef;
 use super::{About, Change, Class, Objection, RefusalKind, Step};
 use crate::config::{CloneVolume, Disk, DiskFormat};
 use crate::host::ownership::DiskMark;
 use crate::host::{CloneSpec, DomainFacts, Source, VolumeFacts, VolumeState};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Observed, ObservedDisk};
+use crate::text::size::Bytes;
 
 /// Pools round a size up, qcow2 to sectors and LVM to whole extents: by less than this, in bytes.
 const ROUNDING: u64 = 32 * 1024 * 1024;

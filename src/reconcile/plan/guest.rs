@@ -5,10 +5,10 @@
 
 use similar::TextDiff;
 
-use super::up::certificate;
-use super::{Change, Class, ConvergeStep, Extent, Note, Step};
+use super::parts::certificate;
+use super::{Change, Class, ConvergeStep, Note, Step};
 use crate::config::VolumeRef;
-use crate::guest::Reach;
+use crate::guest::{Extent, Reach};
 use crate::host::DomainFacts;
 use crate::host::ownership::changing_to;
 use crate::reconcile::desired::Certificate;

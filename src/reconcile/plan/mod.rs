@@ -8,6 +8,7 @@ mod disk;
 mod down;
 mod guest;
 mod network;
+mod parts;
 mod renew;
 mod seeds;
 mod step;
@@ -25,7 +26,7 @@ use crate::config::MacAddr;
 pub use down::{DownOptions, plan_down};
 pub use guest::guest_differs;
 pub use renew::plan_renew;
-pub use step::{Bytes, ConvergeStep, DefineStep, Extent, Note, RootRef, Step};
+pub use step::{ConvergeStep, DefineStep, Note, RootRef, Step};
 pub use up::plan_up;
 
 /// How a difference reaches the guest.

@@ -2,10 +2,11 @@
 //! configuration was edited and not applied yet stays so: a timer runs this at night.
 
 use super::guest::converge;
+use super::parts::certificate;
 use super::seeds::{self, delete_seed};
-use super::up::{certificate, foreign};
-use super::{About, Change, Class, Extent, Note, Objection, Plan, Refusal, RefusalKind, Step};
-use crate::guest::Reach;
+use super::up::foreign;
+use super::{About, Change, Class, Note, Objection, Plan, Refusal, RefusalKind, Step};
+use crate::guest::{Extent, Reach};
 use crate::host::ownership::{Mark, SeedMark};
 use crate::host::{DomainFacts, Scope};
 use crate::reconcile::desired::Renewal;

@@ -4,11 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::VolumeRef;
+use crate::guest::Extent;
 use crate::host::ownership::{Mark, SeedMark};
 use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
 use crate::render::GuestSpec;
 use crate::render::domain::DomainSpec;
 use crate::seed::Seed;
+use crate::text::size::Bytes;
 
 /// One change to the host. `Display` is the text in the plan, in progress and in errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +112,6 @@ impl Note {
             live: self != Self::NextBoot,
         }
     }
-}
-
-/// How much of a spec the guest is to follow now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    All,
-    /// The certificate and the CA for the health checks, whatever else waits for a restart.
-    Tls,
 }
 
 /// The guest checks all of it first, and puts everything back if it does not work out.
@@ -223,26 +217,5 @@ impl fmt::Display for Step {
             Self::Restart { domain, .. } => write!(f, "restart domain {domain}"),
             Self::Undefine { domain } => write!(f, "undefine domain {domain}"),
         }
-    }
-}
-
-/// A size for people: whole binary units where they fit, bytes where not.
-pub struct Bytes(pub u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(bytes) = *self;
-        for (unit, shift) in [("GiB", 30u32), ("MiB", 20), ("KiB", 10)] {
-            if bytes >= 1 << shift {
-                #[allow(clippy::cast_precision_loss)] // for the eye only
-                let amount = bytes as f64 / f64::from(1u32 << shift);
-                return if bytes % (1 << shift) == 0 {
-                    write!(f, "{amount:.0} {unit}")
-                } else {
-                    write!(f, "{amount:.1} {unit}")
-                };
-            }
-        }
-        write!(f, "{bytes} bytes")
     }
 }

@@ -1,18 +1,14 @@
 //! The plan of `up`: what differs, and the steps that end it.
 
-use super::disk::DiskPart;
-use super::network::NetworkPart;
-use super::seeds::{SeedPart, delete_seed};
-use super::step::DefineStep;
+use super::parts::{Parts, certificate};
 use super::{
     About, Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network,
     seeds, update,
 };
 use crate::host::ownership::{LAYOUT, Mark, SeedMark};
 use crate::host::{DomainFacts, DomainState};
-use crate::reconcile::desired::{Certificate, Desired};
+use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::Observed;
-use crate::render::domain::DomainSpec;
 
 /// Compares desired with observed. With [`Restart::Later`] no step disturbs a running guest.
 pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Result<Plan, Refusal> {
@@ -58,44 +54,6 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
         None => create(desired, observed, parts),
         Some(domain) => update::update(desired, observed, domain, parts, restart),
     })
-}
-
-/// What the parts of the plan found.
-pub(super) struct Parts {
-    pub network: NetworkPart,
-    pub disk: DiskPart,
-    pub seed: SeedPart,
-    pub mark: Mark,
-}
-
-impl Parts {
-    /// Reserve, volume, seed: what must be whole before a definition names it.
-    pub fn before_definition(&self) -> Vec<Step> {
-        [
-            &self.network.reserve[..],
-            &self.disk.steps,
-            &self.seed.write,
-        ]
-        .concat()
-    }
-
-    pub fn define(&self, spec: &DomainSpec, uuid: Option<String>, known: Vec<String>) -> Step {
-        let (mark, root) = (self.mark.clone(), self.disk.root.clone());
-        Step::Define(Box::new(DefineStep {
-            spec: spec.clone(),
-            uuid,
-            mark,
-            root,
-            known,
-        }))
-    }
-
-    /// What nothing refers to any more when everything else is done.
-    pub fn cleaning(&self, domain: &str) -> impl Iterator<Item = Step> {
-        let stale = self.seed.stale.iter();
-        let delete = stale.map(|at| delete_seed(domain, at.clone()));
-        delete.chain(self.network.release.clone())
-    }
 }
 
 pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Objection> {
@@ -152,14 +110,5 @@ fn create(desired: &Desired, observed: &Observed, parts: Parts) -> Plan {
         changes,
         steps,
         notes: parts.disk.notes,
-    }
-}
-
-/// How the client certificate of the desired seed came there.
-pub(super) fn certificate(certificate: &Certificate) -> String {
-    let facts = &certificate.facts;
-    match &certificate.issued {
-        Some(reason) => format!("new, until {} ({reason})", facts.not_after.date()),
-        None => format!("kept, until {}", facts.not_after.date()),
     }
 }

@@ -1,8 +1,9 @@
 //! What differs between a domain of lbctl's and the desired one, and the steps that end it.
 
 use super::guest::GuestPart;
-use super::up::Parts;
-use super::{Change, Class, Extent, Note, Plan, Restart, Step, guest};
+use super::parts::Parts;
+use super::{Change, Class, Note, Plan, Restart, Step, guest};
+use crate::guest::Extent;
 use crate::host::ownership::Mark;
 use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
 use crate::reconcile::desired::{Desired, current_seed};

@@ -10,6 +10,7 @@ use crate::config::{
     Addressing, Attach, CloneVolume, Disk, DiskFormat, Interface, MacAddr, VolumeRef,
 };
 use crate::guest::Reach;
+use crate::host::ownership::PartPrints;
 use crate::host::ownership::{DiskMark, LAYOUT, Mark, ReservationMark, SeedMark};
 use crate::host::{
     Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
@@ -21,7 +22,7 @@ use crate::reconcile::plan::Restart;
 use crate::render::GuestSpec;
 use crate::render::domain::{DomainKind, DomainSpec};
 use crate::seed::iso;
-use crate::seed::{FoundSeed, PartPrints, Seed, SeedContent, places};
+use crate::seed::{FoundSeed, Seed, SeedContent, places};
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 1, 2, 3]);
 pub(super) const OTHER_MAC: MacAddr = MacAddr([0x52, 0x54, 0, 9, 9, 9]);
