@@ -1,10 +1,9 @@
 //! What fuzzers found, and what they began with: every file of the corpus goes through its target, without a fuzzer.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzz/src/targets.rs"]
+#[path = "../../fuzz/src/targets.rs"]
 mod targets;
 
 #[test]

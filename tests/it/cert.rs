@@ -1,14 +1,9 @@
 //! The certificate module against OpenSSL: a zoo of CAs made by `openssl`, each asked for a client certificate that
 //! `openssl verify` must accept. What is refused stands in `refusals`, keeping and renewing in `keeping`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "cert/hostile.rs"]
 mod hostile;
-#[path = "cert/keeping.rs"]
 mod keeping;
-#[path = "cert/refusals.rs"]
 mod refusals;
-#[path = "cert/workshop.rs"]
 mod workshop;
 
 use lbctl::cert::{Ca, ClientPair, IssueReason, Policy, Resolution, resolve};

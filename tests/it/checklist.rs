@@ -1,6 +1,5 @@
 //! What `check --host` asks of the nodes, before fake ones on loopback that speak real TLS; the rest of the list is tried on
-//! a real libvirt (tests/libvirt/checklist.rs).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! a real libvirt (tests/it/libvirt/checklist.rs).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -1,14 +1,11 @@
 //! The command itself, as a person or a script meets it, on a machine without libvirt: what it prints where, how it
 //! ends, and what it leaves on disk.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use support::{Ran, lbctl, run};
+use crate::support::{Ran, lbctl, run};
 
 const PASSWORD: &str = "sesame-0p3n";
 

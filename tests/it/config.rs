@@ -1,24 +1,19 @@
 //! The configuration, from outside: every folder of `tests/config` is a case, a `lbctl.toml` and what is said of it.
-//! To write the expected texts anew: `LBCTL_BLESS=1 cargo test --test config`, then read every one as its reader would.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! To write the expected texts anew: `LBCTL_BLESS=1 cargo test --test it config::`, then read every
+//! one as its reader would.
 
-#[path = "config/effects.rs"]
 mod effects;
-#[path = "config/example.rs"]
 mod example;
-#[path = "config/loading.rs"]
 mod loading;
-#[path = "config/properties.rs"]
 mod properties;
-#[path = "config/support.rs"]
-mod support;
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
 use lbctl::config::{self, render_warnings};
-use support::{inputs, now};
+
+use crate::support::inputs::{inputs, now};
 
 /// What the command line would print: the report, or that the file is accepted, with its warnings.
 fn verdict(folder: &Path) -> String {

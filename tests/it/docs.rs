@@ -1,6 +1,5 @@
 //! The documents say what the code does: every key, command and option stands in them, what they tell to type is what
 //! lbctl takes, and their links lead somewhere.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,13 +12,10 @@ use clap::{CommandFactory as _, Parser as _};
 use lbctl::cli::Cli;
 use lbctl::config::{KEYS, render_warnings};
 
-#[allow(dead_code)] // what other tests need
-#[path = "config/support.rs"]
-mod support;
-use support::{inputs, now};
+use crate::support::inputs::{inputs, now};
 
 const BEGIN: &str =
-    "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test docs` -->\n";
+    "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test it docs::` -->\n";
 const END: &str = "<!-- end of keys -->";
 
 fn table() -> String {
@@ -62,7 +58,7 @@ fn the_reference_lists_every_key_as_it_is() {
     }
     assert!(
         listed == table(),
-        "docs/reference.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test docs"
+        "docs/reference.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test it docs::"
     );
 }
 
@@ -240,9 +236,9 @@ fn the_page_on_development_names_every_module_and_test() {
         .lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
         .map(str::to_owned);
-    let tests = files("tests", "rs").into_iter().map(|path| {
+    let tests = files("tests/it", "rs").into_iter().map(|path| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        format!("tests/{name}")
+        format!("tests/it/{name}")
     });
     let missing: Vec<String> = modules
         .chain(tests)

@@ -1,13 +1,8 @@
 //! What the table of effects says of each key is what `plan` says when its value changes: every key of the configuration
 //! is changed, one at a time, below a guest that runs and answers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "steps/host.rs"]
-mod host;
 
 use std::time::Duration;
 
-use host::{MemoryHost, NETWORK};
 use lbctl::apply::{Progress, apply};
 use lbctl::config::{Config, Effect, KEYS, Key, MemoryInputs, VolumeRef, parse};
 use lbctl::desired::Desired;
@@ -16,6 +11,8 @@ use lbctl::observe::{Ask, observe};
 use lbctl::plan::{Class, Plan, Refusal, RefusalKind, Restart, Step, guest_differs, plan_up};
 use time::OffsetDateTime;
 use toml::{Table, Value};
+
+use crate::support::host::{MemoryHost, NETWORK};
 
 struct Quiet;
 

@@ -1,22 +1,16 @@
 //! The promise, on a real guest with a real Patroni: psql through the load balancer works when `lbctl up --wait` returns.
 //! A guest takes minutes to boot here, so there are three, and each tells one long story.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "guest/container.rs"]
 mod container;
-#[path = "guest/hostile.rs"]
 mod hostile;
-#[path = "guest/inside.rs"]
 mod inside;
-#[path = "guest/live.rs"]
 mod live;
-mod support;
 
 use std::cell::RefCell;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use support::{Lab, Ran, run_for};
+use crate::support::{Lab, Ran, run_for};
 
 /// Seconds that a guest may take until it is ready. Emulated, beside another one, on two cores: minutes.
 const BOOT: u64 = 1200;

@@ -1,6 +1,5 @@
 //! The image against the tools that others read and write it with: isoinfo, xorriso, blkid, 7z, genisoimage; and the
 //! reader against damaged and hostile bytes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,13 +1,10 @@
 //! The manual and the completions, judged by those who read them: mandoc, groff, bash, zsh and fish.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use support::{Ran, lbctl, run};
+use crate::support::{Ran, lbctl, run};
 
 const DATED: &str = "SOURCE_DATE_EPOCH=1767225600";
 

@@ -1,8 +1,5 @@
 //! The JSON Schemas that lbctl prints: they describe what lbctl takes and prints, and one that was published is kept.
-//! To publish what is new in them: `UPDATE_DOCS=1 cargo test --test schema`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
+//! To publish what is new in them: `UPDATE_DOCS=1 cargo test --test it schema::`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +7,8 @@ use std::path::Path;
 
 use lbctl::config::{KEYS, Need};
 use serde_json::{Value, json};
-use support::{lbctl, run};
+
+use crate::support::{lbctl, run};
 
 fn schema(of: &str) -> Value {
     lbctl(["schema", of]).ok().json()
@@ -166,7 +164,7 @@ fn publish(path: &Path, schema: &Value) {
     }
     assert!(
         fs::read_to_string(path).unwrap_or_default() == text,
-        "{} is behind: UPDATE_DOCS=1 cargo test --test schema",
+        "{} is behind: UPDATE_DOCS=1 cargo test --test it schema::",
         path.display()
     );
 }

@@ -1,11 +1,5 @@
 //! No secret is anywhere but where it belongs: each secret of a configuration is searched for, in every form, in what lbctl
-//! prints, in its process, and in the `Debug` of its types. What needs a real libvirt is in tests/libvirt/secrets.rs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "steps/host.rs"]
-mod host;
-#[path = "secrets/search.rs"]
-mod search;
+//! prints, in its process, and in the `Debug` of its types. What needs a real libvirt is in tests/it/libvirt/secrets.rs.
 
 use std::fmt::Debug;
 use std::fs;
@@ -15,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use host::MemoryHost;
 use lbctl::apply::{Progress, apply};
 use lbctl::cert::Resolution;
 use lbctl::config::{Loaded, MemoryInputs, Report, parse};
@@ -26,8 +19,10 @@ use lbctl::observe::{Ask, observe};
 use lbctl::plan::{Extent, Restart, Step, guest_differs, plan_up};
 use lbctl::render::{CheckTls, GuestSpec};
 use lbctl::seed::{Seed, recognise};
-use search::Search;
 use time::OffsetDateTime;
+
+use crate::support::host::MemoryHost;
+use crate::support::search::Search;
 
 /// Is shown everywhere, and is no secret.
 const NAME: &str = "lb-zqcontrol";

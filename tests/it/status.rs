@@ -1,5 +1,4 @@
 //! What `lbctl status` shows, as a value becomes lines and a document. Nothing is asked of anybody here.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 

@@ -1,16 +1,11 @@
 //! Every prefix of a plan is safe: lbctl is stopped after each single change that it makes to a host, and then the same
 //! command ends it well, and `down` leaves nothing behind. On a host in memory, with the real observe, plan and apply.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "steps/host.rs"]
-mod host;
-#[path = "steps/rivals.rs"]
 mod rivals;
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use host::{MemoryHost, NETWORK};
 use lbctl::apply::{Progress, apply};
 use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
 use lbctl::desired::{Desired, Renewal, current_seed};
@@ -23,6 +18,8 @@ use lbctl::plan::{
 };
 use lbctl::seed::{SeedContent, places, recognise};
 use time::OffsetDateTime;
+
+use crate::support::host::{self, MemoryHost, NETWORK};
 
 const AT_ONCE: Restart = Restart::Now {
     deadline: Duration::from_secs(5),

@@ -1,17 +1,15 @@
 //! What a person sees of each command on a machine without libvirt: its help, how it goes well, and how it does not. The
-//! kept texts are in tests/transcripts; those that need a libvirt are made by tests/libvirt/transcripts.rs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
+//! kept texts are in tests/transcripts; those that need a libvirt are made by tests/it/libvirt/transcripts.rs.
 
 use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
 use lbctl::cli::Cli;
-use support::transcript::{COLUMNS, Transcript, same_on_a_terminal};
-use support::{Ran, lbctl, run};
 use tempfile::TempDir;
+
+use crate::support::transcript::{COLUMNS, Transcript, same_on_a_terminal};
+use crate::support::{Ran, lbctl, run};
 
 /// A folder with a CA and a good configuration, `lbctl.toml`.
 struct Desk(TempDir);

@@ -1,5 +1,4 @@
 //! Waiting for a guest, told as stories: what each look at it finds, and what is told of it. On a host in memory.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

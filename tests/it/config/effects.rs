@@ -3,9 +3,12 @@
 use lbctl::config::{self, Config};
 use lbctl::render::{haproxy_cfg, image_reference};
 
-use crate::support::{inputs, now};
+use crate::support::inputs::{inputs, now};
 
-const MINIMAL: &str = include_str!("minimal/lbctl.toml");
+const MINIMAL: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/config/minimal/lbctl.toml"
+));
 
 /// The minimal file with more lines in `[haproxy]`, or with other values for its own.
 fn with(lines: &str) -> Config {

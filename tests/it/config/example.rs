@@ -6,9 +6,9 @@ use lbctl::config::keys::{KEYS, Key};
 use lbctl::config::{self, Config, Disk};
 use toml::{Table, Value};
 
-use crate::support::{inputs, now};
+use crate::support::inputs::{inputs, now};
 
-const EXAMPLE: &str = include_str!("../../config.example.toml");
+const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml"));
 
 fn everything() -> Table {
     let optional = |line: &str| match line.strip_prefix('#') {

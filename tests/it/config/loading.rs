@@ -7,7 +7,7 @@ use std::{fs, io};
 use lbctl::config::{Inputs, Loaded, Report, SystemInputs, load};
 use tempfile::TempDir;
 
-use crate::support::{inputs, now};
+use crate::support::inputs::{inputs, now};
 
 /// The report without the name of the temporary folder.
 fn said(folder: &TempDir, loaded: Result<Loaded, Report>) -> String {
@@ -87,7 +87,7 @@ fn references_start_at_the_folder_of_the_file() {
     let loaded = load(&folder.path().join("lbctl.toml"), now()).unwrap();
     assert_eq!(
         loaded.config.admin.public_keys,
-        [crate::support::PUBLIC_KEY]
+        [crate::support::inputs::PUBLIC_KEY]
     );
 }
 

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use lbctl::config::{self, Addressing, Config, MemoryInputs};
 use proptest::prelude::*;
 
-use crate::support::{inputs, now};
+use crate::support::inputs::{inputs, now};
 
-const EXAMPLE: &str = include_str!("../../config.example.toml");
-const FLUENTD: &str = include_str!("fluentd/lbctl.toml");
+const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml"));
+const FLUENTD: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/config/fluentd/lbctl.toml"
+));
 /// Stands in the place of every secret. No word of the reports has it.
 const MARKER: &str = "zq7Kx9";
 

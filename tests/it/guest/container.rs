@@ -2,9 +2,9 @@
 //! repository, the image from a registry with a password and a CA of its own. Then the world outside is gone, and the
 //! guest comes back without it.
 
-use crate::inside::chrony;
+use super::inside::chrony;
+use super::{BOOT, Guest, Kind, across_a_switchover};
 use crate::support::{Lab, Ran, run_for};
-use crate::{BOOT, Guest, Kind, across_a_switchover};
 
 /// Starts or stops the repository, the registry and the time server.
 fn outside(lab: &Lab, verb: &str) -> Ran {

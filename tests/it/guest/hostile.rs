@@ -8,10 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::Guest;
+use super::Guest;
 use crate::support::{Ran, run_for};
 
-const AGENT: &str = include_str!("lying_agent.py");
+const AGENT: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/guest/lying_agent.py"
+));
 
 /// What lbctl may take of memory, whatever the guest says: its address space, in KiB. It uses a tenth.
 const SPACE: u64 = 400 << 10;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::Guest;
+use super::Guest;
 use crate::support::{Lab, Ran, run_for};
 
 /// The table of a guest that takes its time from the lab: one server by its name, and whoever the nodes' name stands for.

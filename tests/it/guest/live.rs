@@ -6,8 +6,8 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::{BOOT, Guest};
 use crate::support::{Ran, run_for};
-use crate::{BOOT, Guest};
 
 /// Sessions that do something twice a second, and end when their connection does.
 struct Sessions {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 
 /// Verdicts by what was looked at.
 fn verdicts(document: &Value) -> BTreeMap<String, String> {

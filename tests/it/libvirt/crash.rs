@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use lbctl::plan::Restart;
 
-use crate::faulty::{Faulty, Moment, Stop};
-use crate::figures::{Dice, count, soaking, tell};
-use crate::inside::{Command, Inside, NOW, a_booting_guest_finds_a_whole_seed};
-use crate::sandbox::Sandbox;
+use super::faulty::{Faulty, Moment, Stop};
+use super::figures::{Dice, count, soaking, tell};
+use super::inside::{Command, Inside, NOW, a_booting_guest_finds_a_whole_seed};
+use super::sandbox::Sandbox;
 
 /// A way of lbctl's from one state to another.
 struct Way {
@@ -179,7 +179,7 @@ fn stop_everywhere(way: &Way) {
     ));
 }
 
-/// All of them under `./dev soak`. CI, where the same is done to a host in memory (`tests/steps.rs`), takes some of each
+/// All of them under `./dev soak`. CI, where the same is done to a host in memory (`tests/it/steps.rs`), takes some of each
 /// way, and leaves out what is the same for the host: before a call is after the one before.
 fn stops(calls: &[&'static str]) -> Vec<Stop> {
     let mut stops = Faulty::stops(calls);

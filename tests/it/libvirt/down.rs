@@ -1,6 +1,6 @@
 //! `down`: what lbctl made goes, everything else stays as it was.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 
 #[test]
 fn down_leaves_the_host_as_it_was_before() {

@@ -1,6 +1,6 @@
 //! Somebody changes things by hand: `plan` sees it and `up` repairs it, without a restart of the guest where none is needed.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 
 struct Drift {
     /// What is done by hand: virsh commands.

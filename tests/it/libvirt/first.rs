@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 use crate::support::run;
 
 #[test]

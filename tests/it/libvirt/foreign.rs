@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Instant;
 
-use crate::figures::{count, tell};
-use crate::sandbox::Sandbox;
+use super::figures::{count, tell};
+use super::sandbox::Sandbox;
 
 /// Names that one could take for `name`, numbered.
 fn alike(name: &str, number: usize) -> String {

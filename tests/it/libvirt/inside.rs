@@ -14,7 +14,7 @@ use lbctl::plan::{DownOptions, Plan, Restart, Step, plan_down, plan_renew, plan_
 use lbctl::seed::{SeedContent, recognise};
 use time::OffsetDateTime;
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 
 /// The guests stay in their firmware and hear no power button.
 const STOP: Duration = Duration::from_millis(100);

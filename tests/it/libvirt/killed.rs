@@ -1,7 +1,7 @@
 //! A run that was killed half-way: whatever it left, the next `up` finishes and `down` removes. The states are made with
 //! virsh, as they are between two steps of an `up`.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 use crate::support::run;
 
 const RESERVED: &str =

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::figures::{count, tell};
-use crate::sandbox::Sandbox;
-use crate::spare::Spare;
+use super::figures::{count, tell};
+use super::sandbox::Sandbox;
+use super::spare::Spare;
 
 /// What must not grow.
 struct Size {

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::figures::{count, soaking, tell};
-use crate::inside::{Inside, a_booting_guest_finds_a_whole_seed};
-use crate::proxy::{DOMAIN_CREATE, Fate, Message, NETWORK_UPDATE, proxy};
-use crate::sandbox::{Sandbox, Snapshot};
-use crate::spare::{Spare, within};
+use super::figures::{count, soaking, tell};
+use super::inside::{Inside, a_booting_guest_finds_a_whole_seed};
+use super::proxy::{DOMAIN_CREATE, Fate, Message, NETWORK_UPDATE, proxy};
+use super::sandbox::{Sandbox, Snapshot};
+use super::spare::{Spare, within};
 use crate::support::Ran;
 
 /// `up` by way of a proxy.

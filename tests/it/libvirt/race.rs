@@ -7,10 +7,10 @@ use std::time::Duration;
 use lbctl::host::{Definition, Observe};
 use lbctl::seed::{SeedContent, places, recognise};
 
-use crate::figures::{Dice, count, tell};
-use crate::inside::{Inside, a_booting_guest_finds_a_whole_seed};
-use crate::proxy::{Fate, proxy};
-use crate::sandbox::Sandbox;
+use super::figures::{Dice, count, tell};
+use super::inside::{Inside, a_booting_guest_finds_a_whole_seed};
+use super::proxy::{Fate, proxy};
+use super::sandbox::Sandbox;
 use crate::support::{Ran, run};
 
 /// Who runs lbctl: root at libvirt's own socket, over one form of the URI or another, or nobody, by way of a proxy.

@@ -1,6 +1,6 @@
 //! What is not lbctl's is refused with its owner's name, exit 4, and nothing is touched.
 
-use crate::sandbox::{Sandbox, as_listed};
+use super::sandbox::{Sandbox, as_listed};
 use crate::support::Ran;
 
 /// A domain that lbctl did not make.

@@ -1,7 +1,7 @@
 //! The client certificate of a VM on a real libvirtd, renewed by itself. Its guest stays in its firmware, so it runs
 //! without an agent, or is off.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 
 /// A certificate that was issued for ten days is due at once for who wants it to last for hundreds.
 fn due(vm: &mut Sandbox) {

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use lbctl::seed::{SeedContent, recognise};
 
-use crate::sandbox::Sandbox;
-use crate::search::Search;
+use super::sandbox::Sandbox;
 use crate::support::run;
+use crate::support::search::Search;
 
 const MORE: &str = r#"
 admin_user_password = "zq7-Admin-Kx93"

@@ -1,6 +1,6 @@
 //! The shapes that a configuration can ask for: cards, disks, and how a volume is named.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 use crate::support::run;
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an operator sees of a load balancer's life on a real libvirt, kept in tests/transcripts/life.txt and refusals.txt;
 //! and that it is the same on a terminal of 80 columns, where nothing is changed by looking.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 use crate::support::transcript::{Transcript, fits_a_terminal, same_on_a_terminal};
 
 struct Teller {

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::sandbox::{Sandbox, as_listed};
+use super::sandbox::{Sandbox, as_listed};
 use crate::support::{Ran, run};
 
 struct Case {

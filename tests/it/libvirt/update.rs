@@ -1,6 +1,6 @@
 //! A changed configuration reaches a running guest, or lbctl says how it will; uuid, MAC and disk stay.
 
-use crate::sandbox::Sandbox;
+use super::sandbox::Sandbox;
 use crate::support::run;
 
 const NOW: &str = "up --restart now --stop-timeout=1s";

@@ -9,8 +9,8 @@ use lbctl::render::{SeedFiles, haproxy_cfg};
 use lbctl::secret::Secret;
 use serde_json::{Value, json};
 
-use crate::oracle::{must, pyyaml, run, scratch, words, write};
-use crate::sample::{guest_files, masked, name, sample_config, seed_files, tls};
+use super::oracle::{must, pyyaml, run, scratch, words, write};
+use super::sample::{guest_files, masked, name, sample_config, seed_files, tls};
 
 /// Nothing optional, as in the module's own example.
 fn least() -> Config {

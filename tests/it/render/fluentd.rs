@@ -4,7 +4,7 @@
 use lbctl::config::{Config, Runtime};
 use lbctl::render::{GuestFile, Owner};
 
-use crate::sample::{CA, guest_files, sample_config, tls};
+use super::sample::{CA, guest_files, sample_config, tls};
 
 /// `<name argument>` with what stands in it.
 #[derive(Debug, Default)]

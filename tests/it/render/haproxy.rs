@@ -5,8 +5,8 @@ use std::process::Command;
 use lbctl::config::{Config, HaproxyVersion, Replicas, Runtime};
 use lbctl::render::haproxy_cfg;
 
-use crate::oracle::{haproxy_root, run, words, write};
-use crate::sample::{sample_config, time};
+use super::oracle::{haproxy_root, run, words, write};
+use super::sample::{sample_config, time};
 
 /// The suites whose HAProxy can be had, and versions whose syntax it reads: an older version's configuration must be good
 /// for a newer program too, for `haproxy.version` may be wrong about the image.

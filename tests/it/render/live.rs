@@ -6,8 +6,8 @@ use std::process::Command;
 use lbctl::config::{HaproxyVersion, Metrics, Runtime};
 use lbctl::render::haproxy_cfg;
 
-use crate::oracle::{haproxy_root, run, scratch, words, write};
-use crate::sample::sample_config;
+use super::oracle::{haproxy_root, run, scratch, words, write};
+use super::sample::sample_config;
 
 fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
     let mut config = sample_config();

@@ -9,10 +9,10 @@ use lbctl::config::{Config, TimeSource};
 use lbctl::secret::{MASK, Secret};
 use serde_json::Value;
 
-use crate::documents::without_scripts;
-use crate::nasty::nasty;
-use crate::oracle::pyyaml;
-use crate::sample::{guest_files, masked, sample_config, seed_files, tls};
+use super::documents::without_scripts;
+use super::nasty::nasty;
+use super::oracle::pyyaml;
+use super::sample::{guest_files, masked, sample_config, seed_files, tls};
 
 /// The sample with `text` wherever the types allow any string at all.
 fn filled_with(text: &str) -> Config {
@@ -219,7 +219,7 @@ fn the_masked_text_is_the_same_document_without_the_secrets() {
         .next()
         .unwrap();
     let auth = STANDARD.encode("lb:registry-password");
-    let key_line = crate::sample::CLIENT.lines().nth(1).unwrap();
+    let key_line = super::sample::CLIENT.lines().nth(1).unwrap();
     for secret in [
         "mockpass",
         "registry-password",

@@ -10,8 +10,18 @@ use lbctl::config::{
 use lbctl::render::{self, CheckTls, GuestFile, GuestSpec, SeedFiles};
 use lbctl::secret::Secret;
 
-pub const CA: &str = include_str!("tls/ca.pem");
-pub const CLIENT: &str = include_str!("tls/client.pem");
+pub const CA: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/render/tls/ca.pem"
+));
+const CA_KEY: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/render/tls/ca.key"
+));
+pub const CLIENT: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/render/tls/client.pem"
+));
 
 pub fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -100,7 +110,7 @@ fn haproxy() -> Haproxy {
         postgres_nameserver_ips: vec![[192, 168, 122, 161].into(), "2001:db8::53".parse().unwrap()],
         postgres_domain: domain("server.postgres.local"),
         patroni_client: PatroniClient {
-            ca: Ca::load(&Secret::new(include_str!("tls/ca.key")), CA).unwrap(),
+            ca: Ca::load(&Secret::new(CA_KEY), CA).unwrap(),
             validity: 876_000,
             early_renewal: 8760,
             key_algorithm: KeyAlgorithm::EcdsaP256,

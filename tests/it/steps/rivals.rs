@@ -1,5 +1,5 @@
 //! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
-//! one after the other had been run. On a real libvirt, and at random moments, it is `tests/libvirt/race.rs`.
+//! one after the other had been run. On a real libvirt, and at random moments, it is `tests/it/libvirt/race.rs`.
 
 use lbctl::apply::{ApplyError, apply};
 use lbctl::desired::current_seed;
@@ -8,11 +8,11 @@ use lbctl::plan::{DownOptions, Plan, Step, plan_down};
 use lbctl::settle::{Left, Work, settle};
 use std::time::Duration;
 
-use super::host::{MemoryHost, Visitor};
 use super::{
     Quiet, a_booting_guest_finds_a_whole_seed, certificate, config, config_with_password, down,
     observe_everything, plan, renew, up,
 };
+use crate::support::host::{MemoryHost, Visitor};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {

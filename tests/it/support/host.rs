@@ -1,6 +1,5 @@
 //! A libvirt host in memory, with a switch that stops it after a number of changes, as a killed lbctl would. It judges
 //! nothing: what libvirt would refuse (a name that is taken, a volume that is not there) it refuses too.
-#![allow(dead_code)] // each test file uses its own part of it
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
