@@ -1,7 +1,7 @@
 //! What `--json` prints, as types: their fields are the documents, their comments the descriptions in `lbctl schema`.
 //!
 //! Invariant: within one [`SCHEMA`] nothing that stands here is removed, renamed or given another type or meaning; what is
-//! added is optional for the reader. tests/schema.rs holds this against the schema that was published first.
+//! added is optional for the reader. tests/it/schema.rs holds this against the schema that was published first.
 
 use std::collections::BTreeMap;
 
