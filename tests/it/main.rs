@@ -14,6 +14,7 @@ mod docs;
 mod effects;
 mod guest;
 mod iso;
+mod layers;
 mod libvirt;
 mod manual;
 mod render;
