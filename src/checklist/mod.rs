@@ -7,8 +7,8 @@ mod host;
 pub mod nodes;
 mod outside;
 
-pub use host::{Host, look};
-pub use outside::look_outside;
+pub use host::{Host, inspect};
+pub use outside::inspect_outside;
 
 use crate::output::json::{Finding, Verdict};
 use crate::text::width::wrap;

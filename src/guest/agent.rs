@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::status::GuestStatus;
-use crate::host::{AgentDoor, HostError, HostErrorKind};
+use crate::host::{AgentChannel, HostError, HostErrorKind};
 use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, programs};
 use crate::secret::Secret;
-use crate::text::sanitize::clean;
+use crate::text::sanitize::sanitize_line;
 
 /// lbctl's own program in the guest, put there by the seed.
 const PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
@@ -57,18 +57,18 @@ struct StatusFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestError {
     /// The agent does not answer: not there yet, stopped, or blocked.
-    Silent(String),
+    Unresponsive(String),
     /// The agent runs, and the program or file is not there (yet).
-    Absent,
+    NotInstalled,
     /// An answer that makes no sense.
-    Nonsense(String),
+    Malformed(String),
     /// libvirt itself is the matter.
     Host(HostError),
 }
 
 /// Whether a running guest can be changed through its agent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Reach {
+pub enum AgentAvailability {
     /// Nobody needed to know.
     #[default]
     NotAsked,
@@ -128,11 +128,11 @@ impl ConvergeError {
 impl fmt::Display for GuestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent(said) => write!(f, "its agent does not answer: {said}"),
-            Self::Absent => {
+            Self::Unresponsive(said) => write!(f, "its agent does not answer: {said}"),
+            Self::NotInstalled => {
                 f.write_str("its agent answers; cloud-init has not put lbctl's program there yet")
             }
-            Self::Nonsense(said) => write!(f, "its agent answers what lbctl cannot read: {said}"),
+            Self::Malformed(said) => write!(f, "its agent answers what lbctl cannot read: {said}"),
             Self::Host(error) => write!(f, "{error}"),
         }
     }
@@ -152,12 +152,12 @@ struct ConvergeAnswer {
 
 /// A running guest.
 pub struct Guest<'a> {
-    door: &'a dyn AgentDoor,
+    channel: &'a dyn AgentChannel,
     domain: &'a str,
 }
 
 #[derive(Debug, Clone)]
-struct Output {
+struct ProgramOutput {
     exit_code: i64,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -165,32 +165,34 @@ struct Output {
 
 impl<'a> Guest<'a> {
     #[must_use]
-    pub fn new(door: &'a dyn AgentDoor, domain: &'a str) -> Self {
-        Self { door, domain }
+    pub fn new(channel: &'a dyn AgentChannel, domain: &'a str) -> Self {
+        Self { channel, domain }
     }
 
     /// Asks lbctl's program in the guest for its view. Takes no longer than the deadline.
     pub fn status(&self, deadline: Duration) -> Result<GuestStatus, GuestError> {
         let output = self.run(PROGRAM, &["status"], deadline)?;
         if output.exit_code != 0 {
-            let said = clean(&String::from_utf8_lossy(&output.stderr), 400);
-            return Err(GuestError::Nonsense(format!(
+            let said = sanitize_line(&String::from_utf8_lossy(&output.stderr), 400);
+            return Err(GuestError::Malformed(format!(
                 "its status ended with exit {}: {said}",
                 output.exit_code
             )));
         }
         serde_json::from_slice::<GuestStatus>(&output.stdout)
             .map(GuestStatus::cleaned)
-            .map_err(|e| GuestError::Nonsense(clean(&format!("its status is no status: {e}"), 400)))
+            .map_err(|e| {
+                GuestError::Malformed(sanitize_line(&format!("its status is no status: {e}"), 400))
+            })
     }
 
     /// Whether it can be changed: the agent answers, and may run programs.
     #[must_use]
-    pub fn reach(&self, deadline: Duration) -> Reach {
+    pub fn availability(&self, deadline: Duration) -> AgentAvailability {
         let info = json!({"execute": "guest-info"});
         let info = match self.ask(&info, Instant::now() + deadline) {
             Ok(info) => info,
-            Err(error) => return Reach::Out(error.to_string()),
+            Err(error) => return AgentAvailability::Out(error.to_string()),
         };
         let enabled = |name: &str| {
             let commands = info.get("supported_commands").and_then(Value::as_array);
@@ -201,8 +203,8 @@ impl<'a> Guest<'a> {
         };
         let needed = ["guest-exec", "guest-exec-status"];
         match needed.into_iter().find(|name| !enabled(name)) {
-            None => Reach::Ready,
-            Some(name) => Reach::Out(format!(
+            None => AgentAvailability::Ready,
+            Some(name) => AgentAvailability::Out(format!(
                 "its agent is forbidden to run programs ({name} is switched off in the guest's qemu-ga configuration)"
             )),
         }
@@ -236,18 +238,18 @@ impl<'a> Guest<'a> {
             .run_with("/usr/bin/python3", &args, Some(&input), deadline)
             .map_err(ConvergeError::Unknown)?;
         let Ok(answer) = serde_json::from_slice::<ConvergeAnswer>(&output.stdout) else {
-            let said = clean(&String::from_utf8_lossy(&output.stderr), 600);
+            let said = sanitize_line(&String::from_utf8_lossy(&output.stderr), 600);
             let said = format!("exit {}: {said}", output.exit_code);
-            return Err(ConvergeError::Unknown(GuestError::Nonsense(said)));
+            return Err(ConvergeError::Unknown(GuestError::Malformed(said)));
         };
         if answer.ok {
             let notes = answer.notes.iter().take(20);
             return Ok(Converged {
-                notes: notes.map(|note| clean(note, 400)).collect(),
+                notes: notes.map(|note| sanitize_line(note, 400)).collect(),
             });
         }
         Err(ConvergeError::Refused {
-            said: clean(&answer.error, 2000),
+            said: sanitize_line(&answer.error, 2000),
             restored: answer.restored,
         })
     }
@@ -256,9 +258,9 @@ impl<'a> Guest<'a> {
     pub fn boot_progress(&self, deadline: Duration) -> Result<BootProgress, GuestError> {
         let end = Instant::now() + deadline;
         let text = match self.read_file("/run/cloud-init/status.json", end) {
-            Err(GuestError::Absent) => {
+            Err(GuestError::NotInstalled) => {
                 return Ok(match self.read_file("/run/cloud-init/disabled", end) {
-                    Err(GuestError::Absent) => BootProgress::NotStarted,
+                    Err(GuestError::NotInstalled) => BootProgress::NotStarted,
                     other => other.map(|_| BootProgress::Decided)?,
                 });
             }
@@ -285,7 +287,7 @@ impl<'a> Guest<'a> {
             return Ok(BootProgress::Decided);
         }
         let stage = v1.get("stage").and_then(Value::as_str).unwrap_or_default();
-        Ok(BootProgress::Running(clean(stage, 40)))
+        Ok(BootProgress::Running(sanitize_line(stage, 40)))
     }
 
     /// The beginning of a small file of the guest (qemu-ga-ref: guest-file-open, guest-file-read).
@@ -315,11 +317,16 @@ impl<'a> Guest<'a> {
         let text = output
             .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
             .unwrap_or_default();
-        let text: Vec<String> = text.lines().map(|line| clean(line, 200)).collect();
+        let text: Vec<String> = text.lines().map(|line| sanitize_line(line, 200)).collect();
         text[text.len().saturating_sub(lines)..].to_vec()
     }
 
-    fn run(&self, path: &str, args: &[&str], deadline: Duration) -> Result<Output, GuestError> {
+    fn run(
+        &self,
+        path: &str,
+        args: &[&str],
+        deadline: Duration,
+    ) -> Result<ProgramOutput, GuestError> {
         self.run_with(path, args, None, deadline)
     }
 
@@ -330,7 +337,7 @@ impl<'a> Guest<'a> {
         args: &[&str],
         input: Option<&Secret>,
         deadline: Duration,
-    ) -> Result<Output, GuestError> {
+    ) -> Result<ProgramOutput, GuestError> {
         let end = Instant::now() + deadline;
         let mut arguments = json!({"path": path, "arg": args, "capture-output": true});
         if let (Some(input), Some(object)) = (input, arguments.as_object_mut()) {
@@ -343,21 +350,21 @@ impl<'a> Guest<'a> {
         let pid = started
             .get("pid")
             .and_then(Value::as_i64)
-            .ok_or_else(|| nonsense("guest-exec gave no pid"))?;
+            .ok_or_else(|| malformed("guest-exec gave no pid"))?;
         loop {
             let status = self.ask(
                 &json!({"execute": "guest-exec-status", "arguments": {"pid": pid}}),
                 end,
             )?;
             if status.get("exited").and_then(Value::as_bool) == Some(true) {
-                return Ok(Output {
+                return Ok(ProgramOutput {
                     exit_code: status.get("exitcode").and_then(Value::as_i64).unwrap_or(-1),
                     stdout: decode(&status, "out-data")?,
                     stderr: decode(&status, "err-data")?,
                 });
             }
             if Instant::now() >= end {
-                return Err(GuestError::Silent(format!(
+                return Err(GuestError::Unresponsive(format!(
                     "{path} did not end within {} s",
                     deadline.as_secs()
                 )));
@@ -371,17 +378,17 @@ impl<'a> Guest<'a> {
             .saturating_duration_since(Instant::now())
             .max(Duration::from_secs(1));
         let answer = self
-            .door
+            .channel
             .agent(self.domain, &command.to_string(), rest)
             .map_err(agent_error)?;
         if answer.len() > MAX_ANSWER {
-            return Err(nonsense("it says more than lbctl asked for"));
+            return Err(malformed("it says more than lbctl asked for"));
         }
-        let answer: Value = serde_json::from_str(&answer).map_err(|e| nonsense(&e.to_string()))?;
+        let answer: Value = serde_json::from_str(&answer).map_err(|e| malformed(&e.to_string()))?;
         answer
             .get("return")
             .cloned()
-            .ok_or_else(|| nonsense("the answer has no `return`"))
+            .ok_or_else(|| malformed("the answer has no `return`"))
     }
 }
 
@@ -392,7 +399,7 @@ fn agent_error(error: HostError) -> GuestError {
         HostErrorKind::Agent | HostErrorKind::State | HostErrorKind::Other
             if said.contains("no such file") =>
         {
-            GuestError::Absent
+            GuestError::NotInstalled
         }
         HostErrorKind::Connection | HostErrorKind::NotFound | HostErrorKind::Permission => {
             GuestError::Host(error)
@@ -400,7 +407,7 @@ fn agent_error(error: HostError) -> GuestError {
         HostErrorKind::Agent
         | HostErrorKind::State
         | HostErrorKind::Exists
-        | HostErrorKind::Other => GuestError::Silent(clean(&error.said, 200)),
+        | HostErrorKind::Other => GuestError::Unresponsive(sanitize_line(&error.said, 200)),
     }
 }
 
@@ -410,13 +417,13 @@ pub(super) fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError>
         .and_then(Value::as_str)
         .unwrap_or_default();
     if text.len() > MAX_OUTPUT {
-        return Err(nonsense("it says more than a status has to say"));
+        return Err(malformed("it says more than a status has to say"));
     }
-    BASE64.decode(text).map_err(|e| nonsense(&e.to_string()))
+    BASE64.decode(text).map_err(|e| malformed(&e.to_string()))
 }
 
-pub(super) fn nonsense(said: &str) -> GuestError {
-    GuestError::Nonsense(clean(said, 200))
+pub(super) fn malformed(said: &str) -> GuestError {
+    GuestError::Malformed(sanitize_line(said, 200))
 }
 
 #[cfg(test)]
@@ -429,7 +436,7 @@ mod tests {
 
     struct Scripted(RefCell<Vec<HostResult<String>>>);
 
-    impl AgentDoor for Scripted {
+    impl AgentChannel for Scripted {
         fn agent(&self, _: &str, _: &str, _: Duration) -> HostResult<String> {
             self.0.borrow_mut().remove(0)
         }
@@ -478,22 +485,22 @@ mod tests {
             vec![Ok(STARTED.into()), Ok(too_much)],
             vec![Ok(STARTED.into()), Ok(ended("[1, 2"))],
         ] {
-            assert!(matches!(status(answers), Err(GuestError::Nonsense(_))));
+            assert!(matches!(status(answers), Err(GuestError::Malformed(_))));
         }
     }
 
     #[test]
     fn an_agent_that_may_not_run_programs_is_told_apart_from_one_that_may() {
-        let reach = |exec: bool| {
+        let availability = |exec: bool| {
             let info = json!({"return": {"supported_commands": [
                 {"name": "guest-exec", "enabled": exec},
                 {"name": "guest-exec-status", "enabled": true},
             ]}});
-            let door = Scripted(RefCell::new(vec![Ok(info.to_string())]));
-            Guest::new(&door, "lb").reach(Duration::from_secs(5))
+            let channel = Scripted(RefCell::new(vec![Ok(info.to_string())]));
+            Guest::new(&channel, "lb").availability(Duration::from_secs(5))
         };
-        assert_eq!(reach(true), Reach::Ready);
-        let Reach::Out(why) = reach(false) else {
+        assert_eq!(availability(true), AgentAvailability::Ready);
+        let AgentAvailability::Out(why) = availability(false) else {
             panic!("it may not run programs")
         };
         assert!(why.contains("guest-exec is switched off"), "{why}");
@@ -504,7 +511,7 @@ mod tests {
         let error = |kind, said: &str| vec![Err(HostError::new(kind, "asking", said))];
         assert!(matches!(
             status(error(HostErrorKind::Agent, "not connected")),
-            Err(GuestError::Silent(_))
+            Err(GuestError::Unresponsive(_))
         ));
         assert!(matches!(
             status(error(HostErrorKind::Connection, "gone")),
@@ -513,7 +520,7 @@ mod tests {
         let absent = "Failed to execute child process “/usr/local/lib/lbctl/lbctl-guest” (No such file or directory)";
         assert_eq!(
             status(error(HostErrorKind::Other, absent)),
-            Err(GuestError::Absent)
+            Err(GuestError::NotInstalled)
         );
     }
 }

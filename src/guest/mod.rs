@@ -7,6 +7,8 @@ mod sanitize;
 pub mod status;
 mod watch;
 
-pub use agent::{BootProgress, ConvergeError, Converged, Extent, Guest, GuestError, Reach};
-pub use status::{CertificateFacts, Certificates, CloudInit, GuestStatus, Haproxy, Server};
+pub use agent::{
+    AgentAvailability, BootProgress, ConvergeError, Converged, Extent, Guest, GuestError,
+};
+pub use status::{CertificateFacts, Certificates, CloudInit, GuestStatus, HaproxyStatus, Server};
 pub use watch::Watch;

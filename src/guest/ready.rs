@@ -6,8 +6,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watch};
-use crate::host::{AgentDoor, DomainState, HostErrorKind, HostResult, Observe, Reconnect};
-use crate::text::sanitize::clean;
+use crate::host::{AgentChannel, DomainState, HostErrorKind, HostReader, HostResult, Reconnect};
+use crate::text::sanitize::sanitize_line;
 
 /// Between looks at the guest. Readiness is told at most this, and the guest's own fifth of a second, late.
 const POLL: Duration = Duration::from_millis(400);
@@ -89,7 +89,7 @@ pub struct Patience {
 }
 
 /// Waits for readiness. `tell` hears of each new phase and of libvirt's absences.
-pub fn wait<H: Observe + AgentDoor + Reconnect>(
+pub fn wait<H: HostReader + AgentChannel + Reconnect>(
     host: &mut H,
     domain: &str,
     patience: Patience,
@@ -187,10 +187,10 @@ impl Waiting {
     /// One look at everything. An error: libvirt's.
     fn step(
         &mut self,
-        host: &(impl Observe + AgentDoor),
+        host: &(impl HostReader + AgentChannel),
         domain: &str,
     ) -> HostResult<Option<Outcome>> {
-        match self.look(&Guest::new(host, domain)) {
+        match self.fetch(&Guest::new(host, domain)) {
             Ok(Some(status)) if status.cloud_init.status == "error" => {
                 return Ok(Some(Outcome::CloudInitFailed(status.cloud_init)));
             }
@@ -210,8 +210,8 @@ impl Waiting {
             Err(error) => {
                 (self.watch, self.decided) = (None, false);
                 self.silent = match error {
-                    GuestError::Absent => None,
-                    GuestError::Silent(said) | GuestError::Nonsense(said) => Some(said),
+                    GuestError::NotInstalled => None,
+                    GuestError::Unresponsive(said) | GuestError::Malformed(said) => Some(said),
                     // The domain may be gone, which is looked at below.
                     GuestError::Host(error) => Some(error.said),
                 };
@@ -225,7 +225,7 @@ impl Waiting {
 
     /// While cloud-init works, its file is read and no process is started: a booting guest has no time to spare. From its
     /// last stage on the guest looks by itself, and this asks whether it has found something.
-    fn look(&mut self, guest: &Guest<'_>) -> Result<Option<GuestStatus>, GuestError> {
+    fn fetch(&mut self, guest: &Guest<'_>) -> Result<Option<GuestStatus>, GuestError> {
         let deadline = ANSWER.min(self.rest().max(Duration::from_secs(1)));
         if !self.decided && (self.watch.is_none() || due(&mut self.read)) {
             match guest.boot_progress(deadline)? {
@@ -262,13 +262,13 @@ impl Waiting {
     }
 
     /// The time is over: what can be said of it.
-    fn over(self, host: &(impl Observe + AgentDoor), domain: &str) -> Outcome {
+    fn over(self, host: &(impl HostReader + AgentChannel), domain: &str) -> Outcome {
         let asked = self.silent.is_none() && self.decided;
         let seen = asked.then(|| Guest::new(host, domain).status(LAST_ANSWER));
         let (seen, silent) = match seen {
             None => (None, self.silent),
             Some(Ok(status)) => (Some(Box::new(status)), None),
-            Some(Err(error)) => (None, Some(clean(&error.to_string(), 400))),
+            Some(Err(error)) => (None, Some(sanitize_line(&error.to_string(), 400))),
         };
         Outcome::TimeOut {
             phase: self.phase,
@@ -288,7 +288,7 @@ fn due(last: &mut Option<Instant>) -> bool {
 }
 
 /// The state of a domain that runs no more.
-fn stopped(host: &impl Observe, domain: &str) -> HostResult<Option<DomainState>> {
+fn stopped(host: &impl HostReader, domain: &str) -> HostResult<Option<DomainState>> {
     Ok(match host.domain(domain)? {
         Some(facts) if facts.state.is_active() => None,
         Some(facts) => Some(facts.state),

@@ -1,8 +1,8 @@
 //! Bounds and cleans what the guest says, once and at the door: behind it every text of a [`GuestStatus`] is fit for a
 //! terminal, and every list has an end.
 
-use super::{CertificateFacts, CloudInit, GuestStatus, Haproxy, Server};
-use crate::text::sanitize::clean;
+use super::{CertificateFacts, CloudInit, GuestStatus, HaproxyStatus, Server};
+use crate::text::sanitize::sanitize_line;
 
 /// HAProxy's nodes, and those for reading besides.
 const MOST_SERVERS: usize = 200;
@@ -24,7 +24,7 @@ impl GuestStatus {
             *facts = facts.take().map(CertificateFacts::cleaned);
         }
         Self {
-            boot_id: clean(&boot_id, 40),
+            boot_id: sanitize_line(&boot_id, 40),
             uptime_s,
             cloud_init: cloud_init.cleaned(),
             haproxy: haproxy.cleaned(),
@@ -38,9 +38,9 @@ impl CloudInit {
     fn cleaned(self) -> Self {
         let errors = self.errors.iter().take(MOST_ERRORS);
         Self {
-            status: clean(&self.status, 40),
+            status: sanitize_line(&self.status, 40),
             stage: tidy(self.stage, 40),
-            errors: errors.map(|said| clean(said, 500)).collect(),
+            errors: errors.map(|said| sanitize_line(said, 500)).collect(),
         }
     }
 }
@@ -48,13 +48,13 @@ impl CloudInit {
 impl CertificateFacts {
     fn cleaned(self) -> Self {
         Self {
-            serial: clean(&self.serial, 80),
-            not_after: clean(&self.not_after, 40),
+            serial: sanitize_line(&self.serial, 80),
+            not_after: sanitize_line(&self.not_after, 40),
         }
     }
 }
 
-impl Haproxy {
+impl HaproxyStatus {
     fn cleaned(self) -> Self {
         let servers = self.servers.into_iter().take(MOST_SERVERS);
         Self {
@@ -70,10 +70,10 @@ impl Haproxy {
 impl Server {
     fn cleaned(self) -> Self {
         Self {
-            backend: clean(&self.backend, 60),
-            name: clean(&self.name, 60),
+            backend: sanitize_line(&self.backend, 60),
+            name: sanitize_line(&self.name, 60),
             address: tidy(self.address, 60),
-            state: clean(&self.state, 40),
+            state: sanitize_line(&self.state, 40),
             check: tidy(self.check, 60),
             check_detail: tidy(self.check_detail, 120),
             ..self
@@ -82,5 +82,5 @@ impl Server {
 }
 
 fn tidy(text: Option<String>, limit: usize) -> Option<String> {
-    text.map(|text| clean(&text, limit))
+    text.map(|text| sanitize_line(&text, limit))
 }

@@ -11,7 +11,7 @@ pub struct GuestStatus {
     /// Seconds since the guest's kernel started.
     pub uptime_s: f64,
     pub cloud_init: CloudInit,
-    pub haproxy: Haproxy,
+    pub haproxy: HaproxyStatus,
     pub certificate: Certificates,
     /// Exactly one server is up.
     pub ready: bool,
@@ -47,7 +47,7 @@ pub struct CertificateFacts {
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
-pub struct Haproxy {
+pub struct HaproxyStatus {
     pub active: bool,
     pub version: Option<String>,
     pub sessions: Option<u64>,

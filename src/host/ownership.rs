@@ -1,9 +1,9 @@
-//! lbctl's mark in a domain's `<metadata>`: by it lbctl knows what it made. It holds
+//! lbctl's ownership record in a domain's `<metadata>`: by it lbctl knows what it made. It holds
 //! names and fingerprints, nothing secret.
 //!
 //! The lists may hold more than exists (a step that takes something away runs after the definition that still names it, so
 //! that a crash in between loses nothing), but never less: what lbctl made is always named here or recognised by its own
-//! mark (the seed's first bytes).
+//! ownership record (the seed's first bytes).
 
 use std::fmt::Write as _;
 
@@ -13,25 +13,25 @@ use super::HostEntry;
 use crate::config::{MacAddr, VolumeRef};
 use crate::text::xml::escape;
 
-/// Namespace of the mark. A new one would make older marks foreign: change it never.
+/// Namespace of the ownership record. A new one would make older ownership records foreign: change it never.
 pub const NAMESPACE: &str = "urn:lbctl:mark:1";
 
 /// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get.
 pub const LAYOUT: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct Ownership {
     pub layout: u32,
-    pub seed: SeedMark,
+    pub seed: SeedRecord,
     /// Seeds of before, perhaps still there.
     pub stale_seeds: Vec<VolumeRef>,
-    pub disk: Option<DiskMark>,
-    pub reservations: Vec<ReservationMark>,
+    pub disk: Option<DiskRecord>,
+    pub reservations: Vec<ReservationRecord>,
 }
 
 /// The seed that the domain's CD-ROM holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeedMark {
+pub struct SeedRecord {
     pub volume: VolumeRef,
     /// SHA-256 over the seed's files, in hexadecimal.
     pub fingerprint: String,
@@ -52,14 +52,14 @@ pub struct PartPrints {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskMark {
+pub struct DiskRecord {
     pub volume: VolumeRef,
     /// Whether lbctl cloned it, and so may delete it when asked.
     pub cloned: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReservationMark {
+pub struct ReservationRecord {
     /// uuid of the network.
     pub network: String,
     pub entry: HostEntry,
@@ -71,8 +71,8 @@ pub fn changing_to(seed: &str) -> String {
     format!("changing to {seed}")
 }
 
-impl Mark {
-    /// The mark's element, to stand in `<metadata>`.
+impl Ownership {
+    /// The ownership record's element, to stand in `<metadata>`.
     #[must_use]
     pub fn to_xml(&self) -> String {
         self.write("lbctl:", &format!(" xmlns:lbctl=\"{NAMESPACE}\""))
@@ -107,7 +107,7 @@ impl Mark {
         for stale in stale_seeds {
             let _ = writeln!(xml, "  <{prefix}stale-seed {}/>", volume(stale));
         }
-        if let Some(DiskMark {
+        if let Some(DiskRecord {
             volume: disk,
             cloned,
         }) = disk
@@ -119,7 +119,7 @@ impl Mark {
                 volume(disk)
             );
         }
-        for ReservationMark { network, entry } in reservations {
+        for ReservationRecord { network, entry } in reservations {
             let _ = write!(
                 xml,
                 "  <{prefix}reservation network=\"{}\" ip=\"{}\"",
@@ -138,21 +138,22 @@ impl Mark {
         xml
     }
 
-    /// The mark in a `<domain>` element; `None` where there is none that this lbctl can read.
+    /// The ownership record in a `<domain>` element; `None` where there is none that this lbctl can read.
     pub(crate) fn find(domain: Node<'_, '_>) -> Option<Self> {
         let metadata = domain.children().find(|n| n.has_tag_name("metadata"))?;
-        let mark = metadata
+        let ownership = metadata
             .children()
             .find(|n| n.has_tag_name((NAMESPACE, "mark")))?;
         let all = |name: &'static str| {
-            mark.children()
+            ownership
+                .children()
                 .filter(move |n| n.has_tag_name((NAMESPACE, name)))
         };
         let seed = all("seed").next()?;
         let part = |name: &str| seed.attribute(name).unwrap_or_default().to_owned();
         Some(Self {
-            layout: mark.attribute("layout")?.parse().ok()?,
-            seed: SeedMark {
+            layout: ownership.attribute("layout")?.parse().ok()?,
+            seed: SeedRecord {
                 volume: volume(seed)?,
                 fingerprint: seed.attribute("fingerprint")?.to_owned(),
                 parts: PartPrints {
@@ -163,7 +164,7 @@ impl Mark {
             },
             stale_seeds: all("stale-seed").filter_map(volume).collect(),
             disk: all("disk").next().and_then(|n| {
-                Some(DiskMark {
+                Some(DiskRecord {
                     volume: volume(n)?,
                     cloned: n.attribute("cloned") == Some("yes"),
                 })
@@ -180,8 +181,8 @@ fn volume(node: Node<'_, '_>) -> Option<VolumeRef> {
     })
 }
 
-fn reservation(node: Node<'_, '_>) -> Option<ReservationMark> {
-    Some(ReservationMark {
+fn reservation(node: Node<'_, '_>) -> Option<ReservationRecord> {
+    Some(ReservationRecord {
         network: node.attribute("network")?.to_owned(),
         entry: HostEntry {
             mac: node.attribute("mac").and_then(|m| MacAddr::parse(m).ok()),
@@ -202,9 +203,9 @@ mod tests {
             pool: "a<b".into(),
             name: name.into(),
         };
-        let mark = Mark {
+        let ownership = Ownership {
             layout: 7,
-            seed: SeedMark {
+            seed: SeedRecord {
                 volume: volume("s & \"q\".iso"),
                 fingerprint: "ab12".into(),
                 parts: PartPrints {
@@ -214,11 +215,11 @@ mod tests {
                 },
             },
             stale_seeds: vec![volume("old.iso")],
-            disk: Some(DiskMark {
+            disk: Some(DiskRecord {
                 volume: volume("disk"),
                 cloned: true,
             }),
-            reservations: vec![ReservationMark {
+            reservations: vec![ReservationRecord {
                 network: "uuid".into(),
                 entry: HostEntry {
                     mac: Some(MacAddr([0x52, 0x54, 0, 1, 2, 3])),
@@ -227,15 +228,18 @@ mod tests {
                 },
             }],
         };
-        let xml = format!("<domain><metadata>{}</metadata></domain>", mark.to_xml());
+        let xml = format!(
+            "<domain><metadata>{}</metadata></domain>",
+            ownership.to_xml()
+        );
         let document = roxmltree::Document::parse(&xml).unwrap();
-        assert_eq!(Mark::find(document.root_element()), Some(mark));
+        assert_eq!(Ownership::find(document.root_element()), Some(ownership));
     }
 
     #[test]
     fn somebody_elses_metadata_is_no_mark() {
         let xml = "<domain><metadata><mark xmlns='urn:other' layout='1'/></metadata></domain>";
         let document = roxmltree::Document::parse(xml).unwrap();
-        assert_eq!(Mark::find(document.root_element()), None);
+        assert_eq!(Ownership::find(document.root_element()), None);
     }
 }

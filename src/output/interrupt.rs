@@ -20,9 +20,9 @@ pub enum Manner {
 
 /// Hears the signals from now on, until lbctl ends.
 #[derive(Clone)]
-pub struct Interrupt(Arc<Mutex<State>>);
+pub struct Interrupt(Arc<Mutex<InterruptState>>);
 
-struct State {
+struct InterruptState {
     manner: Manner,
     asked: Option<Exit>,
 }
@@ -35,7 +35,7 @@ impl Interrupt {
             words: words.to_owned(),
             exit: None,
         };
-        let this = Self(Arc::new(Mutex::new(State {
+        let this = Self(Arc::new(Mutex::new(InterruptState {
             manner,
             asked: None,
         })));
@@ -69,7 +69,7 @@ impl Interrupt {
         self.state().asked
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InterruptState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure, Message};
 use crate::output::json::{
     Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
 };
-use crate::text::sanitize::{escape_json, tame};
+use crate::text::sanitize::{escape_json, sanitize_for_terminal};
 use crate::text::width::hang;
 
 use terminal::{Pictures, can_draw, columns};
@@ -54,7 +54,7 @@ impl Output {
     pub fn data(&self, text: &str) {
         // A file or a pipe gets what was asked for, to the byte.
         let _ = if io::stdout().is_terminal() {
-            Self::written(&tame(text))
+            Self::written(&sanitize_for_terminal(text))
         } else {
             Self::written(text)
         };
@@ -67,7 +67,7 @@ impl Output {
     }
 
     pub fn data_line(&self, text: &str) {
-        self.data(&format!("{}\n", tame(text)));
+        self.data(&format!("{}\n", sanitize_for_terminal(text)));
     }
 
     /// A heading in data for people.
@@ -96,7 +96,7 @@ impl Output {
         if let (true, Some(heading)) = (self.color_stdout, lines.first()) {
             text.replace_range(..heading.len(), &format!("{BOLD}{heading}{RESET}"));
         }
-        tame(&text).into_owned() + "\n"
+        sanitize_for_terminal(&text).into_owned() + "\n"
     }
 
     /// Columns for data for people; `None`: as many as it takes.
@@ -114,7 +114,10 @@ impl Output {
     /// Draws the whole screen anew, until [`Output::leave`], which lets `lines` stand and not the foot. The first line is
     /// the heading.
     pub fn screen(&self, lines: &[String], foot: &[String]) {
-        let foot: Vec<String> = foot.iter().map(|line| tame(line).into_owned()).collect();
+        let foot: Vec<String> = foot
+            .iter()
+            .map(|line| sanitize_for_terminal(line).into_owned())
+            .collect();
         self.pictures.screen(self.with_heading(lines), &foot);
     }
 
@@ -153,7 +156,7 @@ impl Output {
         // What is traced would get in between.
         let drawn = self.verbose == 0 && can_draw(&io::stderr());
         if drawn {
-            self.pictures.line(&tame(text));
+            self.pictures.line(&sanitize_for_terminal(text));
         }
         drawn
     }
@@ -249,7 +252,10 @@ impl Output {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        let question = hang(&format!("{} [y/N]", tame(question)), columns(&io::stderr()));
+        let question = hang(
+            &format!("{} [y/N]", sanitize_for_terminal(question)),
+            columns(&io::stderr()),
+        );
         eprint!("{question} ");
         let mut answer = String::new();
         self.pictures.asking(true);
@@ -271,7 +277,7 @@ impl Output {
     }
 
     fn stderr(&self, text: &str) {
-        self.pictures.say(&tame(text));
+        self.pictures.say(&sanitize_for_terminal(text));
     }
 }
 
@@ -294,7 +300,9 @@ impl Write for Log {
     /// An event at a time, which is a line of text.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
-        io::stderr().lock().write_all(tame(&text).as_bytes())?;
+        io::stderr()
+            .lock()
+            .write_all(sanitize_for_terminal(&text).as_bytes())?;
         Ok(event.len())
     }
 

@@ -36,10 +36,10 @@ pub(super) fn can_draw(stream: &impl IsTerminal) -> bool {
 
 /// What moves now.
 #[derive(Clone, Default)]
-pub(super) struct Pictures(Arc<Mutex<State>>);
+pub(super) struct Pictures(Arc<Mutex<PictureState>>);
 
 #[derive(Default)]
-struct State {
+struct PictureState {
     line: Option<Line>,
     /// A thread keeps the line's wheel turning.
     turning: bool,
@@ -56,7 +56,7 @@ struct Line {
 }
 
 impl Pictures {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PictureState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ fn picture(text: &str, foot: &[String], (columns, rows): (usize, usize)) -> Stri
     picture + END
 }
 
-impl State {
+impl PictureState {
     fn draw_line(&self) {
         let Some(line) = &self.line else { return };
         let (columns, _) = size(&io::stderr());

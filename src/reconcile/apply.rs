@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use crate::config::VolumeRef;
 use crate::exit::Exit;
 use crate::guest::{ConvergeError, Extent, Guest};
-use crate::host::ownership::{SeedMark, changing_to};
+use crate::host::ownership::{SeedRecord, changing_to};
 use crate::host::{
-    AgentDoor, Change, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, Source,
-    StopBy, VolumeFacts, VolumeState,
+    AgentChannel, DomainFacts, DomainState, HostError, HostErrorKind, HostResult, HostWriter,
+    Source, StopBy, VolumeFacts, VolumeState,
 };
-use crate::reconcile::plan::{ConvergeStep, DefineStep, Note, RootRef, Step};
+use crate::reconcile::plan::{ConvergeStep, DefineStep, OwnershipKind, RootRef, Step};
 use crate::render::domain::{self, DomainSpec, RootDisk};
 use crate::seed::{self, SeedContent};
 
@@ -64,7 +64,7 @@ impl ApplyError {
 /// Carries out the steps.
 pub fn apply(
     steps: &[Step],
-    host: &(impl Change + AgentDoor),
+    host: &(impl HostWriter + AgentChannel),
     progress: &mut dyn Progress,
 ) -> Result<(), ApplyError> {
     for (done, step) in steps.iter().enumerate() {
@@ -86,7 +86,7 @@ pub fn apply(
 
 fn carry_out(
     step: &Step,
-    host: &(impl Change + AgentDoor),
+    host: &(impl HostWriter + AgentChannel),
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
     match step {
@@ -119,15 +119,21 @@ fn carry_out(
         } => {
             let source = whole_seed(seed, domain, host)?;
             host.update_device(domain, &domain::seed_cdrom(&source), *scope)?;
-            still_there(&seed.volume, host)
+            ensure_seed_exists(&seed.volume, host)
         }
-        Step::SetMark { domain, mark, note } => {
-            if *note == Note::Guest && !changed_by_us(domain, &mark.seed.fingerprint, host)? {
-                let doing = format!("writing lbctl's mark into domain {domain}");
+        Step::SetOwnership {
+            domain,
+            ownership,
+            note,
+        } => {
+            if *note == OwnershipKind::Guest
+                && !changed_by_us(domain, &ownership.seed.fingerprint, host)?
+            {
+                let doing = format!("writing lbctl's ownership record into domain {domain}");
                 let said = "its guest is being changed by another lbctl";
                 return Err(HostError::new(HostErrorKind::Exists, doing, said));
             }
-            host.set_mark(domain, mark, note.scope())
+            host.set_ownership(domain, ownership, note.scope())
         }
         Step::SetAutostart { domain, on } => host.set_autostart(domain, *on),
         Step::Start { domain } => start(domain, host),
@@ -154,7 +160,7 @@ fn carry_out(
 /// A guest that refuses is as it was, and so is the host: the seed that was written for this goes again.
 fn converge(
     step: &ConvergeStep,
-    host: &(impl Change + AgentDoor),
+    host: &(impl HostWriter + AgentChannel),
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
     let ConvergeStep {
@@ -162,7 +168,7 @@ fn converge(
         guest,
         extent,
         new_seed,
-        mark,
+        ownership,
     } = step;
     match Guest::new(host, domain).converge(guest, *extent, CONVERGE) {
         Ok(done) => {
@@ -173,8 +179,10 @@ fn converge(
             if let ConvergeError::Refused { restored, .. } = &error {
                 // Where this fails, the next `up` does it.
                 let _ = new_seed.as_ref().map(|at| host.delete_volume(at));
-                let back = mark.as_ref().filter(|_| *restored);
-                let _ = back.map(|mark| host.set_mark(domain, mark, Note::Guest.scope()));
+                let back = ownership.as_ref().filter(|_| *restored);
+                let _ = back.map(|ownership| {
+                    host.set_ownership(domain, ownership, OwnershipKind::Guest.scope())
+                });
             }
             let doing = match extent {
                 Extent::All => "changing the running guest",
@@ -185,19 +193,19 @@ fn converge(
     }
 }
 
-/// Whether the running definition's mark says yet that its guest is being changed to what that seed gives, so that nobody
+/// Whether the running definition's ownership record says yet that its guest is being changed to what that seed gives, so that nobody
 /// else has begun to change it since. What one does is noted only then: a note of another's work would hide it for good.
-fn changed_by_us(domain: &str, seed: &str, host: &impl Change) -> HostResult<bool> {
+fn changed_by_us(domain: &str, seed: &str, host: &impl HostWriter) -> HostResult<bool> {
     let live = host.domain(domain)?.and_then(|d| d.live);
-    let mark = live.and_then(|live| live.mark);
-    Ok(mark.is_none_or(|mark| mark.seed.parts.guest == changing_to(seed)))
+    let ownership = live.and_then(|live| live.ownership);
+    Ok(ownership.is_none_or(|ownership| ownership.seed.parts.guest == changing_to(seed)))
 }
 
-fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
+fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()> {
     let DefineStep {
         spec,
         uuid,
-        mark,
+        ownership,
         root,
         known,
     } = step;
@@ -210,27 +218,27 @@ fn define(step: &DefineStep, host: &impl Change) -> HostResult<()> {
             "its root disk has vanished",
         ));
     };
-    let seed = whole_seed(&mark.seed, &spec.name, host)?;
+    let seed = whole_seed(&ownership.seed, &spec.name, host)?;
     let disk = source.clone();
     let xml = domain::render(
         spec,
         uuid.as_deref(),
-        mark,
+        ownership,
         &RootDisk { source, format },
         &seed,
     )
     .map_err(|e| HostError::new(HostErrorKind::Other, &doing, e.to_string()))?;
     host.define(&spec.name, &xml)?;
     if uuid.is_none() {
-        alone(spec, &disk, known, host)?;
+        ensure_unique(spec, &disk, known, host)?;
     }
-    not_taken_down(&spec.name, root, host)?;
-    still_there(&mark.seed.volume, host)
+    ensure_disk_exists(&spec.name, root, host)?;
+    ensure_seed_exists(&ownership.seed.volume, host)
 }
 
 /// Another lbctl takes a seed that nothing refers to for a leftover, and this one was such until now. Whoever finds it gone
 /// writes it anew, before the old one goes.
-fn still_there(seed: &VolumeRef, host: &impl Change) -> HostResult<()> {
+fn ensure_seed_exists(seed: &VolumeRef, host: &impl HostWriter) -> HostResult<()> {
     if host.volume(seed)?.present().is_some() {
         return Ok(());
     }
@@ -244,7 +252,7 @@ fn still_there(seed: &VolumeRef, host: &impl Change) -> HostResult<()> {
 
 /// A `down` may have taken everything away since it was looked at, and this definition brought the domain back, without a
 /// disk: then it goes, too.
-fn not_taken_down(domain: &str, root: &RootRef, host: &impl Change) -> HostResult<()> {
+fn ensure_disk_exists(domain: &str, root: &RootRef, host: &impl HostWriter) -> HostResult<()> {
     if root_disk(root, host)?.present().is_some() || active(host, domain)?.is_some() {
         return Ok(());
     }
@@ -256,7 +264,7 @@ fn not_taken_down(domain: &str, root: &RootRef, host: &impl Change) -> HostResul
     Err(HostError::new(HostErrorKind::NotFound, doing, said))
 }
 
-fn root_disk(root: &RootRef, host: &impl Change) -> HostResult<VolumeState> {
+fn root_disk(root: &RootRef, host: &impl HostWriter) -> HostResult<VolumeState> {
     match root {
         RootRef::Volume(at) => host.volume(at),
         RootRef::Id(id) => host.volume_by_id(id),
@@ -265,7 +273,12 @@ fn root_disk(root: &RootRef, host: &impl Change) -> HostResult<VolumeState> {
 
 /// libvirt takes any number of domains with one MAC address or one disk. Who defines a new one looks afterwards whether
 /// another has come meanwhile, so that of two at least one sees the other, and takes its own back: it has not started.
-fn alone(spec: &DomainSpec, disk: &Source, known: &[String], host: &impl Change) -> HostResult<()> {
+fn ensure_unique(
+    spec: &DomainSpec,
+    disk: &Source,
+    known: &[String],
+    host: &impl HostWriter,
+) -> HostResult<()> {
     let seen: Vec<String> = known.iter().chain([&spec.name]).cloned().collect();
     let shared = host.claims(&seen)?.into_iter().find_map(|other| {
         let macs = spec.interfaces.iter().map(|nic| nic.mac);
@@ -287,22 +300,22 @@ fn alone(spec: &DomainSpec, disk: &Source, known: &[String], host: &impl Change)
 }
 
 /// Where the seed stands, once it has been read back: nothing refers to one that is not whole.
-fn whole_seed(mark: &SeedMark, domain: &str, host: &impl Change) -> HostResult<Source> {
-    let at = &mark.volume;
+fn whole_seed(ownership: &SeedRecord, domain: &str, host: &impl HostWriter) -> HostResult<Source> {
+    let at = &ownership.volume;
     let doing = format!("reading seed {at} back");
     let lost = |said: &str| HostError::new(HostErrorKind::NotFound, &doing, said);
     let VolumeState::Present(facts) = host.volume(at)? else {
         return Err(lost("it has vanished"));
     };
     match seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain) {
-        SeedContent::Ours(found) if found.fingerprint == mark.fingerprint => Ok(facts.source),
+        SeedContent::Ours(found) if found.fingerprint == ownership.fingerprint => Ok(facts.source),
         _ => Err(lost("it is not what was written")),
     }
 }
 
 /// Nothing referred to it, and it was this VM's, when the plan was made. Another lbctl may have put it into the drive since,
 /// or another VM's seed may stand there.
-fn delete_seed(at: &VolumeRef, domain: &str, host: &impl Change) -> HostResult<()> {
+fn delete_seed(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> HostResult<()> {
     let overtaken =
         |said: &str| HostError::new(HostErrorKind::Exists, format!("deleting seed {at}"), said);
     let VolumeState::Present(facts) = host.volume(at)? else {
@@ -322,7 +335,7 @@ fn delete_seed(at: &VolumeRef, domain: &str, host: &impl Change) -> HostResult<(
     absent_is_fine(host.delete_volume(at))
 }
 
-fn delete_disk(at: &VolumeRef, domain: &str, host: &impl Change) -> HostResult<()> {
+fn delete_disk(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> HostResult<()> {
     if host.domain(domain)?.is_some() {
         let (doing, said) = (format!("deleting volume {at}"), "its domain is there again");
         return Err(HostError::new(HostErrorKind::Exists, doing, said));
@@ -339,11 +352,11 @@ fn absent_is_fine(result: HostResult<()>) -> HostResult<()> {
 
 /// Somebody may have been faster, such as an `up` that was killed while libvirt was starting the domain: until it has
 /// started it looks paused.
-fn start(domain: &str, host: &impl Change) -> HostResult<()> {
+fn start(domain: &str, host: &impl HostWriter) -> HostResult<()> {
     unless_it_runs(host.start(domain), host, domain, |state| !state.is_active())
 }
 
-fn resume(domain: &str, host: &impl Change) -> HostResult<()> {
+fn resume(domain: &str, host: &impl HostWriter) -> HostResult<()> {
     unless_it_runs(host.resume(domain), host, domain, |state| {
         state == DomainState::Paused
     })
@@ -353,7 +366,7 @@ fn resume(domain: &str, host: &impl Change) -> HostResult<()> {
 /// moment of the call (a guest that another lbctl starts anew is off, and paused for a moment), somebody was faster.
 fn unless_it_runs(
     result: HostResult<()>,
-    host: &impl Change,
+    host: &impl HostWriter,
     domain: &str,
     as_planned: impl Fn(DomainState) -> bool,
 ) -> HostResult<()> {
@@ -375,7 +388,12 @@ fn unless_it_runs(
 }
 
 /// The new definition does not start: the old one must, for a database waits behind it.
-fn fall_back(domain: &str, fallback: &str, error: HostError, host: &impl Change) -> HostResult<()> {
+fn fall_back(
+    domain: &str,
+    fallback: &str,
+    error: HostError,
+    host: &impl HostWriter,
+) -> HostResult<()> {
     let back = host
         .define(domain, fallback)
         .and_then(|()| host.start(domain));
@@ -391,7 +409,7 @@ fn fall_back(domain: &str, fallback: &str, error: HostError, host: &impl Change)
 }
 
 /// The state of a domain that runs, and which run it is.
-fn active(host: &impl Change, domain: &str) -> HostResult<Option<(DomainState, Option<u32>)>> {
+fn active(host: &impl HostWriter, domain: &str) -> HostResult<Option<(DomainState, Option<u32>)>> {
     let facts = host.domain(domain)?.filter(|f| f.state.is_active());
     Ok(facts.map(|f| (f.state, f.live.and_then(|live| live.run))))
 }
@@ -399,7 +417,7 @@ fn active(host: &impl Change, domain: &str) -> HostResult<Option<(DomainState, O
 fn stop(
     domain: &str,
     deadline: Duration,
-    host: &impl Change,
+    host: &impl HostWriter,
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
     let end = Instant::now() + deadline;
@@ -438,7 +456,7 @@ fn press(
     domain: &str,
     state: DomainState,
     again: bool,
-    host: &impl Change,
+    host: &impl HostWriter,
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
     let resumed = if state == DomainState::Paused {
@@ -463,7 +481,7 @@ fn press(
 }
 
 /// The guest may have stopped between the look and the call.
-fn gone_is_fine(result: HostResult<()>, host: &impl Change, domain: &str) -> HostResult<()> {
+fn gone_is_fine(result: HostResult<()>, host: &impl HostWriter, domain: &str) -> HostResult<()> {
     match result {
         Err(error) if error.kind != HostErrorKind::Connection => match host.domain(domain)? {
             Some(facts) if facts.state.is_active() => Err(error),

@@ -15,30 +15,30 @@ const ROUNDS: usize = 12;
 const SAME: usize = 3;
 
 /// What a look finds.
-pub struct Left {
+pub struct Remaining {
     pub plan: Plan,
     /// Nothing of the plan is to be done now.
     pub done: bool,
 }
 
 /// A command, as far as it may have to be done again.
-pub trait Work {
-    fn look(&mut self) -> Result<Left, Failure>;
+pub trait Reconciler {
+    fn replan(&mut self) -> Result<Remaining, Failure>;
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError>;
     /// Another is at work, which is told by `why`: says so, and waits a moment.
-    fn give_way(&mut self, round: usize, why: &str);
+    fn back_off(&mut self, round: usize, why: &str);
     /// Every step was done, and this is left.
     fn unfinished(&self, left: &Plan) -> Failure;
 }
 
 /// Carries out the plan, and what is left of it until nothing is.
-pub fn settle(first: Plan, work: &mut dyn Work) -> Result<(), Failure> {
+pub fn settle(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
     let mut plan = first;
     let mut same = 0;
     for round in 1.. {
         let why = match work.carry_out(&plan.steps) {
             Ok(()) => {
-                let left = work.look()?;
+                let left = work.replan()?;
                 if left.done {
                     return Ok(());
                 }
@@ -52,7 +52,7 @@ pub fn settle(first: Plan, work: &mut dyn Work) -> Result<(), Failure> {
                 let Some((step, why)) = perhaps_overtaken(&failed) else {
                     return Err(failed.into());
                 };
-                let Left { plan: again, done } = work.look()?;
+                let Remaining { plan: again, done } = work.replan()?;
                 same = if again.steps.first().map(ToString::to_string) == Some(step) {
                     same + 1
                 } else {
@@ -63,7 +63,7 @@ pub fn settle(first: Plan, work: &mut dyn Work) -> Result<(), Failure> {
                     return Err(failed.into());
                 }
                 if done {
-                    work.give_way(round, &why);
+                    work.back_off(round, &why);
                     return Ok(());
                 }
                 if round >= ROUNDS {
@@ -73,7 +73,7 @@ pub fn settle(first: Plan, work: &mut dyn Work) -> Result<(), Failure> {
                 why
             }
         };
-        work.give_way(round, &why);
+        work.back_off(round, &why);
     }
     Ok(())
 }

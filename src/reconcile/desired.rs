@@ -24,7 +24,7 @@ pub struct Desired {
     pub seed_volume: VolumeRef,
     pub interfaces: Vec<Interface>,
     pub reservations: Vec<DesiredReservation>,
-    pub certificate: Certificate,
+    pub certificate: DesiredCertificate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct DesiredReservation {
 
 /// The client certificate in the desired seed, and how it came there.
 #[derive(Debug, Clone)]
-pub struct Certificate {
+pub struct DesiredCertificate {
     pub facts: Facts,
     /// `None`: the one in use stays.
     pub issued: Option<IssueReason>,
@@ -48,12 +48,12 @@ pub struct Certificate {
 pub struct Renewal {
     pub seed: Seed,
     pub seed_volume: VolumeRef,
-    pub certificate: Certificate,
+    pub certificate: DesiredCertificate,
 }
 
 impl Renewal {
     /// `None`: the one in use stays. `force`: it does not, whether due or not.
-    pub fn of(
+    pub fn from_config(
         config: &Config,
         found: &FoundSeed,
         now: OffsetDateTime,
@@ -102,7 +102,7 @@ impl DesireError {
 }
 
 impl Desired {
-    pub fn of(
+    pub fn from_config(
         config: &Config,
         observed: &Observed,
         now: OffsetDateTime,
@@ -126,7 +126,7 @@ pub fn seed(
     config: &Config,
     current: Option<&FoundSeed>,
     now: OffsetDateTime,
-) -> Result<(Seed, Certificate), DesireError> {
+) -> Result<(Seed, DesiredCertificate), DesireError> {
     let (pair, certificate) = resolve(config, current, now, false)?;
     let seed = Seed::build(config, &pair).map_err(DesireError::Seed)?;
     Ok((seed, certificate))
@@ -149,7 +149,7 @@ fn resolve(
     current: Option<&FoundSeed>,
     now: OffsetDateTime,
     force: bool,
-) -> Result<(ClientPair, Certificate), DesireError> {
+) -> Result<(ClientPair, DesiredCertificate), DesireError> {
     let pem = current.and_then(|seed| seed.client_pem.as_ref());
     let resolution = cert::resolve(pem.map(Secret::expose), policy(config), now, force)
         .map_err(DesireError::Certificate)?;
@@ -159,7 +159,7 @@ fn resolve(
         Resolution::Keep(_) => (None, None),
         Resolution::Issue { reason, clamp, .. } => (Some(reason), clamp),
     };
-    let certificate = Certificate {
+    let certificate = DesiredCertificate {
         facts,
         issued,
         clamp,
@@ -173,7 +173,7 @@ pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
     let marked = observed
         .domain
         .as_ref()
-        .and_then(|d| d.config.mark.as_ref())
+        .and_then(|d| d.config.ownership.as_ref())
         .map(|m| &m.seed.volume);
     let ours = |seed: &'_ &crate::reconcile::observe::ObservedSeed| {
         matches!(seed.content, Some(SeedContent::Ours(_)))

@@ -6,10 +6,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::guest::Reach;
+use crate::guest::AgentAvailability;
 use crate::host::{
-    Claims, DomainFacts, HostError, HostErrorKind, HostResult, Lease, NetworkFacts, NetworkRef,
-    Observe, VolumeState,
+    Claims, DomainFacts, HostError, HostErrorKind, HostReader, HostResult, Lease, NetworkFacts,
+    NetworkRef, VolumeState,
 };
 use crate::seed::{self, SeedContent};
 
@@ -33,7 +33,7 @@ pub struct Observed {
     /// Every place where a seed of this VM may stand.
     pub seeds: Vec<ObservedSeed>,
     /// Whether the running guest can be changed: asked last, and only where it is to be.
-    pub reach: Reach,
+    pub availability: AgentAvailability,
 }
 
 #[derive(Debug, Clone)]
@@ -73,10 +73,10 @@ pub enum Ask {
 
 /// Asks the host. What was listed may be gone or not ready when it is read, where another lbctl is at work: then it is
 /// looked at again.
-pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Observed> {
+pub fn observe(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult<Observed> {
     let mut looks = 0;
     loop {
-        match look(config, host, ask) {
+        match observe_once(config, host, ask) {
             Err(HostError {
                 kind: HostErrorKind::NotFound | HostErrorKind::State | HostErrorKind::Other,
                 ..
@@ -89,7 +89,7 @@ pub fn observe(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Obs
     }
 }
 
-fn look(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Observed> {
+fn observe_once(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult<Observed> {
     let name = config.name.as_str();
     let architecture = host.architecture()?;
     let domain = host.domain(name)?;
@@ -128,7 +128,7 @@ fn look(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Observed> 
             }
         }
     }
-    add_marked_networks(domain.as_ref(), host, &mut networks)?;
+    add_recorded_networks(domain.as_ref(), host, &mut networks)?;
     let disk = match &config.disk {
         Disk::Existing { id } => ObservedDisk::Existing(host.volume_by_id(id)?),
         Disk::Clone(clone) => ObservedDisk::Clone {
@@ -149,7 +149,7 @@ fn look(config: &Config, host: &impl Observe, ask: Ask) -> HostResult<Observed> 
         devices,
         disk,
         seeds,
-        reach: Reach::NotAsked,
+        availability: AgentAvailability::NotAsked,
     })
 }
 
@@ -163,10 +163,10 @@ pub fn network_ref(attach: &Attach) -> Result<NetworkRef, &str> {
 }
 
 /// Whether `up` may have to claim an address, a MAC or a disk, so that the claims of others matter. Where the domain has
-/// its cards already, and its own mark lists its reservations, nothing is claimed anew.
+/// its cards already, and its own ownership record lists its reservations, nothing is claimed anew.
 fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
     let Some(domain) = domain else { return true };
-    let Some(mark) = &domain.config.mark else {
+    let Some(ownership) = &domain.config.ownership else {
         return true;
     };
     config.interfaces.iter().any(|interface| {
@@ -176,7 +176,7 @@ fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
             .iter()
             .any(|nic| nic.mac == interface.mac);
         let reserved = interface.addressing != crate::config::Addressing::DhcpReservation
-            || mark
+            || ownership
                 .reservations
                 .iter()
                 .any(|r| r.entry.mac == Some(interface.mac) && r.entry.ip == interface.ip);
@@ -185,13 +185,13 @@ fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
 }
 
 /// Networks that hold a reservation of before and are in the configuration no more.
-fn add_marked_networks(
+fn add_recorded_networks(
     domain: Option<&DomainFacts>,
-    host: &impl Observe,
+    host: &impl HostReader,
     networks: &mut BTreeMap<NetworkRef, ObservedNetwork>,
 ) -> HostResult<()> {
     let marked = domain
-        .and_then(|d| d.config.mark.as_ref())
+        .and_then(|d| d.config.ownership.as_ref())
         .map(|m| m.reservations.as_slice())
         .unwrap_or_default();
     for reservation in marked {
@@ -215,16 +215,16 @@ fn add_marked_networks(
     Ok(())
 }
 
-/// The configured place and its alternates, and those that the domain's mark names.
+/// The configured place and its alternates, and those that the domain's ownership record names.
 fn seed_places(config: &Config, domain: Option<&DomainFacts>) -> Vec<VolumeRef> {
     let mut places = seed::places(&config.seed_volume);
-    let marks = domain
+    let records = domain
         .into_iter()
         .flat_map(|d| [Some(&d.config), d.live.as_ref()])
         .flatten()
-        .filter_map(|d| d.mark.as_ref());
-    for mark in marks {
-        for at in std::iter::once(&mark.seed.volume).chain(&mark.stale_seeds) {
+        .filter_map(|d| d.ownership.as_ref());
+    for ownership in records {
+        for at in std::iter::once(&ownership.seed.volume).chain(&ownership.stale_seeds) {
             if !places.contains(at) {
                 places.push(at.clone());
             }
@@ -233,7 +233,7 @@ fn seed_places(config: &Config, domain: Option<&DomainFacts>) -> Vec<VolumeRef> 
     places
 }
 
-fn observe_seed(at: VolumeRef, vm: &str, host: &impl Observe) -> HostResult<ObservedSeed> {
+fn observe_seed(at: VolumeRef, vm: &str, host: &impl HostReader) -> HostResult<ObservedSeed> {
     let volume = host.volume(&at)?;
     let content = match volume.present() {
         None => None,

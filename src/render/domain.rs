@@ -5,7 +5,7 @@ use std::fmt;
 use askama::Template;
 
 use crate::config::MacAddr;
-use crate::host::ownership::Mark;
+use crate::host::ownership::Ownership;
 use crate::host::{NicFacts, NicSource, Source};
 use crate::text::xml::escape;
 
@@ -52,7 +52,7 @@ struct DomainTemplate {
     domain_type: DomainKind,
     name: String,
     uuid: Option<String>,
-    mark: String,
+    ownership: String,
     memory: u64,
     vcpus: u32,
     architecture: String,
@@ -75,7 +75,7 @@ struct NicTemplate {
 pub fn render(
     spec: &DomainSpec,
     uuid: Option<&str>,
-    mark: &Mark,
+    ownership: &Ownership,
     root: &RootDisk,
     seed: &Source,
 ) -> Result<String, askama::Error> {
@@ -84,7 +84,7 @@ pub fn render(
         domain_type: spec.kind,
         name: escape(&spec.name),
         uuid: uuid.map(escape),
-        mark: mark.to_xml(),
+        ownership: ownership.to_xml(),
         memory: spec.memory_mib,
         vcpus: spec.vcpus,
         architecture: escape(&spec.architecture),

@@ -24,7 +24,7 @@ pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;
 pub use seed::{SeedFiles, fingerprint, seed_files};
-pub use spec::{Admin, GuestSpec, Start};
+pub use spec::{AdminSpec, GuestSpec, Start};
 
 use crate::secret::{MASK, Secret};
 

@@ -20,7 +20,7 @@ pub struct GuestSpec {
     schema: u32,
     /// The hostname.
     pub name: String,
-    pub admin: Admin,
+    pub admin: AdminSpec,
     /// Of the distribution. Nothing is installed or fetched when empty.
     pub packages: Vec<String>,
     pub start: Start,
@@ -30,7 +30,7 @@ pub struct GuestSpec {
 
 /// Who may log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Admin {
+pub struct AdminSpec {
     pub user: String,
     /// As crypt(5) writes it. `None`: the account has no password and is locked.
     #[serde(with = "exposed::option")]
@@ -51,7 +51,7 @@ pub struct Start {
 impl GuestSpec {
     /// As the configuration and the certificate given want it.
     #[must_use]
-    pub fn of(config: &Config, tls: &CheckTls) -> Self {
+    pub fn from_config(config: &Config, tls: &CheckTls) -> Self {
         Self::with(config, tls, Secrets::Exposed)
     }
 
@@ -75,7 +75,7 @@ impl GuestSpec {
         Self {
             schema: SCHEMA,
             name: config.name.as_str().to_owned(),
-            admin: Admin {
+            admin: AdminSpec {
                 user: config.admin.user.clone(),
                 password_hash,
                 public_keys: config.admin.public_keys.clone(),

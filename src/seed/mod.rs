@@ -1,6 +1,6 @@
 //! The seed: the cloud-init volume that a guest boots from, as files, as image and as what is found in a pool.
 //!
-//! libvirt volumes carry no metadata, so a seed carries lbctl's mark in its own first bytes, with the VM's name. The
+//! libvirt volumes carry no metadata, so a seed carries lbctl's tag in its own first bytes, with the VM's name. The
 //! fingerprint is over the files, never over the image.
 
 pub mod iso;
@@ -62,7 +62,7 @@ fn part_prints(guest: &GuestSpec, network_config: &str) -> PartPrints {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeedContent {
     Ours(Box<FoundSeed>),
-    /// Nothing but zeros, or lbctl's mark for this VM and then no whole image: an upload that was cut off.
+    /// Nothing but zeros, or lbctl's tag for this VM and then no whole image: an upload that was cut off.
     Unfinished,
     /// lbctl's, of the VM named.
     OfAnother(String),
@@ -97,7 +97,7 @@ impl Seed {
     /// Renders the configuration's seed with the certificate given.
     pub fn build(config: &Config, client: &ClientPair) -> Result<Self, String> {
         let pem = client.pem();
-        let guest = GuestSpec::of(config, &check_tls(config, pem.clone()));
+        let guest = GuestSpec::from_config(config, &check_tls(config, pem.clone()));
         Self::assemble(guest, render::network_config(config), &pem)
     }
 
@@ -125,15 +125,15 @@ impl Seed {
         text(&self.files, META_DATA)
             .unwrap_or_default()
             .clone_into(&mut shown.meta_data);
-        Self::of(guest, &shown, &Secret::new(MASK))
+        Self::new(guest, &shown, &Secret::new(MASK))
     }
 
     fn assemble(guest: GuestSpec, network_config: String, pem: &Secret) -> Result<Self, String> {
         let rendered = render::seed_files(&guest, network_config);
-        Self::of(guest, &rendered, pem)
+        Self::new(guest, &rendered, pem)
     }
 
-    fn of(guest: GuestSpec, rendered: &render::SeedFiles, pem: &Secret) -> Result<Self, String> {
+    fn new(guest: GuestSpec, rendered: &render::SeedFiles, pem: &Secret) -> Result<Self, String> {
         let file = |name: &str, text: &str| iso::File {
             name: name.into(),
             data: text.as_bytes().to_vec(),
@@ -145,10 +145,10 @@ impl Seed {
             file(CLIENT_PEM, pem.expose()),
             file(GUEST_SPEC, guest.to_json().expose()),
         ];
-        let mark = Some(mark(&guest.name));
+        let tag = Some(tag(&guest.name));
         let image = iso::write(&iso::Image {
             label: LABEL.into(),
-            mark,
+            tag,
             files: files.clone(),
         })
         .map_err(|e| format!("writing the seed's image: {e}"))?;
@@ -182,7 +182,7 @@ fn check_tls(config: &Config, client_pem: Secret) -> render::CheckTls {
 /// Recognises what stands in a volume.
 #[must_use]
 pub fn recognise(bytes: &[u8], vm: &str) -> SeedContent {
-    let Some(found) = iso::read_mark(bytes).and_then(marked_vm) else {
+    let Some(found) = iso::read_tag(bytes).and_then(tagged_vm) else {
         return if bytes.iter().all(|b| *b == 0) {
             SeedContent::Unfinished
         } else {
@@ -220,12 +220,12 @@ pub fn places(configured: &VolumeRef) -> Vec<VolumeRef> {
         .collect()
 }
 
-fn mark(vm: &str) -> String {
+fn tag(vm: &str) -> String {
     format!("lbctl seed v1 vm={vm}")
 }
 
-fn marked_vm(mark: &str) -> Option<&str> {
-    mark.trim_end().strip_prefix("lbctl seed v1 vm=")
+fn tagged_vm(tag: &str) -> Option<&str> {
+    tag.trim_end().strip_prefix("lbctl seed v1 vm=")
 }
 
 fn fingerprint(files: &[iso::File]) -> String {

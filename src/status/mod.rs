@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 
 use crate::cert::{self, ClientPair, Facts};
 use crate::config::{Attach, Config};
-use crate::guest::{Guest, GuestStatus, Reach};
-use crate::host::{AgentDoor, HostErrorKind, HostResult, Observe};
+use crate::guest::{AgentAvailability, Guest, GuestStatus};
+use crate::host::{AgentChannel, HostErrorKind, HostReader, HostResult};
 use crate::reconcile::desired::{Desired, current_seed, policy};
 use crate::reconcile::observe::{Ask, Observed, observe};
 use crate::reconcile::plan::{Restart, guest_differs, plan_up};
@@ -38,7 +38,7 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     /// Which name the nodes' certificates must carry; `None`: any, only their CA is verified.
     pub verify_host: Option<String>,
-    pub guest: Answer,
+    pub guest: GuestAnswer,
     /// What `up` would change, or why that cannot be told.
     pub drift: Result<Vec<String>, String>,
 }
@@ -61,7 +61,7 @@ pub struct Certificate {
 
 /// What the guest says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum GuestAnswer {
     /// It does not run.
     Off,
     /// It runs, and says nothing that could be read.
@@ -71,9 +71,9 @@ pub enum Answer {
 
 impl Status {
     /// Asks host and guest. An error: libvirt's.
-    pub fn of(
+    pub fn fetch(
         config: &Config,
-        host: &(impl Observe + AgentDoor),
+        host: &(impl HostReader + AgentChannel),
         uri: &str,
         now: OffsetDateTime,
     ) -> HostResult<Self> {
@@ -81,16 +81,16 @@ impl Status {
         let domain = observed.domain.as_ref();
         let guest = if domain.is_some_and(|d| d.live.is_some()) {
             match Guest::new(host, config.name.as_str()).status(ANSWER) {
-                Ok(status) => Answer::Status(Box::new(status)),
+                Ok(status) => GuestAnswer::Status(Box::new(status)),
                 Err(crate::guest::GuestError::Host(error))
                     if error.kind == HostErrorKind::Connection =>
                 {
                     return Err(error);
                 }
-                Err(error) => Answer::None(error.to_string()),
+                Err(error) => GuestAnswer::None(error.to_string()),
             }
         } else {
-            Answer::Off
+            GuestAnswer::Off
         };
         Ok(Self {
             name: config.name.to_string(),
@@ -114,10 +114,12 @@ impl Status {
     #[must_use]
     pub fn why_not(&self) -> Option<String> {
         let guest = match &self.guest {
-            Answer::Off if self.state == "absent" => return Some("there is no such domain".into()),
-            Answer::Off => return Some(format!("the domain is {}", self.state)),
-            Answer::None(_) => return Some("the guest does not answer".into()),
-            Answer::Status(guest) => guest,
+            GuestAnswer::Off if self.state == "absent" => {
+                return Some("there is no such domain".into());
+            }
+            GuestAnswer::Off => return Some(format!("the domain is {}", self.state)),
+            GuestAnswer::None(_) => return Some("the guest does not answer".into()),
+            GuestAnswer::Status(guest) => guest,
         };
         match guest.cloud_init.status.as_str() {
             "done" | "disabled" => {}
@@ -136,8 +138,8 @@ impl Status {
 
     fn answer(&self) -> Option<&GuestStatus> {
         match &self.guest {
-            Answer::Status(guest) => Some(guest),
-            Answer::Off | Answer::None(_) => None,
+            GuestAnswer::Status(guest) => Some(guest),
+            GuestAnswer::Off | GuestAnswer::None(_) => None,
         }
     }
 }
@@ -188,16 +190,16 @@ fn certificate(config: &Config, observed: &Observed, now: OffsetDateTime) -> Opt
 fn drift(
     config: &Config,
     observed: &mut Observed,
-    guest: &Answer,
+    guest: &GuestAnswer,
     now: OffsetDateTime,
 ) -> Result<Vec<String>, String> {
-    let desired = Desired::of(config, observed, now).map_err(|e| e.to_string())?;
+    let desired = Desired::from_config(config, observed, now).map_err(|e| e.to_string())?;
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
         // A guest that has just told its status runs what it is asked to run.
-        observed.reach = match guest {
-            Answer::Off => Reach::NotAsked,
-            Answer::None(said) => Reach::Out(said.clone()),
-            Answer::Status(_) => Reach::Ready,
+        observed.availability = match guest {
+            GuestAnswer::Off => AgentAvailability::NotAsked,
+            GuestAnswer::None(said) => AgentAvailability::Out(said.clone()),
+            GuestAnswer::Status(_) => AgentAvailability::Ready,
         };
     }
     match plan_up(&desired, observed, Restart::Later) {

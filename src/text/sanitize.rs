@@ -1,5 +1,5 @@
 //! Whether text may be shown: guests, libvirt and configurations hold what others wrote, and a terminal obeys some of it.
-//! Every text is cleaned where it comes in; [`tame`] stands behind that, where everything goes out.
+//! Every text is cleaned where it comes in; [`sanitize_for_terminal`] stands behind that, where everything goes out.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ pub fn drives_terminal(c: char) -> bool {
 
 /// Text of others, on one line and of at most `limit` characters, as it may stand in a message.
 #[must_use]
-pub fn clean(text: &str, limit: usize) -> String {
+pub fn sanitize_line(text: &str, limit: usize) -> String {
     let mut marks = 0;
     let visible = |c: char| if drives_terminal(c) { ' ' } else { c };
     let bearable = |c: &char| {
@@ -53,7 +53,7 @@ pub fn clean(text: &str, limit: usize) -> String {
 
 /// What is about to be printed, without anything that drives the terminal but line breaks, tabs and colours.
 #[must_use]
-pub fn tame(text: &str) -> Cow<'_, str> {
+pub fn sanitize_for_terminal(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| drives_terminal(c) && c != '\n' && c != '\t';
     if !text.chars().any(harmful) {
         return text.into();
@@ -128,7 +128,7 @@ mod tests {
             ("e\u{301}\u{301}\u{301}\u{301}x", 100, "e\u{301}\u{301}x"),
             ("高可用性", 3, "高可用"),
         ] {
-            assert_eq!(clean(text, limit), expected, "{text:?}");
+            assert_eq!(sanitize_line(text, limit), expected, "{text:?}");
         }
     }
 
@@ -146,8 +146,11 @@ mod tests {
             ("\u{1b}[31", " [31"),
             ("over\rwritten", "over written"),
         ] {
-            assert_eq!(tame(text), expected, "{text:?}");
-            assert_eq!(tame(&tame(text)), expected);
+            assert_eq!(sanitize_for_terminal(text), expected, "{text:?}");
+            assert_eq!(
+                sanitize_for_terminal(&sanitize_for_terminal(text)),
+                expected
+            );
         }
     }
 

@@ -30,7 +30,7 @@ fn every_file_of_the_corpus_goes_through_its_target() {
 fn an_image_is_folded_and_unfolded() {
     let image = lbctl::seed::iso::Image {
         label: "cidata".into(),
-        mark: Some("lbctl seed v1 vm=lb-1".into()),
+        tag: Some("lbctl seed v1 vm=lb-1".into()),
         files: vec![lbctl::seed::iso::File::new("meta-data", "instance-id: x\n")],
     };
     let bytes = lbctl::seed::iso::write(&image).unwrap();

@@ -8,7 +8,7 @@ use std::thread;
 
 use lbctl::cert::KeyAlgorithm;
 use lbctl::cert::{Ca, ClientPair, Policy, resolve};
-use lbctl::checklist::nodes::{Answer, Judgement, Question, Reply};
+use lbctl::checklist::nodes::{CertVerdict, NodeAnswer, Question, Reply};
 use lbctl::secret::Secret;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -89,7 +89,7 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn of(ca: &'a Authority) -> Self {
+    fn new(ca: &'a Authority) -> Self {
         Self {
             ca,
             common_name: "node1",
@@ -146,7 +146,7 @@ impl<'a> Node<'a> {
     }
 }
 
-fn ask(ca: &Authority, verify_host: Option<&str>, node: SocketAddr) -> Answer {
+fn ask(ca: &Authority, verify_host: Option<&str>, node: SocketAddr) -> NodeAnswer {
     let question = Question::new(&ca.loaded(), &ca.pair(), verify_host).unwrap();
     question.ask(node)
 }
@@ -160,11 +160,11 @@ fn a_good_node_is_known_by_its_role() {
     ] {
         let node = Node {
             reply,
-            ..Node::of(&ca)
+            ..Node::new(&ca)
         };
         let answer = ask(&ca, Some("pg.example.org"), node.listen());
-        let good = Answer {
-            certificate: Judgement::Good,
+        let good = NodeAnswer {
+            certificate: CertVerdict::Good,
             asked: true,
             reply: Reply::Status(code),
         };
@@ -177,15 +177,15 @@ fn a_node_of_another_ca_or_of_another_time_is_told() {
     let (ca, other) = (Authority::new("Patroni CA"), Authority::new("Other CA"));
     let foreign = Node {
         clients: Some(&ca),
-        ..Node::of(&other)
+        ..Node::new(&other)
     };
     let old = Node {
         years: (2010, 2020),
-        ..Node::of(&ca)
+        ..Node::new(&ca)
     };
     for (node, word) in [(foreign, "UnknownIssuer"), (old, "expired")] {
         match ask(&ca, None, node.listen()).certificate {
-            Judgement::Bad(said) => assert!(said.contains(word), "{said}"),
+            CertVerdict::Bad(said) => assert!(said.contains(word), "{said}"),
             other => panic!("{other:?}"),
         }
     }
@@ -196,11 +196,11 @@ fn a_node_that_refuses_the_client_certificate_is_told_in_tls_own_word() {
     let (ca, other) = (Authority::new("Patroni CA"), Authority::new("Other CA"));
     let node = Node {
         clients: Some(&other),
-        ..Node::of(&ca)
+        ..Node::new(&ca)
     };
     let answer = ask(&ca, None, node.listen());
     assert!(matches!(&answer.reply, Reply::RefusesUs(_)), "{answer:?}");
-    assert_eq!(answer.certificate, Judgement::Good);
+    assert_eq!(answer.certificate, CertVerdict::Good);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_node_that_asks_for_no_certificate_is_told() {
     let ca = Authority::new("Patroni CA");
     let node = Node {
         clients: None,
-        ..Node::of(&ca)
+        ..Node::new(&ca)
     };
     let answer = ask(&ca, None, node.listen());
     assert_eq!((answer.asked, answer.reply), (false, Reply::Status(200)));
@@ -220,21 +220,21 @@ fn names_are_judged_as_haproxy_does() {
     let only_common = |common_name| Node {
         common_name,
         alternative: &[],
-        ..Node::of(&ca)
+        ..Node::new(&ca)
     };
     for (node, wanted, good) in [
-        (Node::of(&ca), None, true),
-        (Node::of(&ca), Some("node1.example.org"), true),
-        (Node::of(&ca), Some("node2.example.org"), false),
+        (Node::new(&ca), None, true),
+        (Node::new(&ca), Some("node1.example.org"), true),
+        (Node::new(&ca), Some("node2.example.org"), false),
         // Of a certificate with alternative names the common name counts for nothing.
-        (Node::of(&ca), Some("node1"), false),
+        (Node::new(&ca), Some("node1"), false),
         (only_common("pg.example.org"), Some("pg.example.org"), true),
         (only_common("node1"), Some("pg.example.org"), false),
     ] {
         let answer = ask(&ca, wanted, node.listen());
         let expected = match wanted {
-            Some(name) if !good => Judgement::OtherName(name.to_owned()),
-            _ => Judgement::Good,
+            Some(name) if !good => CertVerdict::OtherName(name.to_owned()),
+            _ => CertVerdict::Good,
         };
         assert_eq!(answer.certificate, expected, "{wanted:?}");
     }
@@ -262,7 +262,7 @@ fn what_is_no_rest_api_is_told() {
     assert_eq!(answer.reply, Reply::Strange("it does not speak TLS".into()));
     let node = Node {
         reply: "SSH-2.0-OpenSSH_9.2\r\n",
-        ..Node::of(&ca)
+        ..Node::new(&ca)
     };
     let answer = ask(&ca, None, node.listen());
     assert_eq!(answer.reply, Reply::Strange("no HTTP comes back".into()));

@@ -213,9 +213,9 @@ fn inputs() -> &'static MemoryInputs {
 
 fn plan(config: &Config, host: &MemoryHost) -> Result<Plan, Refusal> {
     let mut observed = observe(config, host, Ask::Everything).unwrap();
-    let desired = Desired::of(config, &observed, OffsetDateTime::now_utc()).unwrap();
+    let desired = Desired::from_config(config, &observed, OffsetDateTime::now_utc()).unwrap();
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
-        observed.reach = Guest::new(host, "lb-1").reach(Duration::from_secs(5));
+        observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
     }
     plan_up(&desired, &observed, Restart::Later)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lbctl::seed::iso::{File, Image, IsoError, read, read_mark, write};
+use lbctl::seed::iso::{File, Image, IsoError, read, read_tag, write};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -18,7 +18,7 @@ fn image(files: &[(&str, &[u8])]) -> Image {
         .collect();
     Image {
         label: "cidata".into(),
-        mark: Some(MARK.into()),
+        tag: Some(MARK.into()),
         files,
     }
 }
@@ -186,8 +186,8 @@ fn xorriso_and_7z_extract_every_file() {
 
 #[test]
 fn blkid_sees_the_label_and_nothing_else() {
-    for mark in [Some(MARK.to_owned()), None] {
-        let written = Written::new(&Image { mark, ..seed() });
+    for tag in [Some(MARK.to_owned()), None] {
+        let written = Written::new(&Image { tag, ..seed() });
         let said = text(&["blkid", "-p", "-o", "export", &written.iso]);
         for line in ["LABEL=cidata", "TYPE=iso9660", "USAGE=filesystem"] {
             assert!(said.lines().any(|l| l == line), "{line} is not in\n{said}");
@@ -215,46 +215,39 @@ fn the_same_files_are_the_same_bytes_in_whatever_order() {
     let mut turned = image.clone();
     turned.files.reverse();
     assert_eq!(write(&turned).unwrap(), bytes);
-    assert_ne!(
-        write(&Image {
-            mark: None,
-            ..image
-        })
-        .unwrap(),
-        bytes
-    );
+    assert_ne!(write(&Image { tag: None, ..image }).unwrap(), bytes);
 }
 
 #[test]
 fn the_mark_is_read_from_the_first_512_bytes() {
     let bytes = write(&seed()).unwrap();
-    assert_eq!(read_mark(&bytes), Some(MARK));
-    assert_eq!(read_mark(&bytes[..512]), Some(MARK));
+    assert_eq!(read_tag(&bytes), Some(MARK));
+    assert_eq!(read_tag(&bytes[..512]), Some(MARK));
     assert_eq!(
-        read_mark(
+        read_tag(
             &write(&Image {
-                mark: None,
+                tag: None,
                 ..seed()
             })
             .unwrap()
         ),
         None
     );
-    for mark in ["", "two\nlines", "ended\n", "tab\t", "é", &"m".repeat(512)] {
+    for tag in ["", "two\nlines", "ended\n", "tab\t", "é", &"m".repeat(512)] {
         assert_eq!(
             write(&Image {
-                mark: Some(mark.into()),
+                tag: Some(tag.into()),
                 ..seed()
             }),
-            Err(IsoError::Mark),
-            "{mark:?}"
+            Err(IsoError::Tag),
+            "{tag:?}"
         );
     }
     let longest = "m".repeat(511);
     assert_eq!(
-        read_mark(
+        read_tag(
             &write(&Image {
-                mark: Some(longest.clone()),
+                tag: Some(longest.clone()),
                 ..seed()
             })
             .unwrap()
@@ -370,7 +363,7 @@ fn images_of_genisoimage_and_xorriso_are_read() {
     for maker in MAKERS {
         let found = read(&made_by(maker, &image)).unwrap_or_else(|e| panic!("{maker:?}: {e}"));
         assert_eq!(
-            (found.label.as_str(), found.mark.as_deref()),
+            (found.label.as_str(), found.tag.as_deref()),
             ("cidata", None),
             "{maker:?}"
         );
@@ -459,7 +452,7 @@ fn survives(bytes: &[u8]) {
             );
         }
     }
-    let _ = read_mark(bytes);
+    let _ = read_tag(bytes);
 }
 
 #[test]
@@ -547,8 +540,8 @@ fn any_files() -> impl Strategy<Value = BTreeMap<String, Vec<u8>>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(files in any_files(), label in "[A-Za-z0-9_-]{1,16}", mark in prop::option::of("[ -~]{1,511}")) {
-        let image = Image { label, mark, files: files.into_iter().map(|(n, d)| File::new(n, d)).collect() };
+    fn what_is_written_is_read_back(files in any_files(), label in "[A-Za-z0-9_-]{1,16}", tag in prop::option::of("[ -~]{1,511}")) {
+        let image = Image { label, tag, files: files.into_iter().map(|(n, d)| File::new(n, d)).collect() };
         let bytes = write(&image).unwrap();
         prop_assert_eq!(bytes.len() % 2048, 0);
         prop_assert_eq!(&bytes, &write(&image).unwrap());

@@ -349,7 +349,7 @@ fn no_debug_of_a_type_and_no_panic() {
         client_pem: resolved.pair().pem(),
         ca_pem: given.ca_crt.clone(),
     };
-    let guest = GuestSpec::of(config, &tls);
+    let guest = GuestSpec::from_config(config, &tls);
     let hash = guest.admin.password_hash.as_ref().unwrap();
     seen.0.secret("the password's hash", hash.expose());
 
@@ -383,9 +383,9 @@ fn no_debug_of_a_type_and_no_panic() {
             .replace("zq7", &format!("zq7{change}"));
         let config = given.parse(&text).unwrap().config;
         let mut observed = observe(&config, &host, Ask::Everything).unwrap();
-        let desired = Desired::of(&config, &observed, now).unwrap();
+        let desired = Desired::from_config(&config, &observed, now).unwrap();
         if guest_differs(&desired.seed, observed.domain.as_ref()) {
-            observed.reach = Guest::new(&host, NAME).reach(Duration::from_secs(5));
+            observed.availability = Guest::new(&host, NAME).availability(Duration::from_secs(5));
         }
         if let Some(in_use) = lbctl::reconcile::desired::current_seed(&observed) {
             let pem = in_use.client_pem.as_ref().unwrap().expose();

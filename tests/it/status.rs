@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::cert::Facts;
 use lbctl::guest::{Guest, GuestStatus};
-use lbctl::host::{AgentDoor, HostResult};
-use lbctl::status::{Address, Answer, Certificate, Status};
+use lbctl::host::{AgentChannel, HostResult};
+use lbctl::status::{Address, Certificate, GuestAnswer, Status};
 use serde_json::{Value, json};
 use time::macros::datetime;
 use unicode_width::UnicodeWidthStr;
@@ -15,7 +15,7 @@ use unicode_width::UnicodeWidthStr;
 /// A guest agent whose guest says this.
 struct Says(Value);
 
-impl AgentDoor for Says {
+impl AgentChannel for Says {
     fn agent(&self, _: &str, command: &str, _: Duration) -> HostResult<String> {
         let answer = if command.contains("guest-exec-status") {
             json!({"exited": true, "exitcode": 0, "out-data": BASE64.encode(self.0.to_string())})
@@ -31,8 +31,8 @@ fn document(status: &Status) -> Value {
 }
 
 fn said(status: Value) -> GuestStatus {
-    let door = Says(status);
-    Guest::new(&door, "lb")
+    let channel = Says(status);
+    Guest::new(&channel, "lb")
         .status(Duration::from_secs(5))
         .unwrap()
 }
@@ -60,7 +60,7 @@ fn guest() -> Value {
     })
 }
 
-fn status(answer: Answer) -> Status {
+fn status(answer: GuestAnswer) -> Status {
     let not_after = datetime!(2026-12-02 19:36:58 UTC);
     Status {
         name: "lb-1".into(),
@@ -96,7 +96,7 @@ fn status(answer: Answer) -> Status {
 }
 
 fn answers(guest: Value) -> Status {
-    status(Answer::Status(Box::new(said(guest))))
+    status(GuestAnswer::Status(Box::new(said(guest))))
 }
 
 #[track_caller]
@@ -138,7 +138,7 @@ lb-1: ready
 
 #[test]
 fn a_guest_that_is_off_and_one_that_is_silent() {
-    let mut off = status(Answer::Off);
+    let mut off = status(GuestAnswer::Off);
     off.state = "absent".into();
     off.certificate = None;
     off.addresses.truncate(1);
@@ -154,7 +154,7 @@ lb-1: not ready: there is no such domain
   drift        lb-1: to be created",
     );
 
-    let mut silent = status(Answer::None(
+    let mut silent = status(GuestAnswer::None(
         "its agent does not answer: not connected".into(),
     ));
     silent.addresses.truncate(1);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
 use lbctl::exit::{Exit, Failure};
 use lbctl::guest::Guest;
-use lbctl::host::{Definition, Observe};
+use lbctl::host::{Definition, HostReader};
 use lbctl::reconcile::apply::{Progress, apply};
 use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
 use lbctl::reconcile::observe::{Ask, Observed, observe};
@@ -89,9 +89,9 @@ fn ca() -> &'static MemoryInputs {
 
 fn look(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
     let mut observed = observe(config, host, Ask::Everything).unwrap();
-    let desired = Desired::of(config, &observed, now()).unwrap();
+    let desired = Desired::from_config(config, &observed, now()).unwrap();
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
-        observed.reach = Guest::new(host, "lb-1").reach(Duration::from_secs(5));
+        observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
     }
     (observed, desired)
 }
@@ -243,8 +243,8 @@ fn config_with_password(password: &str) -> Config {
 fn renew(config: &Config, host: &MemoryHost, force: bool) -> Option<Plan> {
     let mut observed = observe(config, host, Ask::WhatIsNeeded).unwrap();
     let found = current_seed(&observed).unwrap();
-    let renewal = Renewal::of(config, found, now(), force).unwrap()?;
-    observed.reach = Guest::new(host, "lb-1").reach(Duration::from_secs(5));
+    let renewal = Renewal::from_config(config, found, now(), force).unwrap()?;
+    observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
     Some(plan_renew(&renewal, &observed).unwrap())
 }
 

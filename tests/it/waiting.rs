@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::config::VolumeRef;
 use lbctl::guest::ready::{News, Outcome, Patience, wait};
 use lbctl::host::{
-    AgentDoor, Claims, Definition, DomainFacts, DomainState, HostError, HostErrorKind, HostResult,
-    Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, VolumeState,
+    AgentChannel, Claims, Definition, DomainFacts, DomainState, HostError, HostErrorKind,
+    HostReader, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Reconnect, VolumeState,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 #[derive(Clone)]
 enum Moment {
     /// No agent.
-    Silent,
+    Unresponsive,
     /// cloud-init's file names this stage.
     Stage(&'static str),
     /// cloud-init has come to its end.
@@ -35,7 +35,7 @@ enum Moment {
     Broken(u32),
 }
 
-use Moment::{Broken, Finished, Forgotten, Looking, Off, Silent, Stage, Tells};
+use Moment::{Broken, Finished, Forgotten, Looking, Off, Stage, Tells, Unresponsive};
 
 struct Story {
     moments: RefCell<VecDeque<Moment>>,
@@ -99,9 +99,9 @@ impl Story {
         if path.ends_with("disabled") {
             return Err(error(HostErrorKind::Agent, "No such file or directory"));
         }
-        if self.is_next(|m| matches!(m, Silent | Stage(_) | Finished)) {
+        if self.is_next(|m| matches!(m, Unresponsive | Stage(_) | Finished)) {
             match self.next() {
-                Silent => return Err(error(HostErrorKind::Agent, "agent is not connected")),
+                Unresponsive => return Err(error(HostErrorKind::Agent, "agent is not connected")),
                 Stage(stage) => self.file.set(Some(stage)),
                 _ => self.finished.set(true),
             }
@@ -145,7 +145,7 @@ fn error(kind: HostErrorKind, said: &str) -> HostError {
     HostError::new(kind, "speaking to the guest", said)
 }
 
-impl AgentDoor for Story {
+impl AgentChannel for Story {
     fn agent(&self, _: &str, command: &str, _: Duration) -> HostResult<String> {
         self.reach()?;
         let command: Value = serde_json::from_str(command).unwrap();
@@ -172,7 +172,7 @@ impl Reconnect for Story {
     }
 }
 
-impl Observe for Story {
+impl HostReader for Story {
     fn architecture(&self) -> HostResult<String> {
         unreachable!()
     }
@@ -247,7 +247,7 @@ fn through(story: &mut Story, ready: Duration) -> (HostResult<Outcome>, Vec<Stri
 #[test]
 fn a_first_boot_is_told_phase_by_phase_and_ends_when_it_is_ready() {
     let mut story = Story::new(&[
-        Silent,
+        Unresponsive,
         Stage("init"),
         Stage("modules-final"),
         Looking,
@@ -318,7 +318,11 @@ fn a_failed_cloud_init_and_a_guest_that_died_end_it_at_once() {
     };
     assert_eq!(verdict.errors, ["no  [2Jspace"]);
 
-    for story in [vec![Off], vec![Silent, Off], vec![Finished, Looking, Off]] {
+    for story in [
+        vec![Off],
+        vec![Unresponsive, Off],
+        vec![Finished, Looking, Off],
+    ] {
         let begun = Instant::now();
         let (outcome, _) = through(&mut Story::new(&story), LONG);
         let died = Ok(Outcome::Died(DomainState::Crashed));
@@ -333,7 +337,7 @@ fn a_guest_that_reboots_meanwhile_is_looked_at_anew() {
         Finished,
         Looking,
         Forgotten,
-        Silent,
+        Unresponsive,
         Stage("init"),
         Finished,
         up(1),
@@ -361,7 +365,7 @@ fn a_libvirt_that_restarts_is_waited_for() {
         ]
     );
     // Also while nothing but the boot is going on.
-    let mut story = Story::new(&[Silent, Broken(1), Silent, Finished, up(1)]);
+    let mut story = Story::new(&[Unresponsive, Broken(1), Unresponsive, Finished, up(1)]);
     let (outcome, _) = through(&mut story, LONG);
     assert!(matches!(outcome, Ok(Outcome::Ready(_))), "{outcome:?}");
 }
@@ -393,7 +397,7 @@ fn the_end_of_the_time_says_what_was_seen() {
     };
     assert_eq!(phase.to_string(), "HAProxy looks for the primary");
     assert_eq!(seen.unwrap().haproxy.servers_up, 0);
-    let (outcome, _) = through(&mut Story::new(&[Silent]), Duration::from_millis(300));
+    let (outcome, _) = through(&mut Story::new(&[Unresponsive]), Duration::from_millis(300));
     let Ok(Outcome::TimeOut { silent, .. }) = outcome else {
         panic!("{outcome:?}")
     };

@@ -1,9 +1,9 @@
 //! The root disk: found, cloned or grown. Never shrunk, never replaced.
 
 use super::step::RootRef;
-use super::{About, Change, Class, Objection, RefusalKind, Step};
+use super::{Change, Class, Objection, ObjectionSubject, RefusalKind, Step};
 use crate::config::{CloneVolume, Disk, DiskFormat};
-use crate::host::ownership::DiskMark;
+use crate::host::ownership::DiskRecord;
 use crate::host::{CloneSpec, DomainFacts, Source, VolumeFacts, VolumeState};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Observed, ObservedDisk};
@@ -20,7 +20,7 @@ pub(super) struct DiskPart {
     pub notes: Vec<String>,
     pub root: RootRef,
     /// `None`: not lbctl's in any way (`volume_id`).
-    pub mark: Option<DiskMark>,
+    pub ownership: Option<DiskRecord>,
 }
 
 pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
@@ -30,12 +30,12 @@ pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<DiskPart, V
             cloned(clone, volume, base, observed)
         }
         (Disk::Existing { id }, ObservedDisk::Clone { .. }) => Err(vec![unfit(
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             format!("volume {id} was not looked at"),
             "run lbctl again",
         )]),
         (Disk::Clone(clone), ObservedDisk::Existing(_)) => Err(vec![unfit(
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             format!("volume {} was not looked at", clone.volume),
             "run lbctl again",
         )]),
@@ -50,8 +50,12 @@ fn existing(
     let pool = id.split('/').next().unwrap_or_default();
     let facts = match volume {
         VolumeState::Present(facts) => facts,
-        VolumeState::NoPool => return Err(vec![no_pool(About::RootDisk, pool, "volume_id")]),
-        VolumeState::PoolInactive => return Err(vec![inactive_pool(About::RootDisk, pool)]),
+        VolumeState::NoPool => {
+            return Err(vec![no_pool(ObjectionSubject::RootDisk, pool, "volume_id")]);
+        }
+        VolumeState::PoolInactive => {
+            return Err(vec![inactive_pool(ObjectionSubject::RootDisk, pool)]);
+        }
         VolumeState::Absent => return Err(vec![no_volume(id)]),
     };
     unclaimed(facts, observed)?;
@@ -60,7 +64,7 @@ fn existing(
         steps: Vec::new(),
         notes: Vec::new(),
         root: RootRef::Id(id.to_owned()),
-        mark: None,
+        ownership: None,
     };
     part.changes.extend(replacement(&facts.source, observed)?);
     Ok(part)
@@ -77,7 +81,7 @@ fn cloned(
         steps: Vec::new(),
         notes: Vec::new(),
         root: RootRef::Volume(clone.volume.clone()),
-        mark: Some(DiskMark {
+        ownership: Some(DiskRecord {
             volume: clone.volume.clone(),
             cloned: true,
         }),
@@ -85,11 +89,14 @@ fn cloned(
     let base = base_facts(clone, base);
     match volume {
         VolumeState::NoPool => Err(vec![no_pool(
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             &clone.volume.pool,
             "volume.pool",
         )]),
-        VolumeState::PoolInactive => Err(vec![inactive_pool(About::RootDisk, &clone.volume.pool)]),
+        VolumeState::PoolInactive => Err(vec![inactive_pool(
+            ObjectionSubject::RootDisk,
+            &clone.volume.pool,
+        )]),
         VolumeState::Absent => {
             let base = base.map_err(|o| vec![o])?;
             lost_disk(clone, observed)?;
@@ -136,7 +143,7 @@ fn reuse(
     observed: &Observed,
     part: &mut DiskPart,
 ) -> Result<(), Vec<Objection>> {
-    let marked = mark_of(observed.domain.as_ref()).is_some_and(|m| m.volume == clone.volume);
+    let marked = record_of(observed.domain.as_ref()).is_some_and(|m| m.volume == clone.volume);
     let of_base =
         base.is_some_and(|base| facts.backing.as_deref() == Some(&*base.source.to_string()));
     if marked {
@@ -165,7 +172,7 @@ fn reuse(
     }
     Err(vec![Objection::new(
         RefusalKind::NotOurs,
-        About::RootDisk,
+        ObjectionSubject::RootDisk,
         format!(
             "volume {} is there already, and it is no clone of {}",
             clone.volume, clone.base
@@ -180,7 +187,7 @@ fn reuse(
 fn other_format(clone: &CloneVolume, facts: &VolumeFacts) -> Objection {
     Objection::new(
         RefusalKind::NeedsConsent,
-        About::RootDisk,
+        ObjectionSubject::RootDisk,
         format!(
             "disk format: {} -> {} (replace): it takes a new disk, and volume {} holds data",
             facts.format,
@@ -195,7 +202,7 @@ fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> O
     let is = facts.backing.as_deref().unwrap_or("no base at all");
     Objection::new(
         RefusalKind::NeedsConsent,
-        About::RootDisk,
+        ObjectionSubject::RootDisk,
         format!(
             "base volume: {is} -> {} (replace): it takes a new disk, and volume {} holds data",
             base.source, clone.volume
@@ -214,7 +221,7 @@ fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Obje
     };
     Err(vec![Objection::new(
         RefusalKind::NeedsConsent,
-        About::RootDisk,
+        ObjectionSubject::RootDisk,
         format!(
             "disk size: {} -> {} (replace): a disk is grown and never shrunk",
             Bytes(facts.capacity),
@@ -265,7 +272,7 @@ fn grow(clone: &CloneVolume, facts: &VolumeFacts, observed: &Observed, part: &mu
 fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objection>> {
     match clone.size {
         Some(size) if size < base.capacity => Err(vec![unfit(
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             format!(
                 "volume.size is {}, and base volume {} has {}",
                 Bytes(size),
@@ -286,13 +293,13 @@ fn base_facts<'o>(
     match base {
         VolumeState::Present(facts) => Ok(facts),
         VolumeState::NoPool => Err(no_pool(
-            About::Base,
+            ObjectionSubject::Base,
             &clone.base.pool,
             "volume.base_volume_pool",
         )),
-        VolumeState::PoolInactive => Err(inactive_pool(About::Base, &clone.base.pool)),
+        VolumeState::PoolInactive => Err(inactive_pool(ObjectionSubject::Base, &clone.base.pool)),
         VolumeState::Absent => Err(unfit(
-            About::Base,
+            ObjectionSubject::Base,
             format!("pool {} has no volume {}", clone.base.pool, clone.base.name),
             format!(
                 "`virsh vol-list {0}` lists its volumes; after copying an image there, `virsh pool-refresh {0}`",
@@ -304,10 +311,10 @@ fn base_facts<'o>(
 
 /// The domain has a disk, and its volume is gone: a new one would be an empty machine under an old name.
 fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objection>> {
-    let Some(mark) = mark_of(observed.domain.as_ref()) else {
+    let Some(ownership) = record_of(observed.domain.as_ref()) else {
         return Ok(());
     };
-    let (message, hint) = if mark.volume == clone.volume {
+    let (message, hint) = if ownership.volume == clone.volume {
         (
             format!(
                 "volume {} is gone, the root disk of this domain",
@@ -319,14 +326,14 @@ fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objecti
         (
             format!(
                 "disk: {} -> {} (replace): it takes a new disk",
-                mark.volume, clone.volume
+                ownership.volume, clone.volume
             ),
             "`lbctl down --delete-volume` with the old configuration and then `lbctl up`; or set volume.name back",
         )
     };
     Err(vec![Objection::new(
         RefusalKind::NeedsConsent,
-        About::RootDisk,
+        ObjectionSubject::RootDisk,
         message,
         hint,
     )])
@@ -341,7 +348,7 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
         Some(is) if is == source => Ok(None),
         Some(is) => Err(vec![Objection::new(
             RefusalKind::NeedsConsent,
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             format!("disk: {is} -> {source} (replace): the domain would boot from another disk"),
             "`lbctl down`, then `lbctl up` if that is meant; otherwise set volume_id or [volume] back",
         )]),
@@ -364,15 +371,15 @@ fn unclaimed(facts: &VolumeFacts, observed: &Observed) -> Result<(), Vec<Objecti
         None => Ok(()),
         Some(claims) => Err(vec![Objection::new(
             RefusalKind::NotOurs,
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             format!("volume {} is a disk of domain {}", facts.at, claims.domain),
             "two machines that write one disk destroy it: choose another volume",
         )]),
     }
 }
 
-fn mark_of(domain: Option<&DomainFacts>) -> Option<&DiskMark> {
-    domain?.config.mark.as_ref()?.disk.as_ref()
+fn record_of(domain: Option<&DomainFacts>) -> Option<&DiskRecord> {
+    domain?.config.ownership.as_ref()?.disk.as_ref()
 }
 
 fn domain_name(domain: &DomainFacts) -> String {
@@ -381,14 +388,14 @@ fn domain_name(domain: &DomainFacts) -> String {
 
 fn no_volume(id: &str) -> Objection {
     unfit(
-        About::RootDisk,
+        ObjectionSubject::RootDisk,
         format!("the host has no volume {id}"),
         "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt look again; \
          volume_id takes a key, a path, or pool/name",
     )
 }
 
-pub(super) fn no_pool(about: About, pool: &str, key: &str) -> Objection {
+pub(super) fn no_pool(about: ObjectionSubject, pool: &str, key: &str) -> Objection {
     unfit(
         about,
         format!("the host has no storage pool {pool}"),
@@ -396,7 +403,7 @@ pub(super) fn no_pool(about: About, pool: &str, key: &str) -> Objection {
     )
 }
 
-pub(super) fn inactive_pool(about: About, pool: &str) -> Objection {
+pub(super) fn inactive_pool(about: ObjectionSubject, pool: &str) -> Objection {
     unfit(
         about,
         format!("storage pool {pool} is not active"),
@@ -404,6 +411,10 @@ pub(super) fn inactive_pool(about: About, pool: &str) -> Objection {
     )
 }
 
-fn unfit(about: About, message: impl Into<String>, hint: impl Into<String>) -> Objection {
+fn unfit(
+    about: ObjectionSubject,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Objection {
     Objection::new(RefusalKind::Unfit, about, message, hint)
 }

@@ -1,9 +1,11 @@
-//! The plan of `down`: everything with lbctl's mark, and only that.
+//! The plan of `down`: everything with lbctl's ownership record, and only that.
 
 use std::time::Duration;
 
 use super::seeds::{self, delete_seed};
-use super::{About, Change, Class, Objection, Plan, Refusal, RefusalKind, Step, network, up};
+use super::{
+    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Step, network, up,
+};
 use crate::config::{Config, Disk, VolumeRef};
 use crate::host::{Source, VolumeFacts};
 use crate::reconcile::observe::{Observed, ObservedDisk};
@@ -98,12 +100,12 @@ fn disk(
         ));
         return Ok(());
     }
-    let mark = observed
+    let ownership = observed
         .domain
         .as_ref()
-        .and_then(|d| d.config.mark.as_ref())
+        .and_then(|d| d.config.ownership.as_ref())
         .and_then(|m| m.disk.as_ref());
-    let marked = mark.is_some_and(|m| m.cloned && m.volume == clone.volume);
+    let marked = ownership.is_some_and(|m| m.cloned && m.volume == clone.volume);
     let of_base = base
         .present()
         .is_some_and(|b| facts.backing.as_deref() == Some(&*b.source.to_string()));
@@ -138,7 +140,7 @@ fn not_ours(volume: &VolumeRef, why: &str) -> Refusal {
     Refusal {
         objections: vec![Objection::new(
             RefusalKind::NotOurs,
-            About::RootDisk,
+            ObjectionSubject::RootDisk,
             message,
             hint,
         )],

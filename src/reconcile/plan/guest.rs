@@ -6,12 +6,12 @@
 use similar::TextDiff;
 
 use super::parts::certificate;
-use super::{Change, Class, ConvergeStep, Note, Step};
+use super::{Change, Class, ConvergeStep, OwnershipKind, Step};
 use crate::config::VolumeRef;
-use crate::guest::{Extent, Reach};
+use crate::guest::{AgentAvailability, Extent};
 use crate::host::DomainFacts;
 use crate::host::ownership::changing_to;
-use crate::reconcile::desired::Certificate;
+use crate::reconcile::desired::DesiredCertificate;
 use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, Service};
 use crate::seed::{FoundSeed, Seed};
 
@@ -24,20 +24,20 @@ pub(super) struct GuestPart {
     pub note: Option<String>,
 }
 
-/// The steps that change a running guest. Between the two no mark says that it is as any seed has it.
+/// The steps that change a running guest. Between the two no ownership record says that it is as any seed has it.
 pub(super) fn converge(
     domain: &DomainFacts,
     seed: &Seed,
     extent: Extent,
     new_seed: Option<VolumeRef>,
 ) -> impl Iterator<Item = Step> {
-    let mark = domain.live.as_ref().and_then(|live| live.mark.clone());
-    let changing = mark.clone().map(|mut mark| {
-        mark.seed.parts.guest = changing_to(&seed.fingerprint);
-        Step::SetMark {
+    let ownership = domain.live.as_ref().and_then(|live| live.ownership.clone());
+    let changing = ownership.clone().map(|mut ownership| {
+        ownership.seed.parts.guest = changing_to(&seed.fingerprint);
+        Step::SetOwnership {
             domain: domain.name.clone(),
-            mark: Box::new(mark),
-            note: Note::Changing,
+            ownership: Box::new(ownership),
+            note: OwnershipKind::Changing,
         }
     });
     let step = Step::Converge(Box::new(ConvergeStep {
@@ -45,7 +45,7 @@ pub(super) fn converge(
         guest: seed.guest.clone(),
         extent,
         new_seed,
-        mark,
+        ownership,
     }));
     changing.into_iter().chain([step])
 }
@@ -54,7 +54,7 @@ pub(super) fn converge(
 #[must_use]
 pub fn guest_differs(seed: &Seed, domain: Option<&DomainFacts>) -> bool {
     domain.and_then(|d| d.live.as_ref()).is_some_and(|live| {
-        live.mark
+        live.ownership
             .as_ref()
             .is_none_or(|m| m.seed.parts.guest != seed.parts.guest)
     })
@@ -63,24 +63,24 @@ pub fn guest_differs(seed: &Seed, domain: Option<&DomainFacts>) -> bool {
 /// Compares the guest that the seed describes with the one that the seed in use describes.
 pub(super) fn plan(
     seed: &Seed,
-    new: &Certificate,
+    new: &DesiredCertificate,
     found: Option<&FoundSeed>,
     domain: &DomainFacts,
-    reach: &Reach,
+    availability: &AgentAvailability,
 ) -> GuestPart {
     let wanted = &seed.guest;
     let old = found.and_then(|f| f.guest.as_ref());
     let differs = guest_differs(seed, Some(domain));
     let (class, note) = if !differs || domain.live.is_none() {
         (Class::Live, None)
-    } else if let Reach::Out(why) = reach {
+    } else if let AgentAvailability::Out(why) = availability {
         let note = format!("the guest cannot be changed while it runs: {why}");
         (Class::Restart, Some(note))
     } else if started_otherwise(seed, domain) {
         let note = "how HAProxy is started, and who administers the guest, takes a restart; what else differs in the \
                     guest goes with it";
         (Class::Restart, Some(note.into()))
-    } else if *reach == Reach::NotAsked {
+    } else if *availability == AgentAvailability::NotAsked {
         (Class::Restart, None)
     } else {
         (Class::Live, None)
@@ -111,8 +111,11 @@ pub(super) fn plan(
 
 /// Whether the guest runs with another process or account than the seed wants, as far as is known.
 fn started_otherwise(seed: &Seed, domain: &DomainFacts) -> bool {
-    let mark = domain.live.as_ref().and_then(|live| live.mark.as_ref());
-    mark.is_none_or(|m| m.seed.parts.start != seed.parts.start)
+    let ownership = domain
+        .live
+        .as_ref()
+        .and_then(|live| live.ownership.as_ref());
+    ownership.is_none_or(|m| m.seed.parts.start != seed.parts.start)
 }
 
 fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {

@@ -26,7 +26,7 @@ use crate::config::MacAddr;
 pub use down::{DownOptions, plan_down};
 pub use guest::guest_differs;
 pub use renew::plan_renew;
-pub use step::{ConvergeStep, DefineStep, Note, RootRef, Step};
+pub use step::{ConvergeStep, DefineStep, OwnershipKind, RootRef, Step};
 pub use up::plan_up;
 
 /// How a difference reaches the guest.
@@ -159,7 +159,7 @@ pub enum RefusalKind {
 
 /// What of the host an objection is about: a line of `check --host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum About {
+pub enum ObjectionSubject {
     Domain,
     /// The base volume, to be cloned.
     Base,
@@ -175,7 +175,7 @@ pub enum About {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objection {
     pub kind: RefusalKind,
-    pub about: About,
+    pub about: ObjectionSubject,
     pub message: String,
     pub hint: String,
 }
@@ -183,7 +183,7 @@ pub struct Objection {
 impl Objection {
     pub(crate) fn new(
         kind: RefusalKind,
-        about: About,
+        about: ObjectionSubject,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {

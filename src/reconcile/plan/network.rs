@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
-use super::{About, Change, Class, Objection, RefusalKind, Step};
+use super::{Change, Class, Objection, ObjectionSubject, RefusalKind, Step};
 use crate::config::Addressing;
-use crate::host::ownership::{Mark, ReservationMark};
+use crate::host::ownership::{Ownership, ReservationRecord};
 use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, NetworkRef};
 use crate::reconcile::desired::{Desired, DesiredReservation};
 use crate::reconcile::observe::{Observed, network_ref};
@@ -19,8 +19,8 @@ pub(super) struct NetworkPart {
     pub reserve: Vec<Step>,
     /// To come last: entries of ours that are wanted no more.
     pub release: Vec<Step>,
-    /// For the mark: wanted, and still to be released.
-    pub marks: Vec<ReservationMark>,
+    /// For the ownership record: wanted, and still to be released.
+    pub records: Vec<ReservationRecord>,
 }
 
 pub(super) fn plan(
@@ -40,7 +40,7 @@ pub(super) fn plan(
             objections.push(objection);
         }
         kept.push((facts.id.uuid.clone(), wanted.entry.clone()));
-        part.marks.push(ReservationMark {
+        part.records.push(ReservationRecord {
             network: facts.id.uuid.clone(),
             entry: wanted.entry.clone(),
         });
@@ -51,7 +51,7 @@ pub(super) fn plan(
             .any(|(uuid, kept)| *uuid == id.uuid && *kept == entry);
         let replaced = part.reserve.iter().any(|s| matches!(s, Step::Release { network, entry: e, .. } if *network == id && *e == entry));
         if !wanted && !replaced {
-            part.marks.push(ReservationMark {
+            part.records.push(ReservationRecord {
                 network: id.uuid.clone(),
                 entry: entry.clone(),
             });
@@ -139,10 +139,12 @@ fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection
         .clone()
         .or_else(|| other.mac.map(|m| m.to_string()))
         .unwrap_or_else(|| "nobody named".into());
-    let address = About::Address(entry.ip);
+    let address = ObjectionSubject::Address(entry.ip);
     let (about, what) = match entry.mac {
         _ if other.ip == entry.ip => (address, format!("address {}", entry.ip)),
-        Some(mac) if other.mac == entry.mac => (About::Mac(mac), format!("MAC address {mac}")),
+        Some(mac) if other.mac == entry.mac => {
+            (ObjectionSubject::Mac(mac), format!("MAC address {mac}"))
+        }
         _ => (address, format!("host name {owner}")),
     };
     Objection::new(
@@ -188,14 +190,14 @@ fn check_leases(
     // dnsmasq gives a leased address to nobody else, whatever is reserved: the guest would come up with another one.
     Err(Objection::new(
         RefusalKind::NotOurs,
-        About::Address(*ip),
+        ObjectionSubject::Address(*ip),
         format!("address {ip} is in use in network {id}: leased to {mac} ({name}) {until}"),
         "choose another `ip`; or stop that machine and wait for the end of its lease; or, where it is gone and was \
          this one under another name, give its `mac`",
     ))
 }
 
-/// An entry is ours if the mark lists it, or if MAC and host name are both this VM's and no other domain has that MAC: so
+/// An entry is ours if the ownership record lists it, or if MAC and host name are both this VM's and no other domain has that MAC: so
 /// it is found again after a crash that came before the domain was defined.
 fn is_ours(
     other: &HostEntry,
@@ -204,7 +206,7 @@ fn is_ours(
     network: &NetworkId,
     observed: &Observed,
 ) -> bool {
-    let in_a_mark = marks(observed).any(|m| {
+    let in_a_mark = records(observed).any(|m| {
         m.reservations
             .iter()
             .any(|r| r.network == network.uuid && r.entry == *other)
@@ -214,12 +216,12 @@ fn is_ours(
     in_a_mark || by_identity
 }
 
-fn marks(observed: &Observed) -> impl Iterator<Item = &Mark> {
+fn records(observed: &Observed) -> impl Iterator<Item = &Ownership> {
     let domain = observed.domain.iter();
     domain
         .flat_map(|d| [Some(&d.config), d.live.as_ref()])
         .flatten()
-        .filter_map(|d| d.mark.as_ref())
+        .filter_map(|d| d.ownership.as_ref())
 }
 
 /// Every entry of ours in every network that was looked at.
@@ -256,7 +258,7 @@ fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
     let mut objections: Vec<Objection> = Vec::new();
     for interface in &desired.interfaces {
         let unfit = |message: String, hint: String| {
-            let about = About::Link(interface.attach.name().to_owned());
+            let about = ObjectionSubject::Link(interface.attach.name().to_owned());
             Some(Objection::new(RefusalKind::Unfit, about, message, hint))
         };
         let objection = match network_ref(&interface.attach) {
@@ -288,7 +290,7 @@ fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
 fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
     let id = &facts.id;
     let unfit = |message: String, hint: &str| {
-        let about = About::Address(ip);
+        let about = ObjectionSubject::Address(ip);
         Some(Objection::new(RefusalKind::Unfit, about, message, hint))
     };
     let served = facts
@@ -342,7 +344,7 @@ fn mac_conflicts(desired: &Desired, observed: &Observed) -> Vec<Objection> {
         .map(|(interface, claims)| {
             Objection::new(
                 RefusalKind::NotOurs,
-                About::Mac(interface.mac),
+                ObjectionSubject::Mac(interface.mac),
                 format!(
                     "MAC address {} belongs to domain {}",
                     interface.mac, claims.domain

@@ -5,8 +5,8 @@ use super::disk::DiskPart;
 use super::network::NetworkPart;
 use super::seeds::{SeedPart, delete_seed};
 use super::step::DefineStep;
-use crate::host::ownership::Mark;
-use crate::reconcile::desired::Certificate;
+use crate::host::ownership::Ownership;
+use crate::reconcile::desired::DesiredCertificate;
 use crate::render::domain::DomainSpec;
 
 /// What the parts of the plan found.
@@ -14,7 +14,7 @@ pub(super) struct Parts {
     pub network: NetworkPart,
     pub disk: DiskPart,
     pub seed: SeedPart,
-    pub mark: Mark,
+    pub ownership: Ownership,
 }
 
 impl Parts {
@@ -29,11 +29,11 @@ impl Parts {
     }
 
     pub fn define(&self, spec: &DomainSpec, uuid: Option<String>, known: Vec<String>) -> Step {
-        let (mark, root) = (self.mark.clone(), self.disk.root.clone());
+        let (ownership, root) = (self.ownership.clone(), self.disk.root.clone());
         Step::Define(Box::new(DefineStep {
             spec: spec.clone(),
             uuid,
-            mark,
+            ownership,
             root,
             known,
         }))
@@ -48,7 +48,7 @@ impl Parts {
 }
 
 /// How the client certificate of the desired seed came there.
-pub(super) fn certificate(certificate: &Certificate) -> String {
+pub(super) fn certificate(certificate: &DesiredCertificate) -> String {
     let facts = &certificate.facts;
     match &certificate.issued {
         Some(reason) => format!("new, until {} ({reason})", facts.not_after.date()),

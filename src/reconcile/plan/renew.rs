@@ -5,9 +5,11 @@ use super::guest::converge;
 use super::parts::certificate;
 use super::seeds::{self, delete_seed};
 use super::up::foreign;
-use super::{About, Change, Class, Note, Objection, Plan, Refusal, RefusalKind, Step};
-use crate::guest::{Extent, Reach};
-use crate::host::ownership::{Mark, SeedMark};
+use super::{
+    Change, Class, Objection, ObjectionSubject, OwnershipKind, Plan, Refusal, RefusalKind, Step,
+};
+use crate::guest::{AgentAvailability, Extent};
+use crate::host::ownership::{Ownership, SeedRecord};
 use crate::host::{DomainFacts, Scope};
 use crate::reconcile::desired::Renewal;
 use crate::reconcile::observe::Observed;
@@ -20,7 +22,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     let Some(domain) = &observed.domain else {
         return Err(refuse(Objection::new(
             RefusalKind::Unfit,
-            About::Domain,
+            ObjectionSubject::Domain,
             "there is no load balancer whose certificate could be renewed",
             "`lbctl up` makes it",
         )));
@@ -28,10 +30,10 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     if let Some(objection) = foreign(&domain.name, Some(domain)) {
         return Err(refuse(objection));
     }
-    if let (true, Reach::Out(why)) = (domain.live.is_some(), &observed.reach) {
+    if let (true, AgentAvailability::Out(why)) = (domain.live.is_some(), &observed.availability) {
         return Err(refuse(Objection::new(
             RefusalKind::NeedsConsent,
-            About::Domain,
+            ObjectionSubject::Domain,
             format!("the running guest cannot take a new certificate: {why}"),
             "`lbctl up --restart now` renews it by a restart of the guest, which cuts its sessions",
         )));
@@ -47,7 +49,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     if scope.live {
         steps.extend(converge(domain, &renewal.seed, Extent::Tls, new_seed));
     }
-    let written = SeedMark {
+    let written = SeedRecord {
         volume: seed.at,
         fingerprint: renewal.seed.fingerprint.clone(),
         parts: renewal.seed.parts.clone(),
@@ -57,7 +59,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
         seed: written.clone(),
         scope,
     });
-    steps.extend(marks(domain, &written, scope));
+    steps.extend(records(domain, &written, scope));
     let stale = seed.stale.into_iter();
     let stale = stale.map(|at| delete_seed(&domain.name, at));
     steps.extend(stale);
@@ -70,37 +72,52 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     })
 }
 
-/// The saved definition's mark tells of the seed. The running one's tells what the guest has: all that the seed gives,
+/// The saved definition's ownership record tells of the seed. The running one's tells what the guest has: all that the seed gives,
 /// unless something of it was waiting for a restart before, and waits on.
-fn marks(domain: &DomainFacts, written: &SeedMark, scope: Scope) -> Vec<Step> {
-    let saved = domain.config.mark.as_ref();
-    let running = domain.live.as_ref().and_then(|live| live.mark.as_ref());
-    let step = |mark: Mark, note| Step::SetMark {
+fn records(domain: &DomainFacts, written: &SeedRecord, scope: Scope) -> Vec<Step> {
+    let saved = domain.config.ownership.as_ref();
+    let running = domain
+        .live
+        .as_ref()
+        .and_then(|live| live.ownership.as_ref());
+    let step = |ownership: Ownership, note| Step::SetOwnership {
         domain: domain.name.clone(),
-        mark: Box::new(mark),
+        ownership: Box::new(ownership),
         note,
     };
     let mut steps = Vec::new();
     if let (true, Some(saved)) = (scope.config, saved) {
-        let mark = Mark {
+        let ownership = Ownership {
             seed: written.clone(),
             stale_seeds: vec![saved.seed.volume.clone()],
             ..saved.clone()
         };
-        steps.push(step(mark, Note::NextBoot));
+        steps.push(step(ownership, OwnershipKind::NextBoot));
     }
     if let (true, Some(running)) = (scope.live, running) {
         let waits = saved.is_some_and(|s| s.seed.parts.guest != running.seed.parts.guest);
-        let mut mark = Mark {
+        let mut ownership = Ownership {
             seed: written.clone(),
             ..running.clone()
         };
         if waits {
-            mark.seed.parts.guest.clone_from(&running.seed.parts.guest);
-            mark.seed.parts.start.clone_from(&running.seed.parts.start);
+            ownership
+                .seed
+                .parts
+                .guest
+                .clone_from(&running.seed.parts.guest);
+            ownership
+                .seed
+                .parts
+                .start
+                .clone_from(&running.seed.parts.start);
         }
-        mark.seed.parts.boot.clone_from(&running.seed.parts.boot);
-        steps.push(step(mark, Note::Guest));
+        ownership
+            .seed
+            .parts
+            .boot
+            .clone_from(&running.seed.parts.boot);
+        steps.push(step(ownership, OwnershipKind::Guest));
     }
     steps
 }

@@ -1,7 +1,7 @@
 //! The seed's volumes: which one stays, where a new one is written, which ones go.
 
 use super::disk::{inactive_pool, no_pool};
-use super::{About, Objection, RefusalKind, Step};
+use super::{Objection, ObjectionSubject, RefusalKind, Step};
 use crate::config::VolumeRef;
 use crate::host::{Definition, DomainFacts, Source, VolumeState};
 use crate::reconcile::observe::{Observed, ObservedSeed};
@@ -91,10 +91,12 @@ fn pool_is_there(configured: &VolumeRef, observed: &Observed) -> Result<(), Vec<
         .find(|s| s.at == *configured)
         .map(|s| &s.volume)
     {
-        Some(VolumeState::NoPool) | None => {
-            Err(vec![no_pool(About::Seed, pool, "cloud_init_volume_pool")])
-        }
-        Some(VolumeState::PoolInactive) => Err(vec![inactive_pool(About::Seed, pool)]),
+        Some(VolumeState::NoPool) | None => Err(vec![no_pool(
+            ObjectionSubject::Seed,
+            pool,
+            "cloud_init_volume_pool",
+        )]),
+        Some(VolumeState::PoolInactive) => Err(vec![inactive_pool(ObjectionSubject::Seed, pool)]),
         Some(VolumeState::Absent | VolumeState::Present(_)) => Ok(()),
     }
 }
@@ -165,7 +167,7 @@ fn free_place(
     let hint = "choose another cloud_init_volume_name, or delete that volume if nobody needs it (`virsh vol-delete`)";
     Err(vec![Objection::new(
         RefusalKind::NotOurs,
-        About::Seed,
+        ObjectionSubject::Seed,
         message,
         hint,
     )])

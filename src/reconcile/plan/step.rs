@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::VolumeRef;
 use crate::guest::Extent;
-use crate::host::ownership::{Mark, SeedMark};
+use crate::host::ownership::{Ownership, SeedRecord};
 use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
 use crate::render::GuestSpec;
 use crate::render::domain::DomainSpec;
@@ -55,14 +55,14 @@ pub enum Step {
     /// Puts the seed into the drive, for the next boot.
     SwapMedium {
         domain: String,
-        seed: SeedMark,
+        seed: SeedRecord,
         scope: Scope,
     },
     /// Writes down what the guest has now, or will have.
-    SetMark {
+    SetOwnership {
         domain: String,
-        mark: Box<Mark>,
-        note: Note,
+        ownership: Box<Ownership>,
+        note: OwnershipKind,
     },
     SetAutostart {
         domain: String,
@@ -92,9 +92,9 @@ pub enum Step {
     },
 }
 
-/// What a mark is written for, and so which definition it stands in.
+/// What a ownership record is written for, and so which definition it stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
+pub enum OwnershipKind {
     /// The running one: its guest is being changed, and may be anything until the next note. Whatever stops lbctl now, the
     /// next `up` looks after it.
     Changing,
@@ -104,7 +104,7 @@ pub enum Note {
     NextBoot,
 }
 
-impl Note {
+impl OwnershipKind {
     #[must_use]
     pub fn scope(self) -> Scope {
         Scope {
@@ -122,8 +122,8 @@ pub struct ConvergeStep {
     pub extent: Extent,
     /// The seed written for it, which goes again when the guest refuses.
     pub new_seed: Option<VolumeRef>,
-    /// The running definition's mark before, which comes back then.
-    pub mark: Option<Mark>,
+    /// The running definition's ownership record before, which comes back then.
+    pub ownership: Option<Ownership>,
 }
 
 /// Paths of volumes are known only once the volumes are there, so the definition is rendered when it is applied.
@@ -132,7 +132,7 @@ pub struct DefineStep {
     pub spec: DomainSpec,
     /// Of the domain it replaces.
     pub uuid: Option<String>,
-    pub mark: Mark,
+    pub ownership: Ownership,
     pub root: RootRef,
     /// Of a new domain: the others whose claims are known. What has come since is looked at once it is defined.
     pub known: Vec<String>,
@@ -197,12 +197,12 @@ impl fmt::Display for Step {
             Self::SwapMedium { domain, seed, .. } => {
                 write!(f, "put seed {} into the drive of {domain}", seed.volume)
             }
-            Self::SetMark { domain, note, .. } => {
+            Self::SetOwnership { domain, note, .. } => {
                 write!(f, "note in domain {domain} ")?;
                 f.write_str(match note {
-                    Note::Changing => "that its guest is being changed",
-                    Note::Guest => "what its guest has now",
-                    Note::NextBoot => "what its next boot brings",
+                    OwnershipKind::Changing => "that its guest is being changed",
+                    OwnershipKind::Guest => "what its guest has now",
+                    OwnershipKind::NextBoot => "what its next boot brings",
                 })
             }
             Self::SetAutostart { domain, on: true } => {

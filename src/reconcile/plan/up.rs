@@ -2,10 +2,10 @@
 
 use super::parts::{Parts, certificate};
 use super::{
-    About, Change, Class, Objection, Plan, Refusal, RefusalKind, Restart, Step, disk, network,
-    seeds, update,
+    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Restart, Step, disk,
+    network, seeds, update,
 };
-use crate::host::ownership::{LAYOUT, Mark, SeedMark};
+use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
 use crate::host::{DomainFacts, DomainState};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::Observed;
@@ -33,22 +33,22 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
             });
         }
     };
-    let mark = Mark {
+    let ownership = Ownership {
         layout: LAYOUT,
-        seed: SeedMark {
+        seed: SeedRecord {
             volume: seed.at.clone(),
             fingerprint: desired.seed.fingerprint.clone(),
             parts: desired.seed.parts.clone(),
         },
         stale_seeds: seed.stale.clone(),
-        disk: disk.mark.clone(),
-        reservations: network.marks.clone(),
+        disk: disk.ownership.clone(),
+        reservations: network.records.clone(),
     };
     let parts = Parts {
         network,
         disk,
         seed,
-        mark,
+        ownership,
     };
     Ok(match &observed.domain {
         None => create(desired, observed, parts),
@@ -58,12 +58,16 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
 
 pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Objection> {
     let domain = domain?;
-    if domain.config.mark.is_some() || domain.live.as_ref().is_some_and(|live| live.mark.is_some())
+    if domain.config.ownership.is_some()
+        || domain
+            .live
+            .as_ref()
+            .is_some_and(|live| live.ownership.is_some())
     {
         return (domain.state == DomainState::ShuttingDown).then(|| {
             Objection::new(
                 RefusalKind::Unfit,
-                About::Domain,
+                ObjectionSubject::Domain,
                 format!("domain {name} is shutting down"),
                 "run lbctl again when it has stopped (`virsh domstate`)",
             )
@@ -71,7 +75,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
     }
     Some(Objection::new(
         RefusalKind::NotOurs,
-        About::Domain,
+        ObjectionSubject::Domain,
         format!(
             "domain {name} ({}, uuid {}) is there already, and lbctl did not make it",
             domain.state, domain.uuid

@@ -2,9 +2,9 @@
 
 use super::guest::GuestPart;
 use super::parts::Parts;
-use super::{Change, Class, Note, Plan, Restart, Step, guest};
+use super::{Change, Class, OwnershipKind, Plan, Restart, Step, guest};
 use crate::guest::Extent;
-use crate::host::ownership::Mark;
+use crate::host::ownership::Ownership;
 use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
 use crate::reconcile::desired::{Desired, current_seed};
 use crate::reconcile::observe::Observed;
@@ -29,7 +29,7 @@ pub(super) fn update(
         &desired.certificate,
         current_seed(observed),
         domain,
-        &observed.reach,
+        &observed.availability,
     );
     let mut update = Update {
         domain,
@@ -39,7 +39,7 @@ pub(super) fn update(
         define: !domain.persistent
             || !in_drive(&domain.config)
             || domain.config.root_disk().is_none()
-            || !covered(domain, &parts.mark),
+            || !covered(domain, &parts.ownership),
         in_config_drive: in_drive(&domain.config),
         in_live_drive: domain.live.as_ref().is_none_or(in_drive),
     };
@@ -124,10 +124,15 @@ impl Update<'_> {
         self.changes.extend(self.guest.changes.iter().cloned());
         let live = self.domain.live.as_ref();
         let booted_otherwise = live.is_some_and(|live| {
-            let mark = live.mark.as_ref();
-            mark.is_none_or(|m| m.seed.parts.boot != desired.seed.parts.boot)
+            let ownership = live.ownership.as_ref();
+            ownership.is_none_or(|m| m.seed.parts.boot != desired.seed.parts.boot)
         });
-        let at_next = self.domain.config.mark.as_ref().map(|m| &m.seed.parts.boot);
+        let at_next = self
+            .domain
+            .config
+            .ownership
+            .as_ref()
+            .map(|m| &m.seed.parts.boot);
         if booted_otherwise {
             self.push("network configuration", "", "changed", Class::Restart);
         } else if live.is_none() && at_next != Some(&desired.seed.parts.boot) {
@@ -169,20 +174,20 @@ impl Update<'_> {
         }
     }
 
-    /// The running definition's mark after a live change: what the guest booted with stays in it until it boots again.
+    /// The running definition's ownership record after a live change: what the guest booted with stays in it until it boots again.
     fn noted(&self) -> Option<Step> {
         if !self.guest.converge {
             return None;
         }
-        let mut mark = self.parts.mark.clone();
-        if let Some(live) = self.domain.live.as_ref().and_then(|l| l.mark.as_ref()) {
-            mark.seed.parts.boot.clone_from(&live.seed.parts.boot);
-            mark.reservations.clone_from(&live.reservations);
+        let mut ownership = self.parts.ownership.clone();
+        if let Some(live) = self.domain.live.as_ref().and_then(|l| l.ownership.as_ref()) {
+            ownership.seed.parts.boot.clone_from(&live.seed.parts.boot);
+            ownership.reservations.clone_from(&live.reservations);
         }
-        Some(Step::SetMark {
+        Some(Step::SetOwnership {
             domain: self.domain.name.clone(),
-            mark: Box::new(mark),
-            note: Note::Guest,
+            ownership: Box::new(ownership),
+            note: OwnershipKind::Guest,
         })
     }
 
@@ -229,7 +234,7 @@ impl Update<'_> {
                 if !self.in_live_drive {
                     steps.push(Step::SwapMedium {
                         domain: domain.clone(),
-                        seed: parts.mark.seed.clone(),
+                        seed: parts.ownership.seed.clone(),
                         scope: LIVE,
                     });
                 }
@@ -249,20 +254,22 @@ const LIVE: Scope = Scope {
     live: true,
 };
 
-/// Whether the domain's mark says all that it should. What it names beyond that is of before and does no harm.
-fn covered(domain: &DomainFacts, wanted: &Mark) -> bool {
-    let Mark {
+/// Whether the domain's ownership record says all that it should. What it names beyond that is of before and does no harm.
+fn covered(domain: &DomainFacts, wanted: &Ownership) -> bool {
+    let Ownership {
         layout,
         seed,
         stale_seeds: _,
         disk,
         reservations,
     } = wanted;
-    domain.config.mark.as_ref().is_some_and(|mark| {
-        mark.layout == *layout
-            && mark.seed == *seed
-            && mark.disk == *disk
-            && reservations.iter().all(|r| mark.reservations.contains(r))
+    domain.config.ownership.as_ref().is_some_and(|ownership| {
+        ownership.layout == *layout
+            && ownership.seed == *seed
+            && ownership.disk == *disk
+            && reservations
+                .iter()
+                .all(|r| ownership.reservations.contains(r))
     })
 }
 
@@ -271,12 +278,15 @@ fn mib(kib: u64) -> String {
 }
 
 /// A guest keeps the address that it asked for at its start; left alone it would change it when its lease ends, at a time
-/// that nobody chose. What it started with is in the mark of the definition it runs with.
+/// that nobody chose. What it started with is in the ownership record of the definition it runs with.
 fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
-    let mark = domain.live.as_ref().and_then(|live| live.mark.as_ref());
+    let ownership = domain
+        .live
+        .as_ref()
+        .and_then(|live| live.ownership.as_ref());
     let mut changes = Vec::new();
     for wanted in desired.reservations.iter().map(|r| &r.entry) {
-        let of_card = mark
+        let of_card = ownership
             .into_iter()
             .flat_map(|m| &m.reservations)
             .filter(|r| r.entry.mac == wanted.mac);

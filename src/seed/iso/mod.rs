@@ -1,5 +1,5 @@
 //! The seed's image: ISO 9660 with Rock Ridge and Joliet for a few flat files, written and read without any tool.
-//! Deterministic: the same files, label and mark are the same bytes, in whatever order the files come.
+//! Deterministic: the same files, label and tag are the same bytes, in whatever order the files come.
 //! What does not belong here: what the files say, and where the image is stored.
 //!
 //! Sources: ECMA-119 (ISO 9660), IEEE P1281 (SUSP) and P1282 (Rock Ridge, as `RRIP_1991A`), Microsoft's Joliet
@@ -13,7 +13,7 @@ mod write;
 use std::fmt;
 
 pub use read::read;
-pub use tag::{MARK_MAX, read_mark};
+pub use tag::{TAG_MAX, read_tag};
 pub use write::{IMAGE_MAX, write};
 
 /// Bytes of a sector, and of a logical block.
@@ -53,8 +53,8 @@ pub struct Image {
     /// The volume label, which blkid reports: `cidata` for cloud-init. 1 to 16 characters of `a-z A-Z 0-9 _ -`.
     pub label: String,
     /// A line in the system area by which lbctl knows its own seed, for a libvirt volume has no metadata. Printable
-    /// ASCII without the line's end, at most [`MARK_MAX`] bytes.
-    pub mark: Option<String>,
+    /// ASCII without the line's end, at most [`TAG_MAX`] bytes.
+    pub tag: Option<String>,
     pub files: Vec<File>,
 }
 
@@ -74,8 +74,8 @@ impl Image {
 pub enum IsoError {
     /// Writing: a label that not every reader shows as it is.
     Label(String),
-    /// Writing: a mark that is empty, too long or not one line of printable ASCII.
-    Mark,
+    /// Writing: a tag that is empty, too long or not one line of printable ASCII.
+    Tag,
     /// Writing: a file name that not every reader shows as it is.
     Name(String),
     /// A file name that comes twice.
@@ -96,7 +96,7 @@ impl fmt::Display for IsoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Label(label) => write!(f, "a label not fit for an image: {label:?}"),
-            Self::Mark => {
+            Self::Tag => {
                 f.write_str("a mark not fit for an image: one line of printable ASCII is expected")
             }
             Self::Name(name) => write!(f, "a file name not fit for an image: {name:?}"),

@@ -4,7 +4,7 @@
 //! The bytes may be hostile. Every offset is checked by `get`, every loop moves forward in the input or is counted, and
 //! what is copied (names and data) is never more than the input.
 
-use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, read_mark};
+use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, read_tag};
 
 /// Volume descriptors looked at; ordinary images have three or four.
 const DESCRIPTORS_MAX: usize = 32;
@@ -20,7 +20,7 @@ const IS_CONTINUED: u8 = 0x80;
 
 type Slice<'a> = Result<&'a [u8], IsoError>;
 
-/// The files in the root directory, sorted by name, with the label and the mark. Directories, links and devices are
+/// The files in the root directory, sorted by name, with the label and the tag. Directories, links and devices are
 /// passed over.
 ///
 /// Errors: no ISO 9660, a damaged one, or one with what this reader does not know (other block sizes, files in several
@@ -46,7 +46,7 @@ pub fn read(bytes: &[u8]) -> Result<Image, IsoError> {
     let label = String::from_utf8_lossy(field(primary, 40, 32)?);
     Ok(Image {
         label: label.trim_end_matches([' ', '\0']).to_owned(),
-        mark: read_mark(bytes).map(str::to_owned),
+        tag: read_tag(bytes).map(str::to_owned),
         files,
     })
 }

@@ -1,4 +1,4 @@
-//! Writing. Order of the image: mark and zeros, primary and Joliet descriptors, terminator, path tables (one sector
+//! Writing. Order of the image: tag and zeros, primary and Joliet descriptors, terminator, path tables (one sector
 //! each), the two directories, the files' data, each from a sector's beginning. Nothing behind it.
 
 use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, names, tag};
@@ -26,7 +26,7 @@ const PRIMARY_ROOT: usize = PATH_TABLES + 4;
 
 /// Where something lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Extent {
+struct FileExtent {
     sector: u32,
     bytes: u32,
 }
@@ -40,13 +40,13 @@ enum Tree {
 
 /// The image's bytes, a whole number of sectors.
 ///
-/// Errors: an unfit or repeated name, label or mark, too many files or too much data.
+/// Errors: an unfit or repeated name, label or tag, too many files or too much data.
 pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
     names::check_label(&image.label)?;
     let files = sorted(&image.files)?;
     // Sizes do not depend on where things lie: a first pass with null extents measures the directories.
     let null = vec![
-        Extent {
+        FileExtent {
             sector: 0,
             bytes: 0
         };
@@ -70,7 +70,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
     ];
 
     let mut out = vec![0; next * SECTOR];
-    if let Some(line) = &image.mark {
+    if let Some(line) = &image.tag {
         tag::put(&mut out, line)?;
     }
     let mut place =
@@ -115,14 +115,14 @@ fn sorted(files: &[File]) -> Result<Vec<&File>, IsoError> {
     }
 }
 
-fn null_extent() -> Extent {
-    Extent {
+fn null_extent() -> FileExtent {
+    FileExtent {
         sector: 0,
         bytes: 0,
     }
 }
 
-fn extent(sector: usize, bytes: usize) -> Result<Extent, IsoError> {
+fn extent(sector: usize, bytes: usize) -> Result<FileExtent, IsoError> {
     let end = sector
         .checked_mul(SECTOR)
         .and_then(|start| start.checked_add(bytes))
@@ -131,17 +131,17 @@ fn extent(sector: usize, bytes: usize) -> Result<Extent, IsoError> {
         return Err(IsoError::TooBig);
     }
     let number = |n: usize| u32::try_from(n).map_err(|_| IsoError::TooBig);
-    Ok(Extent {
+    Ok(FileExtent {
         sector: number(sector)?,
         bytes: number(bytes)?,
     })
 }
 
 /// A volume descriptor (sections 8.4 and 8.5).
-fn descriptor(tree: Tree, label: &str, sectors: u32, root: Extent) -> Vec<u8> {
+fn descriptor(tree: Tree, label: &str, sectors: u32, root: FileExtent) -> Vec<u8> {
     let (kind, escape): (u8, &[u8]) = match tree {
         Tree::Primary => (1, b""),
-        // UCS-2 level 3, the mark of Joliet.
+        // UCS-2 level 3, the tag of Joliet.
         Tree::Joliet => (2, b"%/E"),
     };
     let first_table = u32_of(PATH_TABLES + if tree == Tree::Primary { 0 } else { 2 });
@@ -179,21 +179,21 @@ fn descriptor(tree: Tree, label: &str, sectors: u32, root: Extent) -> Vec<u8> {
 }
 
 /// The path tables with the root alone, little and big endian (section 9.4).
-fn path_tables(root: Extent) -> [Vec<u8>; 2] {
+fn path_tables(root: FileExtent) -> [Vec<u8>; 2] {
     let little = [&[1, 0][..], &root.sector.to_le_bytes(), &[1, 0, 0, 0]].concat();
     let big = [&[1, 0][..], &root.sector.to_be_bytes(), &[0, 1, 0, 0]].concat();
     [little, big]
 }
 
 /// The root directory: itself, its parent (itself again) and the files, sorted as section 9.3 asks.
-fn directory(tree: Tree, files: &[&File], extents: &[Extent], root: Extent) -> Vec<u8> {
+fn directory(tree: Tree, files: &[&File], extents: &[FileExtent], root: FileExtent) -> Vec<u8> {
     let given: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
     let names = match tree {
         Tree::Primary => names::primary(&given),
         // Without the version that the specification asks for, as genisoimage and xorriso write them.
         Tree::Joliet => given.iter().map(|name| (*name).to_owned()).collect(),
     };
-    let mut entries: Vec<(String, &str, Extent)> = names
+    let mut entries: Vec<(String, &str, FileExtent)> = names
         .into_iter()
         .zip(given)
         .zip(extents)
@@ -239,7 +239,7 @@ fn directory(tree: Tree, files: &[&File], extents: &[Extent], root: Extent) -> V
 }
 
 /// A directory record (section 9.1) with its system use field.
-fn record(identifier: &[u8], extent: Extent, flags: u8, system_use: &[u8]) -> Vec<u8> {
+fn record(identifier: &[u8], extent: FileExtent, flags: u8, system_use: &[u8]) -> Vec<u8> {
     let mut out = vec![0, 0];
     out.extend(both_32(extent.sector));
     out.extend(both_32(extent.bytes));

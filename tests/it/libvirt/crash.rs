@@ -38,7 +38,7 @@ const WAYS: [Way; 8] = [
     Way {
         what: "update with a restart and a new seed",
         prepare: |vm| {
-            Inside::of(vm).up();
+            Inside::new(vm).up();
             vm.change("haproxy.timeouts.idle = '31m'\nmemory = 384");
         },
         command: Command::Up(NOW),
@@ -54,7 +54,7 @@ const WAYS: [Way; 8] = [
     Way {
         what: "update written for the next start",
         prepare: |vm| {
-            Inside::of(vm).up();
+            Inside::new(vm).up();
             vm.change("haproxy.timeouts.idle = '31m'");
         },
         command: Command::Up(Restart::Later),
@@ -63,7 +63,7 @@ const WAYS: [Way; 8] = [
     Way {
         what: "update of a running guest's hardware",
         prepare: |vm| {
-            Inside::of(vm).up();
+            Inside::new(vm).up();
             vm.virsh("autostart @vm --disable; setmem @vm 200M --config")
                 .ok();
             vm.change("volume.size = '80 MiB'");
@@ -74,7 +74,7 @@ const WAYS: [Way; 8] = [
     Way {
         what: "another address",
         prepare: |vm| {
-            Inside::of(vm).up();
+            Inside::new(vm).up();
             vm.change("libvirt_network.ip = '@ip2'");
         },
         command: Command::Up(NOW),
@@ -90,7 +90,7 @@ const WAYS: [Way; 8] = [
     Way {
         what: "update of a domain that is off",
         prepare: |vm| {
-            Inside::of(vm).up();
+            Inside::new(vm).up();
             vm.virsh("destroy @vm").ok();
             vm.change("haproxy.timeouts.idle = '31m'\nvolume.size = '80 MiB'");
         },
@@ -106,20 +106,20 @@ const WAYS: [Way; 8] = [
     Way {
         what: "renewal for a domain that is off",
         prepare: |vm| {
-            Inside::of(vm).up();
+            Inside::new(vm).up();
             vm.virsh("destroy @vm").ok();
         },
         command: Command::Renew,
         calls: &[
             "create_volume",
             "update_device",
-            "set_mark",
+            "set_ownership",
             "delete_volume",
         ],
     },
     Way {
         what: "down",
-        prepare: |vm| Inside::of(vm).up(),
+        prepare: |vm| Inside::new(vm).up(),
         command: Command::Down,
         calls: &[
             "request_shutdown",
@@ -137,7 +137,7 @@ fn stop_everywhere(way: &Way) {
     let mut vm = Sandbox::new();
     let before = vm.snapshot();
     (way.prepare)(&mut vm);
-    let inside = Inside::of(&vm);
+    let inside = Inside::new(&vm);
     let whole = Faulty::new(&inside.host, None);
     inside.run(way.command, &whole).unwrap();
     assert_eq!(*whole.calls.borrow(), way.calls, "{}", way.what);
@@ -155,7 +155,7 @@ fn stop_everywhere(way: &Way) {
             eprintln!("{}: {stop:?}, then up: {then_up}", way.what);
             vm.start_over();
             (way.prepare)(&mut vm);
-            let inside = Inside::of(&vm);
+            let inside = Inside::new(&vm);
             let killed = Faulty::new(&inside.host, Some(*stop));
             inside.run(way.command, &killed).unwrap_err();
             a_booting_guest_finds_a_whole_seed(&vm, &inside.host);
@@ -243,7 +243,7 @@ fn killed_at_random_moments() {
         } else {
             done += 1;
         }
-        let inside = Inside::of(&vm);
+        let inside = Inside::new(&vm);
         a_booting_guest_finds_a_whole_seed(&vm, &inside.host);
         there = dice.below(3) > 0;
         if there {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use lbctl::config::VolumeRef;
 use lbctl::host::libvirt::LibvirtHost;
-use lbctl::host::ownership::Mark;
+use lbctl::host::ownership::Ownership;
 use lbctl::host::{
-    AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
-    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Scope, StopBy, VolumeState,
+    AgentChannel, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind, HostReader,
+    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef, Scope, StopBy, VolumeState,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +100,9 @@ impl<'h> Faulty<'h> {
     }
 }
 
-impl Observe for Faulty<'_> {
+impl HostReader for Faulty<'_> {
     fn architecture(&self) -> HostResult<String> {
-        self.look(Observe::architecture)
+        self.look(HostReader::architecture)
     }
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool> {
         self.look(|h| h.offers_kvm(architecture))
@@ -133,7 +133,7 @@ impl Observe for Faulty<'_> {
     }
 }
 
-impl Change for Faulty<'_> {
+impl HostWriter for Faulty<'_> {
     fn add_reservation(&self, to: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()> {
         self.change("add_reservation", |h, _| {
             h.add_reservation(to, entry, scope)
@@ -199,12 +199,14 @@ impl Change for Faulty<'_> {
     fn update_device(&self, name: &str, xml: &str, scope: Scope) -> HostResult<()> {
         self.change("update_device", |h, _| h.update_device(name, xml, scope))
     }
-    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()> {
-        self.change("set_mark", |h, _| h.set_mark(name, mark, scope))
+    fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()> {
+        self.change("set_ownership", |h, _| {
+            h.set_ownership(name, ownership, scope)
+        })
     }
 }
 
-impl AgentDoor for Faulty<'_> {
+impl AgentChannel for Faulty<'_> {
     fn agent(&self, domain: &str, command: &str, timeout: Duration) -> HostResult<String> {
         self.look(|h| h.agent(domain, command, timeout))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lbctl::config::{self, Config};
 use lbctl::host::libvirt::LibvirtHost;
-use lbctl::host::{AgentDoor, Change, Definition, Observe};
+use lbctl::host::{AgentChannel, Definition, HostReader, HostWriter};
 use lbctl::reconcile::apply::{ApplyError, Progress, apply};
 use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
 use lbctl::reconcile::observe::{Ask, observe};
@@ -35,7 +35,7 @@ pub struct Inside {
 }
 
 impl Inside {
-    pub fn of(vm: &Sandbox) -> Self {
+    pub fn new(vm: &Sandbox) -> Self {
         let path = vm.home.path().join("lbctl.toml");
         let loaded = config::load(&path, OffsetDateTime::now_utc());
         let config = loaded.expect("a valid configuration").config;
@@ -44,17 +44,17 @@ impl Inside {
     }
 
     /// What the command would do, asked of this host.
-    pub fn plan(&self, command: Command, host: &impl Observe) -> Plan {
+    pub fn plan(&self, command: Command, host: &impl HostReader) -> Plan {
         let observed = observe(&self.config, host, Ask::Everything).unwrap();
         let now = OffsetDateTime::now_utc();
         let plan = match command {
             Command::Up(restart) => {
-                let desired = Desired::of(&self.config, &observed, now).unwrap();
+                let desired = Desired::from_config(&self.config, &observed, now).unwrap();
                 plan_up(&desired, &observed, restart)
             }
             Command::Renew => {
                 let found = current_seed(&observed).expect("a seed");
-                let renewal = Renewal::of(&self.config, found, now, true).unwrap();
+                let renewal = Renewal::from_config(&self.config, found, now, true).unwrap();
                 plan_renew(&renewal.expect("it is forced"), &observed)
             }
             Command::Down => {
@@ -72,7 +72,7 @@ impl Inside {
     pub fn run(
         &self,
         command: Command,
-        host: &(impl Change + AgentDoor),
+        host: &(impl HostWriter + AgentChannel),
     ) -> Result<(), ApplyError> {
         apply(&self.plan(command, host).steps, host, &mut Quiet)
     }
@@ -100,7 +100,7 @@ impl Progress for Quiet {
 /// Whatever the drive of the domain holds, now and at its next start, is a whole seed. An upload that was cut off leaves
 /// zeros, which no file of a seed has.
 #[track_caller]
-pub fn a_booting_guest_finds_a_whole_seed(vm: &Sandbox, host: &impl Observe) {
+pub fn a_booting_guest_finds_a_whole_seed(vm: &Sandbox, host: &impl HostReader) {
     let Some(domain) = host.domain(&vm.name).unwrap() else {
         return;
     };

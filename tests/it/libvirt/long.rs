@@ -15,7 +15,7 @@ struct Size {
 }
 
 impl Size {
-    fn of(spare: &Spare) -> Self {
+    fn new(spare: &Spare) -> Self {
         let pid = spare.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
@@ -36,7 +36,7 @@ impl Size {
 #[test]
 fn nothing_grows_over_many_cycles() {
     let spare = Spare::up();
-    let mut vm = Sandbox::of(spare.lab.clone());
+    let mut vm = Sandbox::in_lab(spare.lab.clone());
     let before = vm.snapshot();
     let cycles = count("CYCLES", 2, 100);
     let mut first = None;
@@ -52,14 +52,14 @@ fn nothing_grows_over_many_cycles() {
             .ok();
         before.assert_same(&vm.snapshot());
         // What libvirtd takes at its first use it may keep.
-        let size = Size::of(&spare);
+        let size = Size::new(&spare);
         eprintln!(
             "{number}: {} KiB, {} descriptors",
             size.memory, size.descriptors
         );
         first.get_or_insert(size);
     }
-    let (first, last) = (first.unwrap(), Size::of(&spare));
+    let (first, last) = (first.unwrap(), Size::new(&spare));
     assert!(
         last.descriptors <= first.descriptors + 3,
         "{} descriptors, {} at first",

@@ -37,7 +37,7 @@ fn up_through(
 fn ends_clearly_and_goes_on(vm: &Sandbox, ran: Ran, before: &Snapshot) {
     eprintln!("{ran}");
     ran.ended(1).says(&["error: ", "help: "]);
-    a_booting_guest_finds_a_whole_seed(vm, &Inside::of(vm).host);
+    a_booting_guest_finds_a_whole_seed(vm, &Inside::new(vm).host);
     vm.up();
     vm.lbctl("plan --exit-code").ok();
     assert_eq!(vm.dominfo("State"), "running");
@@ -50,7 +50,7 @@ fn ends_clearly_and_goes_on(vm: &Sandbox, ran: Ran, before: &Snapshot) {
 #[test]
 fn libvirtd_dies_during_the_upload_and_before_the_start() {
     let spare = Arc::new(Spare::up());
-    let vm = Sandbox::of(spare.lab.clone());
+    let vm = Sandbox::in_lab(spare.lab.clone());
     let before = vm.snapshot();
     for at_upload in [true, false] {
         let (daemon, mut killed) = (Arc::clone(&spare), false);
@@ -77,7 +77,7 @@ fn libvirtd_dies_during_the_upload_and_before_the_start() {
 #[test]
 fn libvirtd_restarts_while_lbctl_waits() {
     let spare = Spare::up();
-    let vm = Sandbox::of(spare.lab.clone());
+    let vm = Sandbox::in_lab(spare.lab.clone());
     let lbctl = Process::new(env!("CARGO_BIN_EXE_lbctl"))
         .args(["-c", &vm.fill("@home/lbctl.toml"), "up", "--wait=12s"])
         .stderr(Stdio::piped())

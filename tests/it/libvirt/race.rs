@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use lbctl::host::{Definition, Observe};
+use lbctl::host::{Definition, HostReader};
 use lbctl::seed::{SeedContent, places, recognise};
 
 use super::figures::{Dice, count, tell};
@@ -72,23 +72,26 @@ fn at_once(vm: &Sandbox, commands: &[&str], dice: &mut Dice) -> Vec<i32> {
     })
 }
 
-/// One VM, one seed, one reservation; the marks, the drives and the seed agree.
+/// One VM, one seed, one reservation; the ownership records, the drives and the seed agree.
 #[track_caller]
 fn is_one_vm(vm: &Sandbox) {
-    let inside = Inside::of(vm);
+    let inside = Inside::new(vm);
     a_booting_guest_finds_a_whole_seed(vm, &inside.host);
     let domain = inside.host.domain(&vm.name).unwrap().expect("a domain");
     assert_eq!(vm.volumes().len(), 2, "{:?}", vm.volumes());
     let live = domain.live.as_ref().expect("it runs");
-    let mark = |d: &Definition| d.mark.clone().expect("a mark").seed;
-    assert_eq!(mark(&domain.config).fingerprint, mark(live).fingerprint);
-    let at = mark(&domain.config).volume;
+    let ownership = |d: &Definition| d.ownership.clone().expect("a mark").seed;
+    assert_eq!(
+        ownership(&domain.config).fingerprint,
+        ownership(live).fingerprint
+    );
+    let at = ownership(&domain.config).volume;
     assert!(places(&inside.config.seed_volume).contains(&at));
     let seed = fs::read(vm.pool_dir.join(&at.name)).unwrap();
     let SeedContent::Ours(seed) = recognise(&seed, &vm.name) else {
         panic!("{at} is no seed");
     };
-    assert_eq!(seed.fingerprint, mark(live).fingerprint);
+    assert_eq!(seed.fingerprint, ownership(live).fingerprint);
     for definition in [&domain.config, live] {
         let path = definition.cdroms().find_map(|d| d.source.clone());
         let path = path.expect("a medium").to_string();

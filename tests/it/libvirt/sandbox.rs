@@ -64,11 +64,11 @@ pub struct Sandbox {
 impl Sandbox {
     #[track_caller]
     pub fn new() -> Self {
-        Self::of(Lab::bare())
+        Self::in_lab(Lab::bare())
     }
 
     #[track_caller]
-    pub fn of(lab: Lab) -> Self {
+    pub fn in_lab(lab: Lab) -> Self {
         let number = claim(&lab);
         let home = TempDir::new().unwrap();
         let (key, certificate) = ca();

@@ -15,7 +15,7 @@ struct Case {
 }
 
 impl Case {
-    const fn of(config: &'static str, says: &'static [&'static str]) -> Self {
+    const fn new(config: &'static str, says: &'static [&'static str]) -> Self {
         Self {
             without: None,
             config,
@@ -51,7 +51,7 @@ fn each_is_named(cases: &[Case]) {
 #[test]
 fn networks_and_addresses() {
     each_is_named(&[
-        Case::of(
+        Case::new(
             "libvirt_network.network_name = 'nosuch'",
             &[
                 "error: the host has no network nosuch",
@@ -63,18 +63,18 @@ fn networks_and_addresses() {
             config: "libvirt_network = { network_id = '913a24f6-cc7c-4ded-a581-000000000000', ip = '@ip' }",
             says: &["error: the host has no network 913a24f6-cc7c-4ded-a581-000000000000"],
         },
-        Case::of(
+        Case::new(
             "libvirt_network.network_name = '@sleeping_net'\nlibvirt_network.ip = '192.168.151.20'",
             &[
                 "error: network @sleeping_net is not active",
                 "help: start it: `virsh net-start @sleeping_net`",
             ],
         ),
-        Case::of(
+        Case::new(
             "libvirt_network.ip = '192.0.2.20'",
             &["error: address 192.0.2.20 is outside of network @net (@subnet.1/24)"],
         ),
-        Case::of(
+        Case::new(
             "libvirt_network.ip = '@subnet.1'",
             &["error: address @subnet.1 is the host's own in network @net"],
         ),
@@ -84,39 +84,39 @@ fn networks_and_addresses() {
 #[test]
 fn pools() {
     each_is_named(&[
-        Case::of(
+        Case::new(
             "volume.pool = 'nosuch'",
             &[
                 "error: the host has no storage pool nosuch",
                 "help: `virsh pool-list --all` lists them; set `volume.pool`",
             ],
         ),
-        Case::of(
+        Case::new(
             "cloud_init_volume_pool = 'nosuch'",
             &[
                 "error: the host has no storage pool nosuch",
                 "set `cloud_init_volume_pool` to one of them",
             ],
         ),
-        Case::of(
+        Case::new(
             "volume.base_volume_pool = 'nosuch'",
             &[
                 "error: the host has no storage pool nosuch",
                 "set `volume.base_volume_pool` to one of them",
             ],
         ),
-        Case::of(
+        Case::new(
             "volume.pool = '@sleeping_pool'",
             &[
                 "error: storage pool @sleeping_pool is not active",
                 "help: start it: `virsh pool-start @sleeping_pool`",
             ],
         ),
-        Case::of(
+        Case::new(
             "cloud_init_volume_pool = '@sleeping_pool'",
             &["error: storage pool @sleeping_pool is not active"],
         ),
-        Case::of(
+        Case::new(
             "volume.base_volume_pool = '@sleeping_pool'",
             &["error: storage pool @sleeping_pool is not active"],
         ),
@@ -126,14 +126,14 @@ fn pools() {
 #[test]
 fn volumes() {
     each_is_named(&[
-        Case::of(
+        Case::new(
             "volume.base_volume_name = 'nosuch'",
             &[
                 "error: pool @base_pool has no volume nosuch",
                 "help: `virsh vol-list @base_pool` lists its volumes",
             ],
         ),
-        Case::of(
+        Case::new(
             "volume.size = '32 MiB'",
             &[
                 "error: volume.size is 32 MiB, and base volume @base_pool/@base has 64 MiB",
@@ -168,7 +168,7 @@ fn volumes() {
 
 #[test]
 fn all_of_it_at_once() {
-    each_is_named(&[Case::of(
+    each_is_named(&[Case::new(
         "libvirt_network.network_name = 'nosuch-1'\nvolume.pool = 'nosuch-2'\ncloud_init_volume_pool = 'nosuch-3'",
         &["nosuch-1", "nosuch-2", "nosuch-3"],
     )]);

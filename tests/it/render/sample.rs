@@ -178,7 +178,10 @@ fn fluentd() -> Fluentd {
 
 /// The seed's files, as `Seed::build` makes them.
 pub fn seed_files(config: &Config, tls: &CheckTls) -> SeedFiles {
-    render::seed_files(&GuestSpec::of(config, tls), render::network_config(config))
+    render::seed_files(
+        &GuestSpec::from_config(config, tls),
+        render::network_config(config),
+    )
 }
 
 /// As they may be shown.
@@ -190,5 +193,5 @@ pub fn masked(config: &Config, tls: &CheckTls) -> SeedFiles {
 }
 
 pub fn guest_files(config: &Config, tls: &CheckTls) -> Vec<GuestFile> {
-    GuestSpec::of(config, tls).files
+    GuestSpec::from_config(config, tls).files
 }

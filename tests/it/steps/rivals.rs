@@ -3,7 +3,7 @@
 
 use lbctl::exit::{Exit, Failure};
 use lbctl::reconcile::apply::{ApplyError, apply};
-use lbctl::reconcile::converge::{Left, Work, settle};
+use lbctl::reconcile::converge::{Reconciler, Remaining, settle};
 use lbctl::reconcile::desired::current_seed;
 use lbctl::reconcile::plan::{DownOptions, Plan, Step, plan_down};
 use std::time::Duration;
@@ -31,8 +31,8 @@ struct Doing<'h> {
     before: Option<String>,
 }
 
-impl Work for Doing<'_> {
-    fn look(&mut self) -> Result<Left, Failure> {
+impl Reconciler for Doing<'_> {
+    fn replan(&mut self) -> Result<Remaining, Failure> {
         let gone = || Failure::new(Exit::Failed, "it is gone", "");
         let observed = observe_everything(self.host);
         let there = observed.domain.is_some() && current_seed(&observed).is_some();
@@ -54,14 +54,14 @@ impl Work for Doing<'_> {
             in_drive.is_some() && Some(certificate(self.host)) != self.before
         };
         let done = plan.is_empty() || self.command == Command::Renew && renewed();
-        Ok(Left { plan, done })
+        Ok(Remaining { plan, done })
     }
 
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
         apply(steps, self.host, &mut Quiet)
     }
 
-    fn give_way(&mut self, _: usize, _: &str) {}
+    fn back_off(&mut self, _: usize, _: &str) {}
 
     fn unfinished(&self, left: &Plan) -> Failure {
         Failure::new(Exit::Failed, format!("left: {:?}", left.changes), "")
@@ -76,7 +76,7 @@ fn run(command: Command, host: &MemoryHost) -> Result<(), Failure> {
         host,
         before,
     };
-    let first = doing.look()?;
+    let first = doing.replan()?;
     if first.plan.is_empty() {
         return Ok(());
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::config::VolumeRef;
-use lbctl::host::ownership::Mark;
+use lbctl::host::ownership::Ownership;
 use lbctl::host::{
-    AgentDoor, Change, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry,
-    HostError, HostErrorKind, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe,
+    AgentChannel, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry, HostError,
+    HostErrorKind, HostReader, HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef,
     Scope, Source, StopBy, Subnet, VolumeFacts, VolumeState,
 };
 use lbctl::render::GuestSpec;
@@ -198,7 +198,7 @@ fn facts(at: &VolumeRef, volume: &Volume) -> VolumeFacts {
     }
 }
 
-impl Observe for MemoryHost {
+impl HostReader for MemoryHost {
     fn architecture(&self) -> HostResult<String> {
         Ok("x86_64".into())
     }
@@ -291,7 +291,7 @@ impl Observe for MemoryHost {
     }
 }
 
-impl Change for MemoryHost {
+impl HostWriter for MemoryHost {
     fn add_reservation(&self, _: &NetworkId, entry: &HostEntry, scope: Scope) -> HostResult<()> {
         self.change("reserving", |s| {
             for (wanted, list) in [(scope.config, &mut s.saved), (scope.live, &mut s.live)] {
@@ -430,7 +430,7 @@ impl Change for MemoryHost {
         })
     }
 
-    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()> {
+    fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()> {
         self.domain_change(name, |d| {
             let live = d.live.as_mut().filter(|_| scope.live);
             for definition in live
@@ -441,7 +441,7 @@ impl Change for MemoryHost {
                     definition.find("<lbctl:mark").unwrap(),
                     definition.find("</lbctl:mark>").unwrap() + "</lbctl:mark>".len(),
                 );
-                definition.replace_range(start..end, &mark.to_xml());
+                definition.replace_range(start..end, &ownership.to_xml());
             }
             Ok(())
         })
@@ -490,7 +490,7 @@ fn followed(before: &str, task: &Value) -> String {
 }
 
 /// A guest agent whose guest does what lbctl's program there does: it follows the spec. One command runs at a time.
-impl AgentDoor for MemoryHost {
+impl AgentChannel for MemoryHost {
     fn agent(&self, domain: &str, command: &str, _: Duration) -> HostResult<String> {
         let command: Value = serde_json::from_str(command).unwrap();
         let answer = match command["execute"].as_str().unwrap() {

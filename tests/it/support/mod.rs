@@ -24,15 +24,15 @@ pub struct Lab(BTreeMap<String, String>);
 impl Lab {
     /// libvirtd, pools and networks only.
     pub fn bare() -> Self {
-        Self::of("LBCTL_LAB_BARE", "bare")
+        Self::new("LBCTL_LAB_BARE", "bare")
     }
 
     /// And a guest image, and a real Patroni.
     pub fn full() -> Self {
-        Self::of("LBCTL_LAB_FULL", "full")
+        Self::new("LBCTL_LAB_FULL", "full")
     }
 
-    fn of(variable: &str, profile: &str) -> Self {
+    fn new(variable: &str, profile: &str) -> Self {
         let help = format!(
             "`./dev test` brings the labs up by itself; by hand: {variable}=$(tests/lab/up {profile}), and in the end tests/lab/down"
         );

@@ -9,14 +9,14 @@ use crate::cert::Facts;
 use crate::config::{
     Addressing, Attach, CloneVolume, Disk, DiskFormat, Interface, MacAddr, VolumeRef,
 };
-use crate::guest::Reach;
+use crate::guest::AgentAvailability;
 use crate::host::ownership::PartPrints;
-use crate::host::ownership::{DiskMark, LAYOUT, Mark, ReservationMark, SeedMark};
+use crate::host::ownership::{DiskRecord, LAYOUT, Ownership, ReservationRecord, SeedRecord};
 use crate::host::{
     Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
     NetworkId, NetworkRef, NicFacts, NicSource, Source, Subnet, VolumeFacts, VolumeState,
 };
-use crate::reconcile::desired::{Certificate, Desired, DesiredReservation};
+use crate::reconcile::desired::{Desired, DesiredCertificate, DesiredReservation};
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
 use crate::reconcile::plan::Restart;
 use crate::render::GuestSpec;
@@ -110,7 +110,7 @@ pub(super) fn desired() -> Desired {
             network,
             entry: entry("192.0.2.20", MAC, "lb-1"),
         }],
-        certificate: Certificate {
+        certificate: DesiredCertificate {
             facts: facts(),
             issued: None,
             clamp: None,
@@ -199,7 +199,7 @@ pub(super) fn bare() -> Observed {
             .into_iter()
             .map(|at| place(at, None))
             .collect(),
-        reach: Reach::NotAsked,
+        availability: AgentAvailability::NotAsked,
     }
 }
 
@@ -228,19 +228,19 @@ pub(super) fn definition() -> Definition {
         }],
         agent_channel: true,
         run: None,
-        mark: Some(Mark {
+        ownership: Some(Ownership {
             layout: LAYOUT,
-            seed: SeedMark {
+            seed: SeedRecord {
                 volume: desired().seed_volume,
                 fingerprint: "of hello".into(),
                 parts: seed("hello").parts,
             },
             stale_seeds: Vec::new(),
-            disk: Some(DiskMark {
+            disk: Some(DiskRecord {
                 volume: volume("default", "lb-1"),
                 cloned: true,
             }),
-            reservations: vec![ReservationMark {
+            reservations: vec![ReservationRecord {
                 network: "net-uuid".into(),
                 entry: entry("192.0.2.20", MAC, "lb-1"),
             }],

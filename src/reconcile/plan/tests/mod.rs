@@ -5,9 +5,9 @@ mod hosts;
 
 use hosts::*;
 
-use super::{Class, Note, Objection, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
+use super::{Class, Objection, OwnershipKind, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
 use crate::config::{Disk, MacAddr};
-use crate::guest::Reach;
+use crate::guest::AgentAvailability;
 use crate::host::{
     Claims, DomainFacts, DomainState, Lease, NetworkRef, NicSource, Source, VolumeState,
 };
@@ -32,7 +32,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::WriteSeed { .. } => "write seed",
         Step::Converge(_) => "converge",
         Step::Define(_) => "define",
-        Step::SetMark { .. } => "set mark",
+        Step::SetOwnership { .. } => "set mark",
         Step::SwapMedium { .. } => "swap",
         Step::SetAutostart { .. } => "autostart",
         Step::Start { .. } => "start",
@@ -231,7 +231,7 @@ fn check_guest(
     now: &[&str],
 ) -> Plan {
     let mut observed = settled();
-    observed.reach = Reach::Ready;
+    observed.availability = AgentAvailability::Ready;
     observe(&mut observed);
     let mut desired = desired();
     desired.seed = wanted.clone();
@@ -279,18 +279,21 @@ fn a_guest_that_answers_is_changed_while_it_runs() {
         step.new_seed.as_ref().unwrap().name,
         "lb-1-cloud-init.2.iso"
     );
-    let Step::SetMark { mark, note, .. } = &plan.steps[5] else {
+    let Step::SetOwnership {
+        ownership, note, ..
+    } = &plan.steps[5]
+    else {
         panic!("{plan:?}")
     };
-    assert_eq!(mark.seed.parts, changed.parts);
-    assert_eq!(*note, Note::Guest);
+    assert_eq!(ownership.seed.parts, changed.parts);
+    assert_eq!(*note, OwnershipKind::Guest);
 }
 
 #[test]
 fn a_guest_that_does_not_answer_is_changed_by_a_restart_and_the_plan_says_why() {
     let plan = check_guest(
         &seed("changed"),
-        |o| o.reach = Reach::Out("its agent is on strike".into()),
+        |o| o.availability = AgentAvailability::Out("its agent is on strike".into()),
         &[("/etc/haproxy/haproxy.cfg", Class::Restart)],
         &LATER_STEPS,
         &NOW_STEPS,
@@ -330,13 +333,13 @@ fn a_live_change_beside_one_that_waits_is_done_and_the_other_still_waits() {
         &LIVE_STEPS,
         &NOW_STEPS,
     );
-    let Step::SetMark { mark, .. } = &plan.steps[5] else {
+    let Step::SetOwnership { ownership, .. } = &plan.steps[5] else {
         panic!("{plan:?}")
     };
     assert_eq!(
         (
-            mark.seed.parts.guest.as_str(),
-            mark.seed.parts.boot.as_str()
+            ownership.seed.parts.guest.as_str(),
+            ownership.seed.parts.boot.as_str()
         ),
         ("guest of changed", "boot"),
         "the guest booted with the old network configuration"
@@ -348,7 +351,7 @@ fn what_waits_for_a_restart_is_not_done_live_the_next_time() {
     // `--restart later` wrote it: seed, definition and drive are as desired.
     let waiting = |o: &mut Observed| {
         let live = domain(o).live.as_mut().unwrap();
-        let parts = &mut live.mark.as_mut().unwrap().seed.parts;
+        let parts = &mut live.ownership.as_mut().unwrap().seed.parts;
         (parts.guest, parts.start) = ("of before".into(), "of before".into());
     };
     check_guest(
@@ -365,7 +368,7 @@ fn a_guest_that_is_off_gets_it_all_at_its_next_boot() {
     let off = |o: &mut Observed| {
         let domain = domain(o);
         (domain.live, domain.state) = (None, DomainState::ShutOff);
-        o.reach = Reach::NotAsked;
+        o.availability = AgentAvailability::NotAsked;
     };
     let what = [
         ("/etc/haproxy/haproxy.cfg", Class::Live),
@@ -377,10 +380,10 @@ fn a_guest_that_is_off_gets_it_all_at_its_next_boot() {
 
 #[test]
 fn a_change_that_was_killed_between_guest_and_mark_is_taken_to_its_end() {
-    // The seed is written, defined and in the drive; the guest's mark is of before.
+    // The seed is written, defined and in the drive; the guest's ownership record is of before.
     let killed = |o: &mut Observed| {
         let live = domain(o).live.as_mut().unwrap();
-        live.mark.as_mut().unwrap().seed.parts.guest = "of before".into();
+        live.ownership.as_mut().unwrap().seed.parts.guest = "of before".into();
     };
     check_guest(
         &seed("hello"),
@@ -418,7 +421,7 @@ fn a_new_seed_is_written_beside_the_one_in_use() {
     };
     assert_eq!(define.uuid.as_deref(), Some("dom-uuid"));
     assert_eq!(
-        define.mark.stale_seeds,
+        define.ownership.stale_seeds,
         [desired().seed_volume],
         "a crash before the deletion must not lose it"
     );
@@ -574,8 +577,8 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
         check_refused(&seed, &desired(), NotOurs, &["lb-1-cloud-init.iso", word]);
     }
     let mut foreign = settled();
-    domain(&mut foreign).config.mark = None;
-    domain(&mut foreign).live.as_mut().unwrap().mark = None;
+    domain(&mut foreign).config.ownership = None;
+    domain(&mut foreign).live.as_mut().unwrap().ownership = None;
     check_refused(&foreign, &desired(), NotOurs, &["lb-1", "dom-uuid"]);
 }
 
