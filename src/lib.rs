@@ -12,29 +12,19 @@
 //!          apply(Plan, Host) ─▶ Report;  observe + plan again must be empty
 //! ```
 
-pub mod apply;
 pub mod cert;
 pub mod checklist;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod desired;
-pub mod documents;
-pub mod domain_xml;
-pub mod failure;
+pub mod exit;
 pub mod guest;
 pub mod host;
-pub mod interrupt;
-pub mod iso;
 pub mod manual;
-pub mod mark;
-pub mod observe;
 pub mod output;
-pub mod plan;
+pub mod reconcile;
 pub mod render;
 pub mod secret;
 pub mod seed;
-pub mod settle;
-pub mod shown;
 pub mod status;
-pub mod wait;
+pub mod text;

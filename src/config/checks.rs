@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::model::{DiskFormat, DomainType, KeyAlgorithm, Runtime};
+use super::model::{DiskFormat, DomainType, Runtime};
 use super::report::quoted;
 use super::types::{DomainName, Wrong, character};
+use crate::cert::KeyAlgorithm;
 
 /// Smallest disk that is taken for meant so. Less is a number whose unit was forgotten.
 const SMALLEST_DISK: u64 = 1024 * 1024;

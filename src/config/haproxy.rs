@@ -3,13 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::checks;
-use super::model::{
-    Check, Haproxy, KeyAlgorithm, Metrics, PatroniClient, Replicas, Runtime, Timeouts,
-};
+use super::model::{Check, Haproxy, Metrics, PatroniClient, Replicas, Runtime, Timeouts};
 use super::ports;
 use super::reader::{Given, Section};
 use super::types::{DomainName, HaproxyTime, HaproxyVersion, MAX_HAPROXY_MILLIS, MemoryMib, Wrong};
-use crate::cert::{Ca, Part, Policy};
+use crate::cert::{Ca, KeyAlgorithm, Part, Policy};
 
 /// Each node is a slot of a server-template that is checked and resolved for ever.
 const MOST_NODES: i64 = 100;

@@ -306,7 +306,7 @@ impl Effect {
 }
 
 /// The effect of each key, by the beginning of its path: the longest one that fits counts. Held against what `plan`
-/// really says by tests/effects.rs, and shown in the README and in lbctl.toml(5).
+/// really says by tests/it/effects.rs, and shown in the README and in lbctl.toml(5).
 #[rustfmt::skip]
 const EFFECTS: &[(&str, Effect)] = &[
     ("name", Effect::Another),

@@ -32,7 +32,7 @@ pub use report::{Problem, Report, render_warnings};
 pub use types::*;
 
 use reader::{Notes, Reader, Section};
-use report::Source;
+use report::SourceText;
 
 /// Longest configuration that is read, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -83,7 +83,7 @@ pub fn parse(
     };
     let config = config(&root);
 
-    let source = Source {
+    let source = SourceText {
         file: file_name,
         text,
         hidden,

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use crate::output::wrap;
 use crate::secret::MASK;
-use crate::shown::drives_terminal;
+use crate::text::sanitize::drives_terminal;
+use crate::text::width::wrap;
 
 /// How many problems are shown before the rest is only counted.
 const SHOWN: usize = 40;
@@ -190,13 +190,13 @@ pub(super) struct Draft {
 
 /// The text of a configuration and the byte ranges in it that must not be shown.
 #[derive(Debug)]
-pub(super) struct Source<'a> {
+pub(super) struct SourceText<'a> {
     pub file: &'a str,
     pub text: &'a str,
     pub hidden: Vec<Range<usize>>,
 }
 
-impl Source<'_> {
+impl SourceText<'_> {
     /// The drafts as problems, in the order of the file; those without a place come first.
     pub fn problems(&self, mut drafts: Vec<Draft>) -> Vec<Problem> {
         drafts.sort_by_key(|draft| draft.span.as_ref().map_or(0, |span| span.start + 1));

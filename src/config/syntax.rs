@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::inputs::{read_bounded, reason};
 use super::keys::{KEYS, Kind};
-use super::report::{Draft, Report, Source, plain};
+use super::report::{Draft, Report, SourceText, plain};
 
 /// How many syntax errors are reported: those after the first few are mostly its consequences.
 const MOST: usize = 5;
@@ -94,7 +94,7 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
     };
     drafts.dedup_by_key(|draft| line(draft));
     drafts.truncate(MOST);
-    let source = Source {
+    let source = SourceText {
         file,
         text,
         hidden: values.hidden,

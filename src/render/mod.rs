@@ -7,6 +7,8 @@
 //! presence; every string of the configuration enters YAML through [`yaml::Quoted`] or [`yaml::Block`] and never bare; a
 //! secret is read only through [`Secrets::show`], so that the masked text has the same shape as the real one.
 
+pub mod domain;
+mod exposed;
 mod files;
 mod haproxy;
 mod image;
@@ -22,7 +24,7 @@ pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;
 pub use seed::{SeedFiles, fingerprint, seed_files};
-pub use spec::{Admin, GuestSpec, Start};
+pub use spec::{AdminSpec, GuestSpec, Start};
 
 use crate::secret::{MASK, Secret};
 
