@@ -285,7 +285,7 @@ fn no_comment_and_no_page_cites_a_file_that_is_not_there() {
             let Ok(text) = fs::read_to_string(&path) else {
                 continue;
             };
-            let all = name.ends_with(".md");
+            let all = path.extension().is_some_and(|e| e == "md");
             let comment = |line: &&str| all || line.trim_start().starts_with(['/', '#']);
             for (number, line) in text.lines().enumerate().filter(|(_, line)| comment(line)) {
                 let missing = cited(line).filter(|file| !root().join(file).exists());
