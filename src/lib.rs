@@ -1,6 +1,6 @@
 //! lbctl: one TOML file in, one working HAProxy load balancer in front of Patroni out.
 //!
-//! The way of the data (DESIGN section 4):
+//! The way of the data (docs/architecture.md has it with its reasons):
 //!
 //! ```text
 //! TOML text ─config─▶ Config (PEMs and keys read)      file and environment reads end here
@@ -9,7 +9,20 @@
 //!                                       ▼
 //!                                    Desired
 //!          plan(Desired, Observed) ─▶ Plan | Refusal    pure: no I/O, no clock
-//!          apply(Plan, Host) ─▶ Report;  observe + plan again must be empty
+//!          apply(Plan, Host) ─▶ done | the step that failed;  observe + plan again must be empty
+//! ```
+//!
+//! The order of the layers; a module uses itself and those before it (`tests/it/layers.rs`):
+//!
+//! ```text
+//! text  secret  exit  cli      know nobody
+//! cert  config                 what is wanted, as checked values
+//! host                         libvirt: facts and calls
+//! render  manual               files from values
+//! seed  guest                  the cloud-init volume; the guest through its agent
+//! reconcile                    desired, observed, plan, apply, again until nothing differs
+//! output                       the only place that prints
+//! status  checklist  commands  what an operator asks for
 //! ```
 
 pub mod cert;

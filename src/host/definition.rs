@@ -1,5 +1,5 @@
 //! The facts of a domain's XML that lbctl compares or needs, and how they are read. libvirt rewrites what it is given
-//! (MiB become KiB, controllers and addresses appear), so facts are compared and never the text (DESIGN section 4).
+//! (MiB become KiB, controllers and addresses appear), so facts are compared and never the text.
 
 use std::fmt;
 

@@ -338,11 +338,11 @@ impl HostReader for LibvirtHost {
 
     fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>> {
         let doing = format!("looking up network {which}");
-        let result = match which {
+        let found = self.find(&doing, ErrorNumber::NoNetwork, || match which {
             NetworkRef::Name(name) => self.connection.lookup_network_by_name(name),
             NetworkRef::Id(id) => self.connection.lookup_network_by_uuid_string(id),
-        };
-        let Some(network) = self.find(&doing, ErrorNumber::NoNetwork, || result)? else {
+        })?;
+        let Some(network) = found else {
             return Ok(None);
         };
         let doing = format!("reading network {which}");
@@ -569,18 +569,19 @@ impl HostWriter for LibvirtHost {
     }
 
     fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()> {
-        let doing = format!("writing lbctl's ownership into domain {name}");
+        let doing = format!("writing lbctl's ownership record into domain {name}");
         let domain = self.lookup(name, &doing)?;
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
         let xml = ownership.to_bare_xml();
-        let set = domain.set_metadata(
-            kind,
-            Some(&xml),
-            Some("lbctl"),
-            Some(NAMESPACE),
-            impact(scope),
-        );
-        self.call(&doing, || set)
+        self.call(&doing, || {
+            domain.set_metadata(
+                kind,
+                Some(&xml),
+                Some("lbctl"),
+                Some(NAMESPACE),
+                impact(scope),
+            )
+        })
     }
 }
 
@@ -627,7 +628,7 @@ impl LibvirtHost {
         doing: &str,
     ) -> HostResult<()> {
         let found = self.need_network(network, doing)?;
-        // Never restart a network that is not ours: every VM on it would lose its link (DESIGN section 5).
+        // Never restart a network that is not ours: every VM on it would lose its link.
         let config = if scope.config {
             sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG
         } else {

@@ -1,7 +1,7 @@
-//! The door to the libvirt host: what can be asked of it ([`HostReader`]), what can be done to it ([`HostWriter`]), and the facts
-//! that come back. No decision is taken here.
+//! The libvirt host: what can be asked of it ([`HostReader`]), what can be done to it ([`HostWriter`]), and the facts that
+//! come back. No decision is taken here.
 //!
-//! Invariant: only [`libvirt`] uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
+//! Invariant: only this folder uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
 //! Invariant: *absent* is a value (`None`); every other libvirt answer is an error. "Cannot connect" is never "not found".
 
 mod definition;
@@ -320,7 +320,7 @@ pub struct CloneSpec {
 pub trait HostReader {
     /// The architecture of the host, as the kernel names it: `x86_64`, `aarch64`.
     fn architecture(&self) -> HostResult<String>;
-    /// Whether libvirt offers kvm for that architecture. It may still fail at start (DESIGN section 5).
+    /// Whether libvirt offers kvm for that architecture. It may still fail at start.
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool>;
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>>;
     /// What every domain claims but those named.

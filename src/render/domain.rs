@@ -111,7 +111,7 @@ pub fn render(
 
 /// The CD-ROM drive with the seed, also for changing its medium in the running domain.
 ///
-/// virtio-scsi, for Debian's cloud kernel has no AHCI driver and q35 has no IDE (DESIGN section 5).
+/// virtio-scsi, for Debian's cloud kernel has no AHCI driver and q35 has no IDE.
 #[must_use]
 pub fn seed_cdrom(seed: &Source) -> String {
     disk(

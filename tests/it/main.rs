@@ -1,6 +1,6 @@
 //! The tests from outside of lbctl. They are one binary, because each binary links the whole of
-//! lbctl. A module is a suite, chosen by the path of its tests: `cargo test --test it cert::`,
-//! `cargo nextest run -E 'test(/^cert::/)'`. `libvirt` and `guest` need a lab, the others do not.
+//! lbctl. A module is a suite, chosen by the path of its tests: `cargo nextest run --test it
+//! -E 'test(/^cert::/)'`. `libvirt` and `guest` need a lab, the others do not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
