@@ -1,12 +1,12 @@
 //! `lbctl check`: the configuration alone, or with everything around it, changing nothing.
 
 use super::{CommandResult, connect, load};
-use crate::checklist::{self, Checklist};
+use crate::checklist::{self, Checklist, Outcome};
 use crate::cli::Cli;
 use crate::config::{Config, DomainName};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::json::{Answer, CheckDocument, Verdict};
+use crate::output::json::{Answer, CheckDocument};
 use crate::status::nodes_are_verified;
 
 pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> CommandResult {
@@ -45,7 +45,8 @@ fn whole(cli: &Cli, config: &Config, file: String, out: &Output) -> Exit {
         }
         Err(failure) => {
             for message in failure.messages {
-                list.add(Verdict::Fails, "libvirt", message.text, message.hint);
+                let outcome = Outcome::Fails(message.id);
+                list.add(outcome, "libvirt", message.text, message.hint);
             }
         }
     }

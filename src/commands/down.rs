@@ -1,10 +1,9 @@
 //! `lbctl down`: removes what carries lbctl's ownership record.
 
-use super::plan::document;
 use super::{CommandResult, Session, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::output::Output;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::Answer;
@@ -59,7 +58,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
         out.say(&format!("note: {note}"));
     }
     if out.json {
-        out.answer(Answer::Down(document(&plan)));
+        out.answer(Answer::Down((&plan).into()));
     }
     Ok(Exit::Done)
 }
@@ -96,7 +95,7 @@ impl Reconciler for Removal<'_> {
             steps.join("; ")
         );
         let hint = "is another lbctl bringing it up at the same time? Run `lbctl down` again";
-        Failure::new(Exit::Failed, text, hint)
+        Failure::new(Exit::Failed, MessageId::StateDiffers, text, hint)
     }
 }
 
@@ -110,11 +109,13 @@ fn consent(name: &str, steps: &[String], out: &Output) -> Result<(), Failure> {
         Some(true) => Ok(()),
         Some(false) => Err(Failure::new(
             Exit::Refused,
+            MessageId::Declined,
             format!("{name} stays: nothing was changed"),
             "",
         )),
         None => Err(Failure::new(
             Exit::Refused,
+            MessageId::ConsentNeeded,
             format!(
                 "{name} would be removed, and there is no terminal to ask on: nothing was changed"
             ),

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::CommandResult;
 use crate::cli::Cli;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::manual::{self, Page};
 use crate::output::Output;
 
@@ -29,7 +29,7 @@ pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
             Some((_, topic)) => format!("did you mean `{topic}`?"),
             None => format!("there are: {}", topics.join(", ")),
         };
-        return Err(Failure::new(Exit::Usage, text, hint).into());
+        return Err(Failure::new(Exit::Usage, MessageId::PageUnknown, text, hint).into());
     };
     out.data(&page.text);
     Ok(Exit::Done)
@@ -39,7 +39,8 @@ pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
 pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
     let fail = |doing: String, error: &std::io::Error| {
         let hint = "give another --out, or make that one writable";
-        Failure::new(Exit::Failed, format!("{doing}: {error}"), hint)
+        let id = MessageId::FileNotWritten;
+        Failure::new(Exit::Failed, id, format!("{doing}: {error}"), hint)
     };
     let pages = manual::pages(&date()?);
     DirBuilder::new()
@@ -76,6 +77,7 @@ fn date() -> Result<String, Failure> {
         let text = format!("SOURCE_DATE_EPOCH is `{given}`, which is no time");
         Failure::new(
             Exit::Usage,
+            MessageId::SourceDateInvalid,
             text,
             "give seconds since 1970, or take it away",
         )

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use crate::cli::{Cli, Command, SchemaOf};
 use crate::config::{self, Config, Loaded, Name, Report};
-use crate::exit::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::guest::{AgentAvailability, Guest};
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{DomainFacts, HostReader as _, HostResult};
@@ -190,10 +190,8 @@ fn not_so_before(name: &Name, mut refused: Failure) -> Failure {
     let text = format!(
         "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
     );
-    refused.messages.push(Message {
-        note: true,
-        ..Message::new(text, "")
-    });
+    let note = Message::note(MessageId::ConcurrentRun, text);
+    refused.messages.push(note);
     refused
 }
 

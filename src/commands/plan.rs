@@ -4,9 +4,9 @@ use super::{CommandResult, connect, load, observe_and_desire};
 use crate::cli::Cli;
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::output::json::{Answer, ChangeDocument, ClassDocument, PlanDocument};
+use crate::output::json::Answer;
 use crate::reconcile::observe::Ask;
-use crate::reconcile::plan::{Change, Class, Plan, Restart, plan_up};
+use crate::reconcile::plan::{Plan, Restart, plan_up};
 
 const RESTART: &str = "note: `lbctl up --restart now` restarts the guest for them, which cuts every session; \
                        `--restart later` leaves them to its next start";
@@ -17,7 +17,7 @@ pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> CommandResult {
     let (observed, desired) = observe_and_desire(&config, &host, Ask::WhatIsNeeded)?;
     let plan = plan_up(&desired, &observed, Restart::Later)?;
     if out.json {
-        out.answer(Answer::Plan(document(&plan)));
+        out.answer(Answer::Plan((&plan).into()));
     } else {
         show(&plan, out);
     }
@@ -82,45 +82,5 @@ pub(super) fn summary(plan: &Plan) -> String {
         0 => format!("{count} {noun}, none disturbs a session"),
         1 => format!("{count} {noun}, 1 needs a restart of the guest"),
         n => format!("{count} {noun}, {n} need a restart of the guest"),
-    }
-}
-
-/// The plan for a program.
-pub(super) fn document(plan: &Plan) -> PlanDocument {
-    let Plan {
-        name,
-        changes,
-        steps,
-        notes,
-    } = plan;
-    PlanDocument {
-        name: name.clone(),
-        empty: plan.is_empty(),
-        changes: changes.iter().map(change).collect(),
-        steps: steps.iter().map(ToString::to_string).collect(),
-        notes: notes.clone(),
-        restart: changes.iter().any(|c| c.class == Class::Restart),
-    }
-}
-
-fn change(change: &Change) -> ChangeDocument {
-    let Change {
-        what,
-        from,
-        to,
-        class,
-        diff,
-    } = change;
-    ChangeDocument {
-        what: what.clone(),
-        from: from.clone(),
-        to: to.clone(),
-        class: match class {
-            Class::Create => ClassDocument::Create,
-            Class::Live => ClassDocument::Live,
-            Class::Restart => ClassDocument::Restart,
-            Class::Replace => ClassDocument::Replace,
-        },
-        diff: diff.clone(),
     }
 }

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::{CommandError, CommandResult, load};
 use crate::cli::Cli;
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
 use crate::host::{NicFacts, NicSource, Source};
 use crate::output::Output;
@@ -41,7 +41,8 @@ pub(super) fn run(
     let shown = if show_secrets {
         seed
     } else {
-        seed.masked(&config).map_err(other)?
+        seed.masked(&config)
+            .map_err(|e| other(MessageId::SeedNotMade, e.to_string()))?
     };
     let files = rendered(&config, shown)?;
     match directory {
@@ -85,7 +86,8 @@ fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> 
         name,
         data: text.into_bytes(),
     };
-    let domain = domain_xml(config, &seed).map_err(|e| other(e.to_string()))?;
+    let domain = domain_xml(config, &seed)
+        .map_err(|e| other(MessageId::DefinitionNotMade, e.to_string()))?;
     let mut files = Vec::new();
     for name in ["user-data", "meta-data", "network-config"] {
         let data = seed
@@ -191,6 +193,7 @@ fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), C
     let fail = |doing: String, error: &std::io::Error| {
         CommandError::Failure(Failure::new(
             Exit::Failed,
+            MessageId::FileNotWritten,
             format!("{doing}: {error}"),
             "give another --out, or make that one writable",
         ))
@@ -224,6 +227,6 @@ fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), C
     Ok(())
 }
 
-fn other(said: String) -> CommandError {
-    CommandError::Failure(Failure::new(Exit::Failed, said, ""))
+fn other(id: MessageId, said: String) -> CommandError {
+    CommandError::Failure(Failure::new(Exit::Failed, id, said, ""))
 }

@@ -6,7 +6,7 @@ use super::{CommandResult, Session, ask_availability, connect, load, not_so_befo
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::output::Output;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, RenewDocument};
@@ -32,6 +32,7 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
     let Some(found) = current_seed(&observed) else {
         return Err(Failure::new(
             Exit::Failed,
+            MessageId::SeedMissing,
             format!("{name} has no seed, so no certificate that could be renewed"),
             "`lbctl up` makes the load balancer; `lbctl status` shows what is there",
         )
@@ -145,6 +146,7 @@ impl Reconciler for RenewRun<'_> {
     fn unfinished(&self, _: &Plan) -> Failure {
         Failure::new(
             Exit::Failed,
+            MessageId::StateDiffers,
             format!(
                 "every step was done, and yet the seed of {} holds another certificate",
                 self.config.name
@@ -157,6 +159,7 @@ impl Reconciler for RenewRun<'_> {
 fn gone(config: &Config) -> Failure {
     Failure::new(
         Exit::Failed,
+        MessageId::SeedVanished,
         format!(
             "the seed of {} has vanished: another lbctl is at work",
             config.name

@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
 use crate::output::Output;
+use crate::output::failure::id_of;
 use crate::output::interrupt::{Interrupt, Manner};
 use crate::output::json::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
 use crate::status::{Status, ago};
@@ -229,6 +230,7 @@ impl Shown {
 
 fn silence(error: &HostError) -> MessageDocument {
     MessageDocument {
+        id: id_of(error),
         message: error.to_string(),
         help: error.hint.clone().unwrap_or_default(),
         detail: Vec::new(),

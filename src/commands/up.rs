@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::{document, summary};
+use super::plan::summary;
 use super::wait::until_ready;
 use super::{CommandResult, Session, connect, load, not_so_before, observe_and_desire};
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::{Config, Disk};
-use crate::exit::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::host::Inspect;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, UpDocument};
@@ -54,7 +54,7 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
     tracing::info!("{} calls to libvirt", host.calls());
     if out.json {
         out.answer(Answer::Up(UpDocument {
-            plan: document(&plan),
+            plan: (&plan).into(),
             ready: args.wait.map(|_| true),
             address: config.address(),
             seconds: started.elapsed().as_secs_f64(),
@@ -91,7 +91,7 @@ fn reconcile(plan: &Plan, making: &mut UpRun<'_>) -> Result<(), Failure> {
         Some(Restart::Later) => plan
             .needing_restart()
             .iter()
-            .map(|c| c.what.clone())
+            .map(|c| c.subject.to_string())
             .collect(),
         _ => Vec::new(),
     };
@@ -152,10 +152,8 @@ impl UpRun<'_> {
         let volumes = disk.into_iter().chain([&self.config.seed_volume]);
         let reported = volumes.filter_map(|at| {
             let access = self.working.host.access(at).ok()??;
-            Some(Message {
-                note: true,
-                ..Message::new(format!("volume {at} is {access}"), "")
-            })
+            let text = format!("volume {at} is {access}");
+            Some(Message::note(MessageId::VolumeAccess, text))
         });
         reported.collect()
     }
@@ -218,6 +216,7 @@ impl Reconciler for UpRun<'_> {
         let left: Vec<String> = left.changes.iter().map(ToString::to_string).collect();
         Failure::new(
             Exit::Failed,
+            MessageId::StateDiffers,
             format!(
                 "every step was done, and yet {} differs: {}",
                 self.config.name,
@@ -267,6 +266,7 @@ fn decide(
 /// `made`: steps were done before it.
 fn restart_refused(plan: &Plan, made: bool) -> Failure {
     let mut message = Message::new(
+        MessageId::RestartNeeded,
         format!(
             "{}: {} restart of the guest, and {}",
             plan.name,
@@ -289,10 +289,8 @@ fn restart_refused(plan: &Plan, made: bool) -> Failure {
         .map(ToString::to_string)
         .collect();
     // Why they do, where that is not plain: the guest's agent is silent, for instance.
-    let why = plan.notes.iter().map(|note| Message {
-        note: true,
-        ..Message::new(note, "")
-    });
+    let notes = plan.notes.iter();
+    let why = notes.map(|note| Message::note(MessageId::PlanNote, note));
     Failure {
         exit: Exit::Refused,
         messages: std::iter::once(message).chain(why).collect(),

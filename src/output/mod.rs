@@ -4,6 +4,7 @@
 pub mod failure;
 pub mod interrupt;
 pub mod json;
+mod plan;
 mod terminal;
 
 use std::io::{self, IsTerminal, Write};
@@ -188,6 +189,7 @@ impl Output {
         if self.json {
             let place = |count: usize| (count > 0).then_some(count);
             let problem = |p: &Problem| ProblemDocument {
+                id: p.id,
                 key: p.key.clone(),
                 line: place(p.line),
                 column: place(p.column),
@@ -220,6 +222,7 @@ impl Output {
         }
         if self.json {
             let message = |m: &Message| MessageDocument {
+                id: m.id,
                 message: m.text.clone(),
                 help: m.hint.clone(),
                 detail: m.detail.clone(),

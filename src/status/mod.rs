@@ -204,9 +204,6 @@ fn drift(
     }
     match plan_up(&desired, observed, Restart::Later) {
         Ok(plan) => Ok(plan.changes.iter().map(ToString::to_string).collect()),
-        Err(refusal) => {
-            let objections = refusal.objections.iter().map(|o| o.message.clone());
-            Err(objections.collect::<Vec<_>>().join("; "))
-        }
+        Err(refusal) => Err(refusal.to_string()),
     }
 }

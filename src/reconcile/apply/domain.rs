@@ -4,7 +4,8 @@
 
 use super::seed::{ensure_seed_exists, whole_seed};
 use crate::host::{
-    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Source, VolumeFacts, VolumeState,
+    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Operation, Source, VolumeFacts,
+    VolumeState,
 };
 use crate::reconcile::plan::{DefineStep, RootRef};
 use crate::render::domain::{self, DomainSpec, RootDisk};
@@ -17,7 +18,7 @@ pub(super) fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()
         root,
         known,
     } = step;
-    let doing = format!("defining domain {}", spec.name);
+    let doing = Operation::Define(spec.name.clone());
     let facts = root_disk(root, host)?;
     let Some(VolumeFacts { source, format, .. }) = facts.present().cloned() else {
         return Err(HostError::new(
@@ -69,7 +70,7 @@ fn ensure_unique(
     });
     let Some(shared) = shared else { return Ok(()) };
     host.undefine(&spec.name)?;
-    let doing = format!("defining domain {}", spec.name);
+    let doing = Operation::Define(spec.name.clone());
     Err(HostError::new(HostErrorKind::Exists, doing, shared))
 }
 
@@ -81,7 +82,7 @@ fn ensure_disk_exists(domain: &str, root: &RootRef, host: &impl HostWriter) -> H
     }
     host.undefine(domain)?;
     let (doing, said) = (
-        format!("defining domain {domain}"),
+        Operation::Define(domain.to_owned()),
         "its root disk has vanished meanwhile",
     );
     Err(HostError::new(HostErrorKind::NotFound, doing, said))

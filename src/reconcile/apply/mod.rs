@@ -11,12 +11,13 @@ mod domain;
 mod seed;
 mod stop;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::exit::Exit;
 use crate::guest::{ConvergeError, Extent, Guest};
 use crate::host::ownership::{Ownership, changing_to};
-use crate::host::{AgentChannel, HostError, HostErrorKind, HostResult, HostWriter};
+use crate::host::{AgentChannel, HostError, HostErrorKind, HostResult, HostWriter, Operation};
 use crate::reconcile::plan::{ConvergeStep, OwnershipKind, Step};
 
 /// For a change of the running guest. Most take seconds; installing a package in a slow one,
@@ -46,6 +47,17 @@ pub enum ApplyError {
     /// Somebody asked for an end, before this step.
     Stopped { next: Box<Step>, exit: Exit },
 }
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { step, error, .. } => write!(f, "cannot {step}: {error}"),
+            Self::Stopped { next, .. } => write!(f, "stopped, next was: {next}"),
+        }
+    }
+}
+
+impl std::error::Error for ApplyError {}
 
 impl ApplyError {
     /// Whether QEMU or libvirt may not open a file. By words, for QEMU's errors have no code: it
@@ -165,11 +177,10 @@ fn converge(
                     host.set_ownership(domain, ownership, OwnershipKind::Guest.scope())
                 });
             }
-            let doing = match extent {
-                Extent::All => "changing the running guest",
-                Extent::Tls => "exchanging the certificate in the running guest",
-            };
-            Err(error.into_host_error(&format!("{doing} {domain}")))
+            Err(error.into_host_error(match extent {
+                Extent::All => Operation::ChangeGuest(domain.clone()),
+                Extent::Tls => Operation::ExchangeCertificate(domain.clone()),
+            }))
         }
     }
 }
@@ -182,7 +193,7 @@ fn set_ownership(
     host: &impl HostWriter,
 ) -> HostResult<()> {
     if kind == OwnershipKind::Guest && !changed_by_us(domain, &ownership.seed.fingerprint, host)? {
-        let doing = format!("writing lbctl's ownership record into domain {domain}");
+        let doing = Operation::SetOwnership(domain.to_owned());
         let said = "its guest is being changed by another lbctl";
         return Err(HostError::new(HostErrorKind::Exists, doing, said));
     }

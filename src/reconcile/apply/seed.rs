@@ -4,7 +4,8 @@ use super::disk;
 use crate::config::VolumeRef;
 use crate::host::ownership::SeedRecord;
 use crate::host::{
-    DomainFacts, HostError, HostErrorKind, HostResult, HostWriter, Scope, Source, VolumeState,
+    DomainFacts, HostError, HostErrorKind, HostResult, HostWriter, Operation, Scope, Source,
+    VolumeState,
 };
 use crate::render::domain::seed_cdrom;
 use crate::seed::{self, SeedContent};
@@ -45,7 +46,7 @@ pub(super) fn ensure_seed_exists(volume: &VolumeRef, host: &impl HostWriter) -> 
     if host.volume(volume)?.present().is_some() {
         return Ok(());
     }
-    let doing = format!("putting seed {volume} into the drive");
+    let doing = Operation::InsertSeed(volume.clone());
     Err(HostError::new(
         HostErrorKind::NotFound,
         doing,
@@ -56,8 +57,8 @@ pub(super) fn ensure_seed_exists(volume: &VolumeRef, host: &impl HostWriter) -> 
 /// Nothing referred to it, and it was this VM's, when the plan was made. Another lbctl may have put
 /// it into the drive since, or another VM's seed may stand there.
 pub(super) fn delete(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> HostResult<()> {
-    let overtaken =
-        |said: &str| HostError::new(HostErrorKind::Exists, format!("deleting seed {at}"), said);
+    let doing = Operation::DeleteSeed(at.clone());
+    let overtaken = |said: &str| HostError::new(HostErrorKind::Exists, &doing, said);
     let VolumeState::Present(facts) = host.volume(at)? else {
         return Ok(());
     };

@@ -4,7 +4,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::domain::{active, fall_back, resume, start};
-use crate::host::{DomainState, HostError, HostErrorKind, HostResult, HostWriter, StopBy};
+use crate::host::{
+    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Operation, StopBy,
+};
 use crate::reconcile::apply::Progress;
 
 /// Between looks at a guest that is stopping.
@@ -23,7 +25,7 @@ pub(super) fn restart(
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
     if active(host, domain)?.is_some_and(|(_, now)| now != run) {
-        let doing = format!("restarting domain {domain}");
+        let doing = Operation::Restart(domain.to_owned());
         let said = "it has been started anew meanwhile";
         return Err(HostError::new(HostErrorKind::Exists, doing, said));
     }
