@@ -1,8 +1,5 @@
 //! `lbctl man` and `lbctl completions`: what a package or an operator installs beside the program.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -10,9 +7,10 @@ use clap::builder::PossibleValuesParser;
 use time::OffsetDateTime;
 
 use super::CommandResult;
+use super::files::{Readers, write_all as write_files};
 use crate::cli::Cli;
 use crate::exit::{Exit, Failure};
-use crate::manual::{self, Page};
+use crate::manual;
 use crate::output::Output;
 
 pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
@@ -35,32 +33,11 @@ pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
     Ok(Exit::Done)
 }
 
-/// Every page is whole or not there, and readable by everyone whatever the umask.
 pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
-    let fail = |doing: String, error: &std::io::Error| {
-        let hint = "give another --out, or make that one writable";
-        Failure::new(Exit::Failed, format!("{doing}: {error}"), hint)
-    };
     let pages = manual::pages(&date()?);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(directory)
-        .map_err(|e| fail(format!("creating directory {}", directory.display()), &e))?;
-    for page in &pages {
-        let path = directory.join(page.file());
-        write(directory, page).map_err(|e| fail(format!("writing {}", path.display()), &e))?;
-        out.say(&path.display().to_string());
-    }
+    let files = pages.iter().map(|page| (page.file(), page.text.as_bytes()));
+    write_files(directory, Readers::Everyone, files, out)?;
     Ok(Exit::Done)
-}
-
-fn write(directory: &Path, page: &Page) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(page.text.as_bytes())?;
-    fs::set_permissions(file.path(), Permissions::from_mode(0o644))?;
-    file.persist(directory.join(page.file()))?;
-    Ok(())
 }
 
 /// The date that builders of packages give to what they make (reproducible-builds.org), and none where there is none: a

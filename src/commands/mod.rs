@@ -2,6 +2,7 @@
 
 mod check;
 mod down;
+mod files;
 mod man;
 mod plan;
 mod render;

@@ -1,14 +1,11 @@
-//! `lbctl render`: everything that the VM is made from, on a machine that needs no libvirt. Also the texts that describe
-//! lbctl itself: completion and manual.
+//! `lbctl render`: everything that the VM is made from, on a machine that needs no libvirt.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use time::OffsetDateTime;
 
+use super::files::{Readers, write_all};
 use super::{CommandError, CommandResult, load};
 use crate::cli::Cli;
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
@@ -45,7 +42,10 @@ pub(super) fn run(
     };
     let files = rendered(&config, shown)?;
     match directory {
-        Some(directory) => write_all(directory, &files, out)?,
+        Some(directory) => {
+            let named = files.iter().map(|f| (f.name.to_owned(), &*f.data));
+            write_all(directory, Readers::Owner, named, out)?;
+        }
         None if out.json => {}
         None => list(&files, out),
     }
@@ -184,44 +184,6 @@ fn list(files: &[Rendered], out: &Output) {
         }
         out.data_line("");
     }
-}
-
-/// Each file is whole or not there, and 0600 from its first moment.
-fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), CommandError> {
-    let fail = |doing: String, error: &std::io::Error| {
-        CommandError::Failure(Failure::new(
-            Exit::Failed,
-            format!("{doing}: {error}"),
-            "give another --out, or make that one writable",
-        ))
-    };
-    let mut builder = fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(directory);
-    made.map_err(|e| fail(format!("creating directory {}", directory.display()), &e))?;
-    for Rendered { name, data } in files {
-        let path = directory.join(name);
-        let aside = directory.join(format!(".{name}.new"));
-        let written = fs::remove_file(&aside)
-            .or_else(|e| {
-                if e.kind() == std::io::ErrorKind::NotFound {
-                    Ok(())
-                } else {
-                    Err(e)
-                }
-            })
-            .and_then(|()| {
-                OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&aside)
-            })
-            .and_then(|mut file| file.write_all(data))
-            .and_then(|()| fs::rename(&aside, &path));
-        written.map_err(|e| fail(format!("writing {}", path.display()), &e))?;
-        out.say(&format!("{}", path.display()));
-    }
-    Ok(())
 }
 
 fn other(said: String) -> CommandError {

@@ -228,7 +228,7 @@ impl Reconciler for UpRun<'_> {
     }
 }
 
-/// Whether the guest may be restarted for the changes that need it.
+/// Whether the guest may be restarted for the changes that need it; there are some.
 fn decide(
     plan: &Plan,
     args: &UpArgs,
@@ -236,10 +236,6 @@ fn decide(
     made: bool,
     out: &Output,
 ) -> Result<Restart, Failure> {
-    let needing = plan.needing_restart();
-    if needing.is_empty() {
-        return Ok(Restart::Later);
-    }
     let now = Restart::Now {
         deadline: args.stop_timeout,
     };
@@ -248,7 +244,11 @@ fn decide(
         RestartPolicy::Later => Ok(Restart::Later),
         RestartPolicy::Ask if yes => Ok(now),
         RestartPolicy::Ask => {
-            let mut list: Vec<String> = needing.iter().map(|c| format!("  {c}")).collect();
+            let mut list: Vec<String> = plan
+                .needing_restart()
+                .iter()
+                .map(|c| format!("  {c}"))
+                .collect();
             list.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
             let question = format!(
                 "{}\nThese need a restart of {}, which cuts every session through it. Restart it now?",
