@@ -6,14 +6,15 @@ use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use time::OffsetDateTime;
 
-use super::CommandResult;
 use super::files::{Readers, write_all as write_files};
+use super::{CommandResult, text};
 use crate::cli::Cli;
 use crate::exit::{Exit, Failure};
 use crate::manual;
 use crate::output::Output;
+use crate::output::report::{TextPart, TextReport};
 
-pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
+pub(super) fn page(command: Option<&str>) -> CommandResult {
     let Some(page) = manual::page(command, &date()?) else {
         let asked = command.unwrap_or_default();
         let text = format!("there is no page of `{asked}` in the manual");
@@ -29,15 +30,14 @@ pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
         };
         return Err(Failure::new(Exit::Usage, text, hint).into());
     };
-    out.data(&page.text);
-    Ok(Exit::Done)
+    Ok(text(TextPart::Data(page.text)))
 }
 
 pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
     let pages = manual::pages(&date()?);
     let files = pages.iter().map(|page| (page.file(), page.text.as_bytes()));
     write_files(directory, Readers::Everyone, files, out)?;
-    Ok(Exit::Done)
+    Ok(Box::new(TextReport::done(Vec::new())))
 }
 
 /// The date that builders of packages give to what they make (reproducible-builds.org), and none where there is none: a
