@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failure, MessageId};
 use crate::output::Output;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::Answer;
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::converge::{Reconciler, Remaining, settle};
 use crate::reconcile::observe::{Ask, observe};
@@ -57,10 +58,26 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
     for note in &plan.notes {
         out.say(&format!("note: {note}"));
     }
-    if out.json {
-        out.answer(Answer::Down((&plan).into()));
+    Ok(Box::new(DownReport { plan }))
+}
+
+/// What a `down` has done that went well.
+struct DownReport {
+    plan: Plan,
+}
+
+impl CommandReport for DownReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
     }
-    Ok(Exit::Done)
+
+    fn document(&self) -> Option<Answer> {
+        Some(Answer::Down((&self.plan).into()))
+    }
+
+    fn text(&self, _: TextOptions) -> Vec<TextPart> {
+        Vec::new()
+    }
 }
 
 struct Removal<'a> {

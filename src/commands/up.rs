@@ -11,6 +11,7 @@ use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::host::Inspect;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, UpDocument};
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::output::{Output, seconds};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::converge::{Reconciler, Remaining, settle};
@@ -52,16 +53,43 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
         until_ready(&config, &mut host, deadline, out)?;
     }
     tracing::info!("{} calls to libvirt", host.calls());
-    if out.json {
-        out.answer(Answer::Up(UpDocument {
-            plan: (&plan).into(),
-            ready: args.wait.map(|_| true),
-            address: config.address(),
-            seconds: started.elapsed().as_secs_f64(),
-            libvirt_calls: host.calls(),
-        }));
+    Ok(Box::new(UpReport {
+        ready: args.wait.map(|_| true),
+        address: config.address(),
+        took: started.elapsed(),
+        libvirt_calls: host.calls(),
+        plan,
+    }))
+}
+
+/// What an `up` has done that went well.
+struct UpReport {
+    plan: Plan,
+    /// `None`: nobody waited for it.
+    ready: Option<bool>,
+    address: String,
+    took: Duration,
+    libvirt_calls: u32,
+}
+
+impl CommandReport for UpReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
     }
-    Ok(Exit::Done)
+
+    fn document(&self) -> Option<Answer> {
+        Some(Answer::Up(UpDocument {
+            plan: (&self.plan).into(),
+            ready: self.ready,
+            address: self.address.clone(),
+            seconds: self.took.as_secs_f64(),
+            libvirt_calls: self.libvirt_calls,
+        }))
+    }
+
+    fn text(&self, _: TextOptions) -> Vec<TextPart> {
+        Vec::new()
+    }
 }
 
 /// Applies the plan and plans again: what remains is an error, unless it was put off.
@@ -227,7 +255,7 @@ impl Reconciler for UpRun<'_> {
     }
 }
 
-/// Whether the guest may be restarted for the changes that need it.
+/// Whether the guest may be restarted for the changes that need it; there are some.
 fn decide(
     plan: &Plan,
     args: &UpArgs,
@@ -235,10 +263,6 @@ fn decide(
     made: bool,
     out: &Output,
 ) -> Result<Restart, Failure> {
-    let needing = plan.needing_restart();
-    if needing.is_empty() {
-        return Ok(Restart::Later);
-    }
     let now = Restart::Now {
         deadline: args.stop_timeout,
     };
@@ -247,7 +271,11 @@ fn decide(
         RestartPolicy::Later => Ok(Restart::Later),
         RestartPolicy::Ask if yes => Ok(now),
         RestartPolicy::Ask => {
-            let mut list: Vec<String> = needing.iter().map(|c| format!("  {c}")).collect();
+            let mut list: Vec<String> = plan
+                .needing_restart()
+                .iter()
+                .map(|c| format!("  {c}"))
+                .collect();
             list.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
             let question = format!(
                 "{}\nThese need a restart of {}, which cuts every session through it. Restart it now?",

@@ -1,8 +1,14 @@
-//! What `--json` prints, as types: their fields are the documents, their comments the descriptions in `lbctl schema`. Ids and
-//! kinds are declared where they belong, and published from there. How a plan becomes a document is in `plan`.
+//! What `--json` prints, as types: their fields are the documents, their comments the descriptions
+//! in `lbctl schema`. Ids and kinds are declared where they belong, and published from there. How a
+//! plan becomes a document is in `plan`.
 //!
-//! Invariant: within one [`SCHEMA`] nothing that stands here is removed, renamed or given another type or meaning; what is
-//! added is optional for the reader. tests/it/schema.rs holds this against the schema that was published first.
+//! They stay apart from the types of what the guest says (`guest/status`), although many fields are
+//! alike. Those change with the guest's program, and nothing in them is believed; these are what
+//! lbctl promises. `status/json` alone makes one from the other.
+//!
+//! Invariant: within one [`SCHEMA`] nothing that stands here is removed, renamed or given another
+//! type or meaning; what is added is optional for the reader. tests/it/schema.rs holds this against
+//! the schema that was published first.
 
 use std::collections::BTreeMap;
 

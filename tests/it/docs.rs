@@ -293,22 +293,73 @@ fn what_the_pages_tell_to_type_is_what_lbctl_takes() {
 }
 
 #[test]
-fn the_page_on_development_names_every_module_and_test() {
-    let page = fs::read_to_string(root().join("docs/development.md")).unwrap();
-    let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let modules = library
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .map(str::to_owned);
-    let tests = files("tests/it", "rs").into_iter().map(|path| {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        format!("tests/it/{name}")
-    });
-    let missing: Vec<String> = modules
-        .chain(tests)
-        .filter(|name| !page.contains(&format!("`{name}`")))
-        .collect();
+fn every_module_and_every_suite_has_its_row() {
+    let mut missing = Vec::new();
+    for (source, page) in [
+        ("src/lib.rs", "docs/architecture.md"),
+        ("tests/it/main.rs", "docs/development.md"),
+    ] {
+        let rows = fs::read_to_string(root().join(page)).unwrap();
+        let text = fs::read_to_string(root().join(source)).unwrap();
+        let declared = text
+            .lines()
+            .filter_map(|line| line.strip_suffix(';')?.split_once("mod "));
+        let names = declared.map(|(_, name)| name).filter(|n| *n != "support");
+        let lacking = names.filter(|name| {
+            let cell = format!("`{name}`");
+            let first = |row: &str| {
+                row.starts_with("| `") && row.split(" | ").next().unwrap().contains(&cell)
+            };
+            !rows.lines().any(first)
+        });
+        missing.extend(lacking.map(|name| format!("{page}: {name}")));
+    }
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A file of this repository, as comments and pages name it: from its top, or a page of the top level.
+fn cited(line: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: &str = "src templates tests docs fuzz packaging";
+    let ends = |c: char| !c.is_ascii_alphanumeric() && !"_./-".contains(c);
+    let words = line.split(ends).map(|word| word.trim_end_matches('.'));
+    words.filter(|word| {
+        let (stem, extension) = word.rsplit_once('.').unwrap_or((word, ""));
+        let page =
+            extension == "md" && stem.len() > 2 && stem.bytes().all(|b| b.is_ascii_uppercase());
+        let folder = word.split_once('/').map_or("", |(folder, _)| folder);
+        let inside = FOLDERS.split(' ').any(|known| known == folder);
+        page || inside && ["md", "rs", "py", "toml", "json", "xml", "cfg"].contains(&extension)
+    })
+}
+
+#[test]
+fn no_comment_and_no_page_cites_a_file_that_is_not_there() {
+    let mut gone = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && !["target", "corpus"].contains(&&*name) {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            let all = path.extension().is_some_and(|e| e == "md");
+            let comment = |line: &&str| all || line.trim_start().starts_with(['/', '#']);
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| comment(line)) {
+                let missing = cited(line).filter(|file| !root().join(file).exists());
+                gone.extend(
+                    missing.map(|file| format!("{}:{}: {file}", path.display(), number + 1)),
+                );
+            }
+        }
+    }
+    assert!(gone.is_empty(), "{gone:#?}");
 }
 
 /// Every variable of the Terraform module, as its README lists them.
