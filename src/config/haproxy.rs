@@ -6,6 +6,7 @@ use super::checks;
 use super::model::{Check, Haproxy, Metrics, PatroniClient, Replicas, Runtime, Timeouts};
 use super::ports;
 use super::reader::{Given, Section};
+use super::report::ProblemId;
 use super::types::{DomainName, HaproxyTime, HaproxyVersion, MAX_HAPROXY_MILLIS, MemoryMib, Wrong};
 use crate::cert::{Ca, KeyAlgorithm, Part, Policy};
 
@@ -361,22 +362,28 @@ fn patroni_client(section: &Section<'_>) -> Option<PatroniClient> {
 fn ca(section: &Section<'_>) -> Option<Ca> {
     let (key, certificate) = (section.secret("ca_key"), section.secret("ca_certificate"));
     let (key, certificate) = (key?, certificate?);
-    let loaded =
-        Ca::load(&key.value, certificate.value.expose()).and_then(|ca| match section.reader.now {
-            Some(now) => ca.check_time(now).map(|()| ca),
-            None => Ok(ca),
-        });
-    let error = match loaded {
+    let invalid = |error| (ProblemId::InvalidValue, error);
+    let loaded = Ca::load(&key.value, certificate.value.expose()).map_err(invalid);
+    let loaded = loaded.and_then(|ca| match section.reader.now {
+        Some(now) => ca
+            .check_time(now)
+            .map(|()| ca)
+            .map_err(|error| (ProblemId::CaNotInForce, error)),
+        None => Ok(ca),
+    });
+    let (id, error) = match loaded {
         Ok(ca) => return Some(ca),
         Err(error) => error,
     };
     let what = format!("is {}", error.message);
     let help = error.hint.unwrap_or_default();
     match error.part {
-        Part::Key => section.notes().refuse(&key, &Wrong::new(what, help)),
+        Part::Key => section
+            .notes()
+            .refuse(&key, &Wrong::new(what, help).with_id(id)),
         Part::Certificate => section
             .notes()
-            .refuse(&certificate, &Wrong::new(what, help)),
+            .refuse(&certificate, &Wrong::new(what, help).with_id(id)),
         Part::Pair => {
             let what = format!("and `ca_certificate` are no pair: {}", error.message);
             let label = "the certificate";

@@ -28,7 +28,7 @@ pub use inputs::*;
 pub use json_schema::json_schema;
 pub use keys::{Effect, KEYS, Key, Kind, Need};
 pub use model::*;
-pub use report::{Problem, Report, render_warnings};
+pub use report::{Problem, ProblemId, Report, render_warnings};
 pub use types::*;
 
 use reader::{Notes, Reader, Section};
@@ -95,6 +95,7 @@ pub fn parse(
             warnings: source.problems(reader.notes.warnings.take()),
         }),
         None if problems.is_empty() => Err(Report::whole_file(
+            ProblemId::Unexplained,
             file_name,
             "the configuration is refused, but lbctl cannot say why",
             "this is a defect of lbctl: please report it with the file, its secrets taken out",

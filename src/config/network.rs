@@ -7,6 +7,7 @@ use aws_lc_rs::digest;
 use super::checks;
 use super::model::{Addressing, Attach, Interface};
 use super::reader::{Given, Section};
+use super::report::ProblemId;
 use super::types::{MacAddr, Name, Wrong};
 
 /// A card as far as it could be read. What was given stays with its place, to be held against the other cards.
@@ -63,6 +64,7 @@ pub(super) fn interfaces(root: &Section<'_>, name: Option<&Given<Name>>) -> Opti
     {
         let help = "add [libvirt_network], [[libvirt_networks]] or [[macvtap_interfaces]]";
         root.notes().problem(
+            ProblemId::MissingKey,
             "libvirt_network",
             None,
             "no network card is given, so nothing could reach the load balancer",

@@ -10,7 +10,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use zeroize::Zeroize as _;
 
 use super::inputs::{Inputs, MAX_INPUT, reason};
-use super::report::{Draft, quoted};
+use super::report::{Draft, ProblemId, quoted};
 use super::types::{HaproxyTime, Wrong};
 use crate::secret::Secret;
 
@@ -44,12 +44,14 @@ impl Notes {
     /// Something wrong at a place. `message` is a whole sentence without its stop.
     pub fn problem(
         &self,
+        id: ProblemId,
         key: &str,
         span: Option<Range<usize>>,
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
         let draft = Draft {
+            id,
             key: key.into(),
             span,
             message: message.into(),
@@ -62,6 +64,7 @@ impl Notes {
     /// Something wrong with a value, in words that stand behind its key.
     pub fn refuse<T>(&self, given: &Given<T>, wrong: &Wrong) {
         self.problem(
+            wrong.id,
             &given.key,
             Some(given.span.clone()),
             format!("`{}` {}", given.key, wrong.what),
@@ -81,6 +84,7 @@ impl Notes {
         let message = format!("`{}` {what}", given.key);
         let other = Some((other.span.clone(), label.to_owned()));
         let draft = Draft {
+            id: ProblemId::Conflict,
             key: given.key.clone(),
             span: Some(given.span.clone()),
             message,
@@ -93,6 +97,7 @@ impl Notes {
     pub fn warn<T>(&self, given: &Given<T>, what: &str, help: &str) {
         let message = format!("`{}` {what}", given.key);
         let draft = Draft {
+            id: ProblemId::Advice,
             key: given.key.clone(),
             span: Some(given.span.clone()),
             message,
@@ -105,6 +110,7 @@ impl Notes {
     /// Worth knowing of the file as a whole.
     pub fn warn_whole(&self, key: &str, message: &str, help: &str) {
         let draft = Draft {
+            id: ProblemId::Advice,
             key: key.into(),
             span: None,
             message: message.into(),
@@ -431,7 +437,8 @@ impl<'a> Section<'a> {
             key: found.key.clone(),
             span,
         };
-        let mut bytes = notes.check(Some(place), |_| content)?;
+        let unreadable = |wrong: Wrong| wrong.with_id(ProblemId::ReferenceUnreadable);
+        let mut bytes = notes.check(Some(place), |_| content.map_err(unreadable))?;
         let secret = notes.check(Some(bytes.with(())), |()| {
             let text = std::str::from_utf8(&bytes.value).map_err(|_| {
                 let what = format!("is taken from {source}, which is not UTF-8 text");

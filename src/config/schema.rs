@@ -7,7 +7,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::keys::{self, Key, Kind, Need};
 use super::reader::{Notes, blank, is_variable, join};
-use super::report::{may_hold_secret, quoted};
+use super::report::{ProblemId, may_hold_secret, quoted};
 
 /// How alike two keys must be for "did you mean" (Jaro-Winkler; 1.0 is equal).
 const ALIKE: f64 = 0.85;
@@ -193,8 +193,9 @@ impl Schema<'_> {
             place.shown,
             type_name(value)
         );
+        let id = ProblemId::WrongType;
         self.notes
-            .problem(place.shown, place.span.clone(), message, help);
+            .problem(id, place.shown, place.span.clone(), message, help);
     }
 
     fn missing(&self, table: &DeTable<'_>, place: &Place<'_>) {
@@ -226,8 +227,8 @@ impl Schema<'_> {
                 )
             };
             let span = found.map(|(_, value)| value.span());
-            self.notes
-                .problem(&path, span.or(place.span.clone()), message, help);
+            let (id, span) = (ProblemId::MissingKey, span.or(place.span.clone()));
+            self.notes.problem(id, &path, span, message, help);
         }
     }
 
@@ -260,6 +261,7 @@ impl Schema<'_> {
             format!("in [{}]", place.shown)
         };
         self.notes.problem(
+            ProblemId::UnknownKey,
             &path,
             Some(span),
             format!("unknown key {} {table}", quoted(name)),

@@ -3,11 +3,12 @@
 
 use std::fmt;
 
-use super::report::quoted;
+use super::report::{ProblemId, quoted};
 
 /// Why a value is refused: `what` stands behind the key's name ("is not …"), `help` says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
+    pub id: ProblemId,
     pub what: String,
     pub help: String,
 }
@@ -15,9 +16,15 @@ pub struct Wrong {
 impl Wrong {
     pub fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
+            id: ProblemId::InvalidValue,
             what: what.into(),
             help: help.into(),
         }
+    }
+
+    /// Where it is not the value itself that is wrong.
+    pub(super) fn with_id(self, id: ProblemId) -> Self {
+        Self { id, ..self }
     }
 }
 

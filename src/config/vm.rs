@@ -3,7 +3,7 @@
 use super::checks;
 use super::model::{Admin, CloneVolume, Disk, DiskFormat};
 use super::reader::{Given, Section};
-use super::report::quoted;
+use super::report::{ProblemId, quoted};
 use super::ssh;
 use super::types::{CpuCount, MemoryMib, Name, VolumeRef, Wrong, character};
 use crate::secret::Secret;
@@ -105,6 +105,7 @@ pub(super) fn disk(root: &Section<'_>, seed: Option<&VolumeRef>) -> Option<Disk>
             if !root.gives("volume_id") && !root.gives("volume") {
                 let help = "add volume_id = \"pool/name\" for a disk that exists, or a [volume] section for one that lbctl clones";
                 notes.problem(
+                    ProblemId::MissingKey,
                     "volume_id",
                     None,
                     "no root disk is given: neither `volume_id` nor [volume]",

@@ -19,6 +19,17 @@ pub enum Source {
     Other(String),
 }
 
+impl Source {
+    /// The path by which a clone refers to it as its base (`backingStore` in libvirt's XML).
+    #[must_use]
+    pub fn backing_path(&self) -> String {
+        match self {
+            Self::File(path) | Self::Block(path) | Self::Other(path) => path.clone(),
+            Self::Volume(at) => format!("{}/{}", at.pool, at.name),
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,6 +8,7 @@ mod definition;
 mod error;
 mod inspect;
 pub mod libvirt;
+mod operation;
 pub mod ownership;
 mod stream;
 mod sys;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use inspect::{Inspect, Version, Versions};
 
 pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
+pub use operation::Operation;
 
 use crate::config::{MacAddr, VolumeRef};
 use crate::host::ownership::Ownership;
@@ -47,8 +49,8 @@ pub enum HostErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostError {
     pub kind: HostErrorKind,
-    /// A lower-case gerund that names the object: `uploading seed lb-1-cloud-init.iso to pool default`.
-    pub doing: String,
+    /// What was being done, and to what.
+    pub doing: Box<Operation>,
     /// libvirt's or the system's own words.
     pub said: String,
     pub hint: Option<String>,
@@ -56,10 +58,10 @@ pub struct HostError {
 
 impl HostError {
     #[must_use]
-    pub fn new(kind: HostErrorKind, doing: impl Into<String>, said: impl Into<String>) -> Self {
+    pub fn new(kind: HostErrorKind, doing: impl Into<Operation>, said: impl Into<String>) -> Self {
         Self {
             kind,
-            doing: doing.into(),
+            doing: Box::new(doing.into()),
             said: said.into(),
             hint: None,
         }
@@ -178,7 +180,7 @@ impl VolumeState {
 }
 
 /// A DHCP host entry of a libvirt network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostEntry {
     pub mac: Option<MacAddr>,
     pub ip: Ipv4Addr,

@@ -6,20 +6,20 @@ use std::fmt;
 use time::OffsetDateTime;
 
 use crate::cert::{self, CertError, Clamp, ClientPair, Facts, IssueReason, Policy, Resolution};
-use crate::config::{Addressing, Attach, Config, Disk, DomainType, Interface, VolumeRef};
+use crate::config::{Addressing, Attach, Config, DomainType, Interface, VolumeRef};
 use crate::host::{HostEntry, NetworkRef, NicFacts, NicSource};
 use crate::reconcile::observe::{Observed, network_ref};
 use crate::render::domain::{DomainKind, DomainSpec};
 use crate::secret::Secret;
-use crate::seed::{FoundSeed, Seed, SeedContent};
+use crate::seed::{FoundSeed, Seed, SeedContent, SeedError};
 
-/// Everything that `up` makes so.
+/// Everything that `up` makes so, but the root disk: what is asked of that stands with what was
+/// observed of it ([`crate::reconcile::observe::ObservedDisk`]).
 #[derive(Debug, Clone)]
 pub struct Desired {
     pub domain: DomainSpec,
     /// Whether the configuration names a machine type; otherwise the one a domain has stays.
     pub machine_given: bool,
-    pub disk: Disk,
     pub seed: Seed,
     pub seed_volume: VolumeRef,
     pub interfaces: Vec<Interface>,
@@ -64,7 +64,7 @@ impl Renewal {
             return Ok(None);
         }
         let seed = Seed::renewed(found, config, &pair)
-            .ok_or_else(|| DesireError::Seed("the seed was written by another version of lbctl: `lbctl up` brings it up to date first, and renews what is due".into()))?
+            .ok_or(DesireError::SeedOutdated)?
             .map_err(DesireError::Seed)?;
         Ok(Some(Self {
             seed,
@@ -78,14 +78,22 @@ impl Renewal {
 #[derive(Debug)]
 pub enum DesireError {
     Certificate(CertError),
-    Seed(String),
+    /// The seed in use was written by another version of lbctl, and cannot be written again.
+    SeedOutdated,
+    Seed(SeedError),
 }
+
+impl std::error::Error for DesireError {}
 
 impl fmt::Display for DesireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Certificate(error) => write!(f, "issuing the client certificate: {error}"),
-            Self::Seed(said) => f.write_str(said),
+            Self::SeedOutdated => f.write_str(
+                "the seed was written by another version of lbctl: `lbctl up` brings it up to date \
+                 first, and renews what is due",
+            ),
+            Self::Seed(error) => write!(f, "{error}"),
         }
     }
 }
@@ -96,7 +104,7 @@ impl DesireError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Certificate(error) => error.hint(),
-            Self::Seed(_) => None,
+            Self::SeedOutdated | Self::Seed(_) => None,
         }
     }
 }
@@ -111,7 +119,6 @@ impl Desired {
         Ok(Self {
             domain: domain(config, observed),
             machine_given: config.libvirt.machine.is_some(),
-            disk: config.disk.clone(),
             seed,
             seed_volume: config.seed_volume.clone(),
             interfaces: config.interfaces.clone(),

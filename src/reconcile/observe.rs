@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
+use crate::config::{Attach, CloneVolume, Config, Disk, DomainType, VolumeRef};
 use crate::guest::AgentAvailability;
 use crate::host::{
     Claims, DomainFacts, HostError, HostErrorKind, HostReader, HostResult, Lease, NetworkFacts,
@@ -44,12 +44,15 @@ pub struct ObservedNetwork {
     pub leases: Vec<Lease>,
 }
 
+/// The root disk that the configuration asks for, and what the host has of it. Both are one value, so
+/// that no plan can hold one disk against what was observed of another.
 #[derive(Debug, Clone)]
 pub enum ObservedDisk {
     /// `volume_id`
-    Existing(VolumeState),
+    Existing { id: String, volume: VolumeState },
     /// `[volume]`
     Clone {
+        wanted: CloneVolume,
         volume: VolumeState,
         base: VolumeState,
     },
@@ -130,8 +133,12 @@ fn observe_once(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult
     }
     add_recorded_networks(domain.as_ref(), host, &mut networks)?;
     let disk = match &config.disk {
-        Disk::Existing { id } => ObservedDisk::Existing(host.volume_by_id(id)?),
+        Disk::Existing { id } => ObservedDisk::Existing {
+            id: id.clone(),
+            volume: host.volume_by_id(id)?,
+        },
         Disk::Clone(clone) => ObservedDisk::Clone {
+            wanted: clone.clone(),
             volume: host.volume(&clone.volume)?,
             base: host.volume(&clone.base)?,
         },

@@ -29,12 +29,20 @@ pub enum DomainKind {
     Qemu,
 }
 
-impl fmt::Display for DomainKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl DomainKind {
+    /// As it is in the domain's XML.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Kvm => "kvm",
             Self::Qemu => "qemu",
-        })
+        }
+    }
+}
+
+impl fmt::Display for DomainKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::cert::Facts;
-use crate::config::{
-    Addressing, Attach, CloneVolume, Disk, DiskFormat, Interface, MacAddr, VolumeRef,
-};
+use crate::config::{Addressing, Attach, CloneVolume, DiskFormat, Interface, MacAddr, VolumeRef};
 use crate::guest::AgentAvailability;
 use crate::host::ownership::PartPrints;
 use crate::host::ownership::{DiskRecord, LAYOUT, Ownership, ReservationRecord, SeedRecord};
@@ -91,12 +89,6 @@ pub(super) fn desired() -> Desired {
             }],
         },
         machine_given: false,
-        disk: Disk::Clone(CloneVolume {
-            volume: volume("default", "lb-1"),
-            size: Some(10 * GIB),
-            base: volume("os", "base"),
-            format: DiskFormat::Qcow2,
-        }),
         seed: seed("hello"),
         seed_volume: volume("default", "lb-1-cloud-init.iso"),
         interfaces: vec![Interface {
@@ -115,6 +107,15 @@ pub(super) fn desired() -> Desired {
             issued: None,
             clamp: None,
         },
+    }
+}
+
+fn wanted_disk() -> CloneVolume {
+    CloneVolume {
+        volume: volume("default", "lb-1"),
+        size: Some(10 * GIB),
+        base: volume("os", "base"),
+        format: DiskFormat::Qcow2,
     }
 }
 
@@ -192,6 +193,7 @@ pub(super) fn bare() -> Observed {
         networks: BTreeMap::from([(NetworkRef::Name("lab".into()), network(Vec::new()))]),
         devices: BTreeMap::new(),
         disk: ObservedDisk::Clone {
+            wanted: wanted_disk(),
             volume: VolumeState::Absent,
             base: present(volume("os", "base"), None, 2 * GIB),
         },
@@ -266,6 +268,7 @@ pub(super) fn settled() -> Observed {
         network(vec![entry("192.0.2.20", MAC, "lb-1")]),
     )]);
     observed.disk = ObservedDisk::Clone {
+        wanted: wanted_disk(),
         volume: present(volume("default", "lb-1"), Some("/os/base"), 10 * GIB),
         base: present(volume("os", "base"), None, 2 * GIB),
     };
