@@ -95,7 +95,8 @@ impl Update<'_> {
                 machine_family(&d.machine, machine)
             });
         }
-        self.compare("interfaces", nics(interfaces), &|d| nics(&d.interfaces));
+        let interfaces: Vec<NicFacts> = interfaces.iter().map(NicFacts::from).collect();
+        self.compare("interfaces", nics(&interfaces), &|d| nics(&d.interfaces));
         self.compare("guest agent channel", "there".into(), &|d| {
             if d.agent_channel { "there" } else { "missing" }.into()
         });
