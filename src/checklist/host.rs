@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
 use super::{Checklist, Outcome};
-use crate::config::{Addressing, Attach, Config, Disk, DiskFormat, DomainType, Interface};
+use crate::config::{Addressing, Config, Disk, DiskFormat, DomainType, HostLink, Interface};
 use crate::exit::MessageId;
 use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
 use crate::reconcile::desired::Desired;
-use crate::reconcile::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
+use crate::reconcile::observe::{Ask, Observed, ObservedDisk, observe};
 use crate::reconcile::plan::{Objection, ObjectionSubject, Refusal, RefusalKind, Restart, plan_up};
 use crate::text::size::Bytes;
 
@@ -198,27 +198,28 @@ impl HostList<'_> {
         self.tell(&ObjectionSubject::Seed, "seed", well);
     }
 
-    /// Networks and host interfaces, addresses and MACs of each card.
+    /// Networks and devices of the host, addresses and MACs of each network interface.
     fn links(mut self) -> Checklist {
         let mut named = BTreeSet::new();
-        for card in &self.config.interfaces {
-            let name = card.attach.name();
-            if named.insert(name) {
-                self.link(&card.attach);
+        for interface in &self.config.interfaces {
+            let link = interface.source.host_link();
+            if named.insert(link) {
+                self.link(link);
             }
-            self.address(card);
-            let mac = ObjectionSubject::Mac(card.mac);
-            self.tell(&mac, &format!("mac {}", card.mac), "free".into());
+            self.address(interface);
+            let mac = ObjectionSubject::Mac(interface.mac);
+            self.tell(&mac, &format!("mac {}", interface.mac), "free".into());
         }
         self.list
     }
 
-    fn link(&mut self, attach: &Attach) {
-        let name = attach.name();
-        let about = ObjectionSubject::Link(name.to_owned());
-        match network_ref(attach) {
-            Ok(_) => self.tell(&about, &format!("network {name}"), "active".into()),
-            Err(device) => {
+    fn link(&mut self, link: HostLink<'_>) {
+        let about = ObjectionSubject::Link(link.name().to_owned());
+        match link {
+            HostLink::Network(network) => {
+                self.tell(&about, &format!("network {network}"), "active".into());
+            }
+            HostLink::Device(device) => {
                 let what = format!("interface {device}");
                 if self.observed.devices.get(device) == Some(&Some(true)) {
                     return self.tell(&about, &what, "there".into());
@@ -236,13 +237,12 @@ impl HostList<'_> {
         }
     }
 
-    fn address(&mut self, card: &Interface) {
-        let what = format!("address {}", card.ip);
-        let about = ObjectionSubject::Address(card.ip);
-        let network = network_ref(&card.attach)
-            .ok()
-            .and_then(|which| self.observed.networks.get(&which)?.facts.as_ref());
-        let reserved = card.addressing == Addressing::DhcpReservation;
+    fn address(&mut self, interface: &Interface) {
+        let what = format!("address {}", interface.ip);
+        let about = ObjectionSubject::Address(interface.ip);
+        let network = interface.source.network();
+        let network = network.and_then(|which| self.observed.network(which));
+        let reserved = interface.addressing == Addressing::DhcpReservation;
         match network {
             Some(facts) if reserved => {
                 let well = format!("free in {}", subnets(facts));

@@ -8,15 +8,15 @@ use time::OffsetDateTime;
 use super::files::{Readers, write_all};
 use super::{CommandError, CommandResult, load};
 use crate::cli::Cli;
-use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
+use crate::config::{Config, Disk, VolumeRef};
 use crate::exit::{Exit, Failure, MessageId};
+use crate::host::Source;
 use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
-use crate::host::{NicFacts, NicSource, Source};
 use crate::output::Output;
 use crate::output::json::{Answer, RenderDocument};
 use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::desired;
-use crate::render::domain::{self, DomainKind, DomainSpec, RootDisk};
+use crate::render::domain::{self, RootDisk};
 use crate::render::haproxy_cfg;
 use crate::seed::Seed;
 
@@ -141,32 +141,6 @@ fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> 
 
 /// The domain as a host would get it, with volumes by pool and name: their paths are known on the host only.
 fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
-    let nic = |i: &crate::config::Interface| NicFacts {
-        mac: i.mac,
-        source: match &i.attach {
-            Attach::NetworkName(name) => NicSource::Network(name.clone()),
-            Attach::NetworkId(id) => NicSource::Network(id.clone()),
-            Attach::Macvtap(device) => NicSource::Macvtap(device.clone()),
-        },
-    };
-    let architecture = std::env::consts::ARCH;
-    let spec = DomainSpec {
-        name: config.name.as_str().to_owned(),
-        kind: if config.libvirt.domain_type == DomainType::Qemu {
-            DomainKind::Qemu
-        } else {
-            DomainKind::Kvm
-        },
-        architecture: architecture.to_owned(),
-        machine: config
-            .libvirt
-            .machine
-            .clone()
-            .unwrap_or_else(|| desired::default_machine(architecture).to_owned()),
-        memory_mib: config.memory,
-        vcpus: config.vcpus,
-        interfaces: config.interfaces.iter().map(nic).collect(),
-    };
     let root = match &config.disk {
         Disk::Clone(clone) => RootDisk {
             source: Source::Volume(clone.volume.clone()),
@@ -200,7 +174,7 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
         reservations: Vec::new(),
     };
     domain::render(
-        &spec,
+        &desired::domain(config, None),
         None,
         &ownership,
         &root,

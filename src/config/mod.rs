@@ -12,6 +12,7 @@ mod json_schema;
 pub mod keys;
 mod model;
 mod network;
+mod nic;
 mod ports;
 mod reader;
 mod report;
@@ -28,6 +29,7 @@ pub use inputs::*;
 pub use json_schema::json_schema;
 pub use keys::{Effect, KEYS, Key, Kind, Need};
 pub use model::*;
+pub use nic::*;
 pub use report::{Problem, ProblemId, Report, render_warnings};
 pub use types::*;
 

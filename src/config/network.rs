@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use aws_lc_rs::digest;
 
 use super::checks;
-use super::model::{Addressing, Attach, Interface};
+use super::model::{Addressing, Interface};
+use super::nic::{NetworkRef, NicSource};
 use super::reader::{Given, Section};
 use super::report::ProblemId;
 use super::types::{MacAddr, Name, Wrong};
@@ -16,7 +17,7 @@ struct Card {
     mac: Option<Given<MacAddr>>,
     mac_derived: bool,
     gateway: Option<Given<Ipv4Addr>>,
-    attach: Option<Attach>,
+    attach: Option<NicSource>,
     addressing: Option<Addressing>,
 }
 
@@ -49,7 +50,9 @@ pub(super) fn interfaces(root: &Section<'_>, name: Option<&Given<Name>>) -> Opti
     for (place, section) in root.sections("macvtap_interfaces").iter().enumerate() {
         let attach = section
             .parsed("interface", checks::device)
-            .map(|device| Attach::Macvtap(device.value));
+            .map(|device| NicSource::Macvtap {
+                device: device.value,
+            });
         cards.push(static_card(
             section,
             attach,
@@ -89,7 +92,7 @@ fn interface(card: Card) -> Option<Interface> {
         mac: mac?.value,
         mac_derived,
         ip: ip?.value,
-        attach: attach?,
+        source: attach?,
         addressing: addressing?,
     })
 }
@@ -141,7 +144,7 @@ fn unlike(root: &Section<'_>, cards: &[Card]) {
     }
 }
 
-fn network(section: &Section<'_>) -> Option<Attach> {
+fn network(section: &Section<'_>) -> Option<NicSource> {
     let id = section.parsed("network_id", checks::uuid);
     let name = section.parsed("network_name", checks::libvirt_name);
     match (section.text("network_id"), section.text("network_name")) {
@@ -166,14 +169,15 @@ fn network(section: &Section<'_>) -> Option<Attach> {
             None
         }
         _ => id
-            .map(|id| Attach::NetworkId(id.value))
-            .or(name.map(|name| Attach::NetworkName(name.value))),
+            .map(|id| NetworkRef::Id(id.value))
+            .or(name.map(|name| NetworkRef::Name(name.value)))
+            .map(NicSource::Network),
     }
 }
 
 fn static_card(
     section: &Section<'_>,
-    attach: Option<Attach>,
+    attach: Option<NicSource>,
     name: Option<&Given<Name>>,
     place: &str,
 ) -> Card {

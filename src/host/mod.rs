@@ -20,10 +20,10 @@ use std::time::Duration;
 
 pub use inspect::{Inspect, Version, Versions};
 
-pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
+pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, ObservedNicSource, Source};
 pub use operation::Operation;
 
-use crate::config::{MacAddr, VolumeRef};
+use crate::config::{MacAddr, NetworkRef, VolumeRef};
 use crate::host::ownership::Ownership;
 
 /// What went wrong, by libvirt's error code and never by its words.
@@ -289,21 +289,6 @@ pub struct NetworkId {
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
-    }
-}
-
-/// How a network is named in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum NetworkRef {
-    Name(String),
-    Id(String),
-}
-
-impl fmt::Display for NetworkRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(text) | Self::Id(text) => f.write_str(text),
-        }
     }
 }
 

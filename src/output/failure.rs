@@ -1,6 +1,7 @@
 //! What becomes of each module's error at the edge: the words, the hint and the exit code. The values are `exit`'s.
 
 use crate::cert::CertError;
+use crate::config::DEVICE_KEYS;
 use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::host::{HostError, HostErrorKind};
 use crate::reconcile::apply::ApplyError;
@@ -135,7 +136,9 @@ fn hint_for(error: &HostError) -> Option<String> {
         "somebody was faster, perhaps another lbctl: run the same command again. If a volume's file is in the way still, \
          `virsh pool-refresh POOL` lets libvirt see it"
     } else if has("cannot find device") || has("no such device") || has("unable to get index") {
-        "`ip link` on the host lists its network devices; set `interface` of macvtap_interfaces to one of them"
+        return Some(format!(
+            "`ip link` on the host lists its network devices; set {DEVICE_KEYS} to one of them"
+        ));
     } else {
         return None;
     };

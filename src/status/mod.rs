@@ -10,7 +10,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::cert::{self, ClientPair, Facts};
-use crate::config::{Attach, Config};
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::guest::{AgentAvailability, Guest, GuestStatus};
 use crate::host::{AgentChannel, HostErrorKind, HostReader, HostResult};
@@ -190,10 +190,7 @@ pub fn nodes_are_verified(name: Option<&str>) -> String {
 fn addresses(config: &Config) -> Vec<Address> {
     let address = |i: &crate::config::Interface| Address {
         ip: i.ip.to_string(),
-        at: match &i.attach {
-            Attach::NetworkName(name) | Attach::NetworkId(name) => format!("network {name}"),
-            Attach::Macvtap(device) => format!("macvtap on {device}"),
-        },
+        at: i.source.to_string(),
     };
     config.interfaces.iter().map(address).collect()
 }

@@ -7,12 +7,12 @@ use time::OffsetDateTime;
 use super::{
     Change, Class, Condition, Objection, ObjectionSubject, RefusalKind, Step, Subject, Value,
 };
-use crate::config::Addressing;
+use crate::config::{Addressing, HostLink, NetworkRef};
 use crate::exit::MessageId;
 use crate::host::ownership::{Ownership, ReservationRecord};
-use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, NetworkRef};
+use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId};
 use crate::reconcile::desired::{Desired, DesiredReservation};
-use crate::reconcile::observe::{Observed, network_ref};
+use crate::reconcile::observe::Observed;
 
 /// What the networks need.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(super) fn plan(
     let mut part = NetworkPart::default();
     let mut kept: Vec<(String, HostEntry)> = Vec::new();
     for wanted in &desired.reservations {
-        let Some(facts) = network(observed, &wanted.network) else {
+        let Some(facts) = observed.network(&wanted.network) else {
             continue;
         }; // told by `fitness`
         if let Err(objection) = reserve(wanted, facts, observed, creating, &mut part) {
@@ -264,36 +264,38 @@ fn macs(desired: &Desired) -> Vec<Option<crate::config::MacAddr>> {
     desired.interfaces.iter().map(|i| Some(i.mac)).collect()
 }
 
-fn network<'o>(observed: &'o Observed, which: &NetworkRef) -> Option<&'o NetworkFacts> {
-    observed.networks.get(which)?.facts.as_ref()
-}
-
 /// Networks and devices that are missing, asleep, or of another subnet.
 fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
     let mut objections: Vec<Objection> = Vec::new();
     for interface in &desired.interfaces {
+        let (link, key) = (interface.source.host_link(), interface.source.key());
         let unfit = |id: MessageId, message: String, hint: String| {
-            let about = ObjectionSubject::Link(interface.attach.name().to_owned());
+            let about = ObjectionSubject::Link(link.name().to_owned());
             let kind = RefusalKind::Unfit;
             Some(Objection::new(id, kind, about, message, hint))
         };
-        let objection = match network_ref(&interface.attach) {
-            Err(device) if observed.devices.get(device) == Some(&Some(false)) => unfit(
-                MessageId::DeviceMissing,
-                format!("the host has no network device {device}"),
-                "`ip link` on the host lists them; set `interface` of macvtap_interfaces to one of them".into(),
-            ),
-            Err(_) => None,
-            Ok(which) => match network(observed, &which) {
+        let objection = match link {
+            HostLink::Device(device) if observed.devices.get(device) == Some(&Some(false)) => {
+                unfit(
+                    MessageId::DeviceMissing,
+                    format!("the host has no network device {device}"),
+                    format!("`ip link` on the host lists them; set {key} to one of them"),
+                )
+            }
+            HostLink::Device(_) => None,
+            HostLink::Network(which) => match observed.network(which) {
                 None => unfit(
                     MessageId::NetworkMissing,
                     format!("the host has no network {which}"),
-                    "`virsh net-list --all` lists them; set `network_name` (or `network_id`) to one of them".into(),
+                    format!("`virsh net-list --all` lists them; set {key} to one of them"),
                 ),
                 Some(facts) if !facts.active => unfit(
                     MessageId::NetworkInactive,
                     format!("network {} is not active", facts.id),
-                    format!("start it: `virsh net-start {0}` (and `virsh net-autostart {0}`)", facts.id),
+                    format!(
+                        "start it: `virsh net-start {0}` (and `virsh net-autostart {0}`)",
+                        facts.id
+                    ),
                 ),
                 Some(facts) if interface.addressing == Addressing::DhcpReservation => {
                     subnet_objection(interface.ip, facts)

@@ -5,7 +5,7 @@ use super::parts::Parts;
 use super::{Change, Class, Condition, OwnershipKind, Plan, Restart, Step, Subject, Value, guest};
 use crate::guest::Extent;
 use crate::host::ownership::Ownership;
-use crate::host::{Definition, DomainFacts, DomainState, Scope};
+use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
 use crate::reconcile::desired::{Desired, current_seed};
 use crate::reconcile::observe::Observed;
 use crate::render::domain::DomainSpec;
@@ -103,7 +103,8 @@ impl Update<'_> {
                 machine_family(&d.machine, machine).into()
             });
         }
-        let interfaces = Value::Interfaces(interfaces.clone());
+        let interfaces = interfaces.iter().map(NicFacts::from).collect();
+        let interfaces = Value::Interfaces(interfaces);
         self.compare(Subject::Interfaces, &interfaces, &|d| {
             Value::Interfaces(d.interfaces.clone())
         });

@@ -2,10 +2,10 @@
 
 use lbctl::cert::{Ca, KeyAlgorithm};
 use lbctl::config::{
-    Addressing, Admin, Attach, Check, Chrony, Config, ContainerRegistry, Disk, DomainName,
-    DomainType, Fluentd, FluentdForward, Haproxy, HaproxyTime, HaproxyVersion, Interface, Libvirt,
-    MacAddr, MakeStep, Metrics, Name, PatroniClient, Replicas, Runtime, TimeSource, Timeouts,
-    VolumeRef,
+    Addressing, Admin, Check, Chrony, Config, ContainerRegistry, Disk, DomainName, DomainType,
+    Fluentd, FluentdForward, Haproxy, HaproxyTime, HaproxyVersion, Interface, Libvirt, MacAddr,
+    MakeStep, Metrics, Name, NetworkRef, NicSource, PatroniClient, Replicas, Runtime, TimeSource,
+    Timeouts, VolumeRef,
 };
 use lbctl::render::{self, CheckTls, GuestFile, GuestSpec, SeedFiles};
 use lbctl::secret::Secret;
@@ -85,7 +85,7 @@ fn dhcp() -> Interface {
         mac: MacAddr([0x52, 0x54, 0x00, 0xde, 0xe3, 0x6b]),
         mac_derived: false,
         ip: [192, 168, 122, 162].into(),
-        attach: Attach::NetworkName("default".into()),
+        source: NicSource::Network(NetworkRef::Name("default".into())),
         addressing: Addressing::DhcpReservation,
     }
 }
@@ -95,7 +95,9 @@ fn fixed() -> Interface {
         mac: MacAddr([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]),
         mac_derived: true,
         ip: [10, 0, 0, 2].into(),
-        attach: Attach::Macvtap("eth1".into()),
+        source: NicSource::Macvtap {
+            device: "eth1".into(),
+        },
         addressing: Addressing::Static {
             prefix_length: 24,
             gateway: Some([10, 0, 0, 1].into()),

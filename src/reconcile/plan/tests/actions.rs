@@ -325,7 +325,11 @@ type Turn = fn(&mut Desired, &mut Observed);
 const TURNS: [Turn; 18] = [
     |d, _| d.domain.memory_mib = 2048,
     |d, _| d.domain.vcpus = 4,
-    |d, _| d.domain.interfaces[0].source = NicSource::Macvtap("eth0".into()),
+    |d, _| {
+        d.domain.interfaces[0].source = NicSource::Macvtap {
+            device: "eth0".into(),
+        }
+    },
     |d, _| d.reservations[0].entry = entry("192.0.2.21", MAC, "lb-1"),
     |d, _| d.seed = seed("changed"),
     |d, _| d.seed.parts.boot = "another".into(),

@@ -6,19 +6,21 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::cert::Facts;
-use crate::config::{Addressing, Attach, CloneVolume, DiskFormat, Interface, MacAddr, VolumeRef};
+use crate::config::{
+    Addressing, CloneVolume, DiskFormat, Interface, MacAddr, NetworkRef, NicSource, VolumeRef,
+};
 use crate::guest::AgentAvailability;
 use crate::host::ownership::PartPrints;
 use crate::host::ownership::{DiskRecord, LAYOUT, Ownership, ReservationRecord, SeedRecord};
 use crate::host::{
     Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
-    NetworkId, NetworkRef, NicFacts, NicSource, Source, Subnet, VolumeFacts, VolumeState,
+    NetworkId, NicFacts, ObservedNicSource, Source, Subnet, VolumeFacts, VolumeState,
 };
 use crate::reconcile::desired::{Desired, DesiredCertificate, DesiredReservation};
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
 use crate::reconcile::plan::Restart;
 use crate::render::GuestSpec;
-use crate::render::domain::{DomainKind, DomainSpec};
+use crate::render::domain::{DomainKind, DomainSpec, NicSpec};
 use crate::seed::iso;
 use crate::seed::{FoundSeed, Seed, SeedContent, places};
 
@@ -83,9 +85,9 @@ pub(super) fn desired() -> Desired {
             machine: "q35".into(),
             memory_mib: 1024,
             vcpus: 2,
-            interfaces: vec![NicFacts {
+            interfaces: vec![NicSpec {
                 mac: MAC,
-                source: NicSource::Network("lab".into()),
+                source: NicSource::Network(network.clone()),
             }],
         },
         machine_given: false,
@@ -95,7 +97,7 @@ pub(super) fn desired() -> Desired {
             mac: MAC,
             mac_derived: true,
             ip: "192.0.2.20".parse().unwrap(),
-            attach: Attach::NetworkName("lab".into()),
+            source: NicSource::Network(network.clone()),
             addressing: Addressing::DhcpReservation,
         }],
         reservations: vec![DesiredReservation {
@@ -226,7 +228,7 @@ pub(super) fn definition() -> Definition {
         ],
         interfaces: vec![NicFacts {
             mac: MAC,
-            source: NicSource::Network("lab".into()),
+            source: ObservedNicSource::Known(NicSource::Network(NetworkRef::Name("lab".into()))),
         }],
         agent_channel: true,
         run: None,

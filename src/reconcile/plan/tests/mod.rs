@@ -7,12 +7,10 @@ mod hosts;
 use hosts::*;
 
 use super::{Class, Objection, OwnershipKind, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
-use crate::config::{CloneVolume, MacAddr};
+use crate::config::{CloneVolume, HostLink, MacAddr, NetworkRef, NicSource, one_of_each_kind};
 use crate::exit::MessageId;
 use crate::guest::AgentAvailability;
-use crate::host::{
-    Claims, DomainFacts, DomainState, Lease, NetworkRef, NicSource, Source, VolumeState,
-};
+use crate::host::{Claims, DomainFacts, DomainState, Lease, Source, VolumeState};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork};
 use crate::render::domain::DomainKind;
@@ -202,7 +200,11 @@ fn each_change_has_its_class_and_its_steps() {
         &["define", "restart"],
     );
     check_update(
-        |d| d.domain.interfaces[0].source = NicSource::Macvtap("eth0".into()),
+        |d| {
+            d.domain.interfaces[0].source = NicSource::Macvtap {
+                device: "eth0".into(),
+            }
+        },
         &[("interfaces", Restart)],
         &["define"],
         &["define", "restart"],
@@ -647,6 +649,31 @@ fn a_host_that_cannot_take_it_is_told_all_at_once() {
             objection.message.contains(words),
             "{words} is not in: {}",
             objection.message
+        );
+    }
+}
+
+#[test]
+fn what_an_interface_needs_of_the_host_is_named_with_its_key() {
+    for source in one_of_each_kind() {
+        let mut observed = bare();
+        match source.host_link() {
+            HostLink::Network(_) => observed.networks.clear(),
+            HostLink::Device(device) => {
+                observed.devices.insert(device.to_owned(), Some(false));
+            }
+        }
+        let mut desired = desired();
+        desired.reservations.clear();
+        desired.interfaces[0].source = source.clone();
+        let objections = refused(&desired, &observed);
+        let [objection] = &objections[..] else {
+            panic!("{objections:?}")
+        };
+        let named = objection.message.contains(source.host_link().name());
+        assert!(
+            named && objection.hint.contains(source.key()),
+            "{objection:?}"
         );
     }
 }
