@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Guest, GuestError, GuestStatus, decode, nonsense};
 use crate::shown::clean;
 
-const PROGRAM: &str = include_str!("../../templates/guest_wait.py");
+const PROGRAM: &str = include_str!("../../templates/guest/wait.py");
 
 /// The process in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]

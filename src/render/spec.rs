@@ -1,16 +1,20 @@
-//! What the guest is to be, as one value: its administrator, its packages, its files, and how HAProxy is started. The
-//! seed's user-data is rendered from it, it lies in the seed as JSON so that the next lbctl can tell what changed, and a
-//! live change sends the same JSON through the guest agent. So the three cannot differ.
+//! What the guest is to be, as one value: its administrator, its packages, its files, and how
+//! HAProxy is started. The seed's user-data is rendered from it, it is in the seed as JSON so that
+//! the next lbctl can see what changed, and a live change sends the same JSON through the guest
+//! agent. So the three cannot differ.
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{CA_PEM, CLIENT_PEM, GuestFile, Service, files, tidy_pem};
+use super::exposed;
+use super::files::files;
+use super::guest_file::{CA_PEM, CLIENT_PEM, GuestFile, Service, tidy_pem};
 use super::password::admin_password_hash;
-use super::{CheckTls, Secrets, fingerprint, image_reference, services};
+use super::services::{open_files, wanted};
+use super::{CheckTls, Secrets, fingerprint, image_reference};
 use crate::config::{Config, Runtime};
 use crate::secret::Secret;
 
-/// Generation of the JSON. An lbctl that meets another one renders the seed anew.
+/// Generation of the JSON. An lbctl that meets another one renders the seed again.
 const SCHEMA: u32 = 1;
 
 /// Everything of the guest but its hardware and its network.
@@ -32,7 +36,7 @@ pub struct GuestSpec {
 pub struct Admin {
     pub user: String,
     /// As crypt(5) writes it. `None`: the account has no password and is locked.
-    #[serde(with = "exposed_option")]
+    #[serde(with = "exposed::option")]
     pub password_hash: Option<Secret>,
     /// Lines of `authorized_keys`.
     pub public_keys: Vec<String>,
@@ -79,10 +83,10 @@ impl GuestSpec {
                 password_hash,
                 public_keys: config.admin.public_keys.clone(),
             },
-            packages: packages(config).into_iter().map(String::from).collect(),
+            packages: packages(config),
             start: Start {
                 image: container.then(|| image_reference(config)),
-                nofile: services::open_files(config),
+                nofile: open_files(config),
             },
             files: files(config, tls, secrets),
         }
@@ -135,54 +139,15 @@ impl GuestSpec {
     }
 }
 
-/// Packages of the distribution, by the names Debian and Ubuntu share.
-fn packages(config: &Config) -> Vec<&'static str> {
+/// Packages of the distribution: the guest agent's, and those of the services that are wanted.
+fn packages(config: &Config) -> Vec<String> {
     if !config.install_dependencies {
         return Vec::new();
     }
-    let mut packages = vec!["qemu-guest-agent"];
-    match config.haproxy.runtime {
-        // Docker starts no container without AppArmor's tools where the kernel has AppArmor; its package only recommends
-        // them, and not every image installs what is recommended.
-        Runtime::Container => packages.extend(["docker.io", "apparmor"]),
-        Runtime::Package => packages.push("haproxy"),
-    }
-    if config.node_exporter {
-        packages.push("prometheus-node-exporter");
-    }
-    if config.chrony.is_some() {
-        packages.push("chrony");
-    }
-    packages
-}
-
-/// [`Secret`] has no `Serialize`, so that none is written by accident: the fields that are to be name this.
-pub(super) mod exposed {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::secret::Secret;
-
-    pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(secret.expose())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-        String::deserialize(from).map(Secret::new)
-    }
-}
-
-mod exposed_option {
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    use crate::secret::Secret;
-
-    // serde gives the field by reference.
-    #[allow(clippy::ref_option)]
-    pub fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
-        secret.as_ref().map(Secret::expose).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
-        Ok(Option::<String>::deserialize(from)?.map(Secret::new))
-    }
+    let services = wanted(config).flat_map(|service| (service.packages)(config));
+    ["qemu-guest-agent"]
+        .iter()
+        .chain(services)
+        .map(|&package| package.to_owned())
+        .collect()
 }
