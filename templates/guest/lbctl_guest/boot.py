@@ -1,47 +1,65 @@
-"""What brings everything up when cloud-init has written the files. Python 3.8 or newer, standard library only."""
+"""What starts everything when cloud-init has written the files. Python 3.10 or newer, standard
+library only."""
+
+from __future__ import annotations
+
 import os
 
-from guest_converge import applied, clear_away, locked, remember
-from guest_haproxy import APPLIED
-from guest_services import apply
-from guest_tools import enable_now, settings, systemctl, write
+from .converge import applied, clear_away, locked, remember
+from .haproxy import IN_USE
+from .paths import UNITS
+from .services import apply
+from .tools import Attempts, enable_now, settings, systemctl, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .wire import Settings
 
 
-def boot():
-    """What cloud-init runs last, at each boot with another seed."""
+def boot() -> None:
+    """What cloud-init runs last, at each boot with another seed. What is missing or fails is
+    reported at the end, and everything else is done: HAProxy waits for nobody's clock."""
     conf = settings()
+    attempts = Attempts()
     with locked():
-        clear_away(conf, applied())
-        start_all(conf)
+        clear_away(conf, applied(), attempts)
+        attempts.attempt("systemd", reload_manager, conf)
+        if conf["install"]:
+            # The agent, installed just now, has missed the event that starts it.
+            attempts.attempt("guest agent", start_agent)
+        apply(conf, attempts)
+        attempts.attempt("lbctl-save-state", enable_now, "lbctl-save-state.timer")
+        attempts.conclude()
         remember(conf)
 
 
-def start_all(conf):
-    reload_manager(conf)
-    if conf["install"]:
-        # The agent, installed just now, has missed the event that starts it.
-        systemctl("start", "qemu-guest-agent.service", check=False)
-    try:
-        apply(conf["services"])
-    finally:
-        enable_now("lbctl-save-state.timer")
+def start_agent() -> None:
+    systemctl("start", "qemu-guest-agent.service", check=False)
 
 
-def reload_manager(conf):
-    """Only where it still knows a unit as it was before cloud-init wrote ours: a reload takes a small guest many
-    seconds."""
-    units = [e["path"] for e in conf["files"] if e["path"].startswith("/etc/systemd/system/")]
-    stale = [path for path, known in zip(units, known_units(units))
-             if known.get("FragmentPath") != path or known.get("NeedDaemonReload") != "no"]
-    if "/etc/systemd/system/haproxy.service" in stale:
-        # What runs, if it does, was started by the unit that stood there before: it is not what is on disk.
-        write(APPLIED, "{}")
+def reload_manager(conf: Settings) -> None:
+    """Only where it still knows a unit as it was before cloud-init wrote lbctl's: a reload takes a
+    small guest many seconds."""
+    paths = [entry["path"] for entry in conf["files"] if entry["path"].startswith(f"{UNITS}/")]
+    stale = [
+        path
+        for path, known in zip(paths, known_units(paths), strict=True)
+        if known.get("FragmentPath") != path or known.get("NeedDaemonReload") != "no"
+    ]
+    if f"{UNITS}/haproxy.service" in stale:
+        # What runs, if it does, was started by the previous unit, not by the one on the disk.
+        write(IN_USE, "{}")
     if stale:
         systemctl("daemon-reload")
 
 
-def known_units(units):
-    names = [os.path.basename(path) for path in units]
-    text = systemctl("show", "--property=FragmentPath,NeedDaemonReload", *names, check=False)[1]
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
-    return blocks + [{}] * (len(units) - len(blocks))
+def known_units(paths: list[str]) -> list[dict[str, str]]:
+    """What the manager has read of each; nothing where it does not say."""
+    names = [os.path.basename(path) for path in paths]
+    properties = "--property=FragmentPath,NeedDaemonReload"
+    text = systemctl("show", properties, *names, check=False)[1]
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in text.split("\n\n")
+    ]
+    return (blocks + [{} for _ in paths])[: len(paths)]

@@ -1,34 +1,51 @@
-"""Asks every node, with a certificate that is not in use yet, whether it would accept it. Python 3.8 or newer, standard
-library only."""
+"""Asks every node whether it would accept a certificate that is not in use yet. Python 3.10 or
+newer, standard library only."""
+
+from __future__ import annotations
+
 import socket
 import ssl
 import threading
 
-from guest_tools import Failure
+from .paths import HAPROXY, at
+from .tools import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .wire import ProbeTarget
 
 TIMEOUT = 8.0
-IN_USE = "/etc/haproxy"
 
 
-def probe_all(target, addresses, stage):
-    """Refuses when a node that takes today's pair does not take the new one. Nodes that are down have no say. `stage`
-    holds the new client.pem and ca.pem. The result is what to tell beside success."""
+def probe_all(target: ProbeTarget, addresses: list[str], stage: str) -> list[str]:
+    """Refuses if a node that accepts the pair in use does not accept the new one. Nodes that are
+    down have no vote. `stage` holds the new client.pem and ca.pem. Returns the notes for a
+    success."""
     new = ask_all(target, addresses, stage)
-    bad = [address for address in addresses if new[address]]
-    old = ask_all(target, bad, IN_USE)
-    lost = ["%s: %s" % (address, new[address]) for address in bad if not old[address]]
+    refusing = {address: why for address, why in new.items() if why}
+    old = ask_all(target, list(refusing), HAPROXY)
+    lost = [f"{address}: {why}" for address, why in refusing.items() if not old[address]]
     if lost:
-        raise Failure("%d of %d nodes would not take the new certificate or CA, so the old ones stay: %s"
-                      % (len(lost), len(addresses), "; ".join(lost)))
-    notes = ["node %s could not be asked whether it takes the new certificate: %s" % (a, new[a]) for a in bad]
-    return notes if addresses else ["no node is known yet, so none was asked whether it takes the new certificate"]
+        raise Failure(
+            f"{len(lost)} of {len(addresses)} nodes would not take the new certificate or CA, "
+            f"so the old ones stay: {'; '.join(lost)}"
+        )
+    if not addresses:
+        return ["no node is known yet, so none was asked whether it accepts the new certificate"]
+    return [
+        f"node {address} could not be asked whether it accepts the new certificate: {why}"
+        for address, why in refusing.items()
+    ]
 
 
-def ask_all(target, addresses, place):
-    """For each address what went wrong; None: it took the pair."""
-    found = {}
-    threads = [threading.Thread(target=lambda a=a: found.__setitem__(a, ask_node(target, a, place)), daemon=True)
-               for a in addresses]
+def ask_all(target: ProbeTarget, addresses: list[str], place: str) -> dict[str, str | None]:
+    """For each address what went wrong; None: it accepted the pair."""
+    found: dict[str, str | None] = {}
+
+    def ask(address: str) -> None:
+        found[address] = ask_node(target, address, place)
+
+    threads = [threading.Thread(target=ask, args=(a,), daemon=True) for a in addresses]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -36,18 +53,20 @@ def ask_all(target, addresses, place):
     return {a: found.get(a, "no answer in time") for a in addresses}
 
 
-def ask_node(target, address, place):
+def ask_node(target: ProbeTarget, address: str, place: str) -> str | None:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = target["verify_host"] is not None
-        context.load_verify_locations(place + "/ca.pem")
-        context.load_cert_chain(place + "/client.pem")
-        with socket.create_connection((address, target["port"]), timeout=TIMEOUT) as plain:
-            with context.wrap_socket(plain, server_hostname=target["verify_host"]) as tls:
-                # In TLS 1.3 a refused client certificate shows at the first answer only.
-                tls.sendall(("GET /primary HTTP/1.0\r\nHost: %s\r\n\r\n" % target["host"]).encode())
-                if not tls.recv(16).startswith(b"HTTP/"):
-                    return "it answers, and not in HTTP"
+        context.load_verify_locations(at(f"{place}/ca.pem"))
+        context.load_cert_chain(at(f"{place}/client.pem"))
+        with (
+            socket.create_connection((address, target["port"]), timeout=TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname=target["verify_host"]) as tls,
+        ):
+            # In TLS 1.3 a refused client certificate shows at the first answer only.
+            tls.sendall(f"GET /primary HTTP/1.0\r\nHost: {target['host']}\r\n\r\n".encode())
+            if not tls.recv(16).startswith(b"HTTP/"):
+                return "it answers, but not in HTTP"
         return None
     except (OSError, ValueError) as problem:
         return str(problem)
