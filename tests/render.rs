@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "render/contract.rs"]
+mod contract;
 #[path = "render/documents.rs"]
 mod documents;
 #[path = "render/fluentd.rs"]

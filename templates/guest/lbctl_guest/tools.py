@@ -64,7 +64,8 @@ def settings() -> Settings:
 
 def past_settings(path: str) -> Settings:
     """Empty where there are none. Another lbctl may have written them: any key may be missing."""
-    found: Settings = read_json(path) or {}
+    nothing: Any = {}
+    found: Settings = read_json(path) or nothing
     return found
 
 
@@ -242,7 +243,7 @@ def ask(path: str, command: str, timeout: float = 3.0, ends: bool = False) -> st
     """One command on one of HAProxy's sockets, and its whole answer. `ends`: the master answers
     some commands only when it knows that no other follows."""
     deadline = time.monotonic() + timeout
-    answer = []
+    answer: list[bytes] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         s.settimeout(timeout)
         s.connect(at(path))
