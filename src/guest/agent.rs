@@ -234,7 +234,7 @@ impl<'a> Guest<'a> {
             "-I",
             "-B",
             "-c",
-            include_str!("../../templates/guest_receive.py"),
+            include_str!("../../templates/guest/receive.py"),
         ];
         let output = self
             .run_with("/usr/bin/python3", &args, Some(&input), deadline)
