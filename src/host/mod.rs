@@ -4,7 +4,7 @@
 //! Invariant: only this folder uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
 //! Invariant: *absent* is a value (`None`); every other libvirt answer is an error. "Cannot connect" is never "not found".
 
-mod definition;
+pub(crate) mod definition;
 mod error;
 mod inspect;
 pub mod libvirt;
@@ -18,9 +18,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub use inspect::{Inspect, Version, Versions};
+pub use inspect::Inspect;
 
-pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, ObservedNicSource, Source};
+pub use definition::{Definition, NicFacts, ObservedNicSource, Source};
 pub use operation::Operation;
 
 use crate::config::{MacAddr, NetworkRef, VolumeRef};

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use lbctl::cli::Cli;
-use lbctl::config::{KEYS, render_warnings};
+use lbctl::testing::cli::Cli;
+use lbctl::testing::config::{KEYS, render_warnings};
 use serde_json::Value;
 
 use crate::support::inputs::{inputs, now};
@@ -89,7 +89,7 @@ const IDS: [(&str, &str); 4] = [
 
 /// What the JSON Schema of the output has of such a list: each value and its meaning.
 fn values(list: &str) -> Vec<(String, String)> {
-    let schema = lbctl::output::json::json_schema();
+    let schema = lbctl::testing::output::json::json_schema();
     let values = schema["$defs"][list]["oneOf"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     values
@@ -399,7 +399,7 @@ fn whole_configurations_in_the_pages_are_accepted() {
             let toml = toml.split("```").next().unwrap();
             // Others are pieces of one.
             if toml.starts_with("name = ") {
-                let read = lbctl::config::parse(toml, "lbctl.toml", &inputs(), now());
+                let read = lbctl::testing::config::parse(toml, "lbctl.toml", &inputs(), now());
                 let said = read.map_or_else(
                     |report| report.render(false, None),
                     |loaded| render_warnings(&loaded.warnings, false, None),

@@ -1,5 +1,5 @@
 //! What runs in the guest, one file for each service: its name, whether the configuration wants it,
-//! its packages, its files, its unit, and how it takes a change up. A service that needs no more
+//! its packages, its files, its unit, and how it applies a change. A service that needs no more
 //! than that has no code in the guest program, which gets name, unit and `on_change` in its
 //! settings.
 

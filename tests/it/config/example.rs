@@ -2,8 +2,8 @@
 //! every optional line taken in. A `#` before anything but a space makes a line optional
 //! (but for the editors' `#:schema`).
 
-use lbctl::config::keys::{KEYS, Key};
-use lbctl::config::{self, Config, Disk};
+use lbctl::testing::config::keys::{KEYS, Key};
+use lbctl::testing::config::{self, Config, Disk};
 use toml::{Table, Value};
 
 use crate::support::inputs::{inputs, now};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lbctl::config::{self, Addressing, Config, MemoryInputs};
+use lbctl::testing::config::{self, Addressing, Config, MemoryInputs};
 use proptest::prelude::*;
 
 use crate::support::inputs::{inputs, now};

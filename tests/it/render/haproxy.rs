@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use lbctl::config::{Config, HaproxyVersion, Replicas, Runtime};
-use lbctl::render::haproxy_cfg;
+use lbctl::testing::config::{Config, HaproxyVersion, Replicas, Runtime};
+use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, words, write};
 use super::sample::{sample_config, time};

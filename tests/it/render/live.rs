@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use lbctl::config::{HaproxyVersion, Metrics, Runtime};
-use lbctl::render::haproxy_cfg;
+use lbctl::testing::config::{HaproxyVersion, Metrics, Runtime};
+use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, scratch, words, write};
 use super::sample::sample_config;

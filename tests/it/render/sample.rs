@@ -1,14 +1,14 @@
 //! One whole configuration to start from, built as values: what is tested here is what becomes of it, not how it is read.
 
-use lbctl::cert::{Ca, KeyAlgorithm};
-use lbctl::config::{
+use lbctl::testing::cert::{Ca, KeyAlgorithm};
+use lbctl::testing::config::{
     Addressing, Admin, Check, Chrony, Config, ContainerRegistry, Disk, DomainName, DomainType,
     Fluentd, FluentdForward, Haproxy, HaproxyTime, HaproxyVersion, Interface, Libvirt, MacAddr,
     MakeStep, Metrics, Name, NetworkRef, NicSource, PatroniClient, Replicas, Runtime, TimeSource,
     Timeouts, VolumeRef,
 };
-use lbctl::render::{self, CheckTls, GuestFile, GuestSpec, SeedFiles};
-use lbctl::secret::Secret;
+use lbctl::testing::render::{self, CheckTls, GuestFile, GuestSpec, SeedFiles};
+use lbctl::testing::secret::Secret;
 
 pub const CA: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -1,11 +1,11 @@
 //! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
 //! one after the other had been run. On a real libvirt, and at random moments, it is `tests/it/libvirt/race.rs`.
 
-use lbctl::exit::{Exit, Failure, MessageId};
-use lbctl::reconcile::apply::{ApplyError, apply};
-use lbctl::reconcile::converge::{Reconciler, Remaining, settle};
-use lbctl::reconcile::desired::current_seed;
-use lbctl::reconcile::plan::{DownOptions, Plan, Step, plan_down};
+use lbctl::testing::exit::{Exit, Failure, MessageId};
+use lbctl::testing::reconcile::apply::{ApplyError, apply};
+use lbctl::testing::reconcile::converge::{Reconciler, Remaining, settle};
+use lbctl::testing::reconcile::desired::current_seed;
+use lbctl::testing::reconcile::plan::{DownOptions, Plan, Step, plan_down};
 use std::time::Duration;
 
 use super::{
