@@ -138,8 +138,8 @@ pub fn policy(config: &Config) -> Policy<'_> {
     let client = &config.haproxy.patroni_client;
     Policy {
         ca: &client.ca,
-        validity_hours: client.validity,
-        early_renewal_hours: client.early_renewal,
+        validity_hours: client.validity.get(),
+        early_renewal_hours: client.early_renewal.get(),
         key_algorithm: client.key_algorithm,
     }
 }
@@ -212,8 +212,8 @@ fn domain(config: &Config, observed: &Observed) -> DomainSpec {
             .clone()
             .unwrap_or_else(|| default_machine(&architecture).to_owned()),
         architecture,
-        memory_mib: config.memory,
-        vcpus: config.vcpus,
+        memory_mib: config.memory.get(),
+        vcpus: config.vcpus.get(),
         interfaces: config.interfaces.iter().map(|i| nic(i, observed)).collect(),
     }
 }

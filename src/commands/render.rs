@@ -124,8 +124,8 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
             .machine
             .clone()
             .unwrap_or_else(|| desired::default_machine(architecture).to_owned()),
-        memory_mib: config.memory,
-        vcpus: config.vcpus,
+        memory_mib: config.memory.get(),
+        vcpus: config.vcpus.get(),
         interfaces: config.interfaces.iter().map(nic).collect(),
     };
     let root = match &config.disk {

@@ -1,6 +1,6 @@
-//! The checked configuration: what every other module gets. Nothing here can be wrong any more, and nothing here reads
-//! a file, the environment or the clock. Values "not given" (absent, empty string, empty list) are already `None` or
-//! their default.
+//! The checked configuration: what every other module gets. Nothing here can be wrong any more, and
+//! nothing here reads a file, the environment or the clock. Values "not given" (absent, empty
+//! string, empty list) are already `None` or their default.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -36,7 +36,8 @@ pub struct Config {
 /// The root disk: one that exists, or one that lbctl clones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disk {
-    /// `volume_id`: a libvirt volume key, a path, or `pool/name`. Never created, grown or deleted by lbctl.
+    /// `volume_id`: a libvirt volume key, a path, or `pool/name`. Never created, grown or deleted
+    /// by lbctl.
     Existing { id: String },
     /// `[volume]`: a copy-on-write clone of a base volume.
     Clone(CloneVolume),
@@ -69,10 +70,11 @@ impl DiskFormat {
     }
 }
 
-/// One network card of the guest, in the order given: `libvirt_network`, `libvirt_networks`, `macvtap_interfaces`.
+/// One network interface of the guest, in the order given: `libvirt_network`, `libvirt_networks`,
+/// `macvtap_interfaces`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// As given, or derived from the VM's name and the card's place, in the 52:54:00 range.
+    /// As given, or derived from the VM's name and the interface's place, in the 52:54:00 range.
     pub mac: MacAddr,
     pub mac_derived: bool,
     pub ip: Ipv4Addr,
@@ -80,7 +82,7 @@ pub struct Interface {
     pub addressing: Addressing,
 }
 
-/// What the card is plugged into on the host.
+/// What the interface is attached to on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attach {
     NetworkName(String),
@@ -132,7 +134,7 @@ pub struct Haproxy {
     pub runtime: Runtime,
     /// The version whose syntax the configuration is written for.
     pub version: HaproxyVersion,
-    /// Container image without tag and digest, as given or the default `haproxy`.
+    /// Container image without tag and digest.
     pub image: String,
     /// `sha256:…`
     pub image_digest: Option<String>,
@@ -256,7 +258,8 @@ pub struct ContainerRegistry {
 pub struct Libvirt {
     pub uri: Option<String>,
     pub domain_type: DomainType,
-    /// Machine type, for instance `q35` or `virt`. `None`: what libvirt gives for the architecture.
+    /// Machine type, for instance `q35` or `virt`. `None`: what libvirt gives for the
+    /// architecture.
     pub machine: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! From bytes to a TOML tree: what can be wrong before any key is looked at, and how it is said. Knows keys only so far
-//! as to tell which values may be shown beside a syntax error.
+//! From bytes to a TOML tree: what can be wrong before any key is looked at, and how it is said.
+//! Knows keys only so far as to tell which values may be shown beside a syntax error.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::inputs::{read_bounded, reason};
 use super::keys::{KEYS, Kind};
-use super::report::{Draft, Report, Source, plain};
+use super::report::{Draft, Report, SourceText, plain};
 
 /// How many syntax errors are reported: those after the first few are mostly its consequences.
 const MOST: usize = 5;
@@ -94,7 +94,7 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
     };
     drafts.dedup_by_key(|draft| line(draft));
     drafts.truncate(MOST);
-    let source = Source {
+    let source = SourceText {
         file,
         text,
         hidden: values.hidden,
@@ -143,7 +143,8 @@ fn draft(error: &toml::de::Error, text: &str, values: &Harmful) -> Draft {
 
 /// What can be told of the values in a file that has no tree.
 struct Harmful {
-    /// Every value whose key is not known for a harmless one, to the end of its line, and all lines of multi-line texts.
+    /// Every value whose key is not known for a harmless one, to the end of its line, and all
+    /// lines of multi-line texts.
     hidden: Vec<Range<usize>>,
     /// The quotes of a multi-line text that never ends.
     opened: Option<Range<usize>>,
@@ -233,6 +234,7 @@ fn first_unknown(line: &str) -> Option<usize> {
         }
         from = equals + 1;
     }
-    // `name = "…" hunter2` is as far as a harmless key goes; a private key may be pasted behind any.
+    // `name = "…" hunter2` is as far as a harmless key goes; a private key may be pasted behind
+    // any.
     line.contains("PRIVATE").then_some(first + 1)
 }

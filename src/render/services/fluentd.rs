@@ -4,7 +4,7 @@ use std::fmt;
 
 use askama::Template;
 
-use crate::config::{Fluentd, Runtime};
+use crate::config::{Fluentd, Port, Runtime};
 use crate::render::Secrets;
 
 #[derive(Template)]
@@ -17,7 +17,7 @@ struct FluentConf<'a> {
     hostname: Text<'a>,
     shared_key: Text<'a>,
     host: Text<'a>,
-    port: u16,
+    port: Port,
     /// A whole `<buffer>` section, as the user wrote it: it is meant to be configuration.
     buffer: Option<&'a str>,
 }
