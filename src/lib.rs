@@ -1,6 +1,6 @@
 //! lbctl: one TOML file in, one working HAProxy load balancer in front of Patroni out.
 //!
-//! The way of the data (DESIGN section 4):
+//! The way of the data (docs/architecture.md has it with its reasons):
 //!
 //! ```text
 //! TOML text ─config─▶ Config (PEMs and keys read)      file and environment reads end here
@@ -9,32 +9,35 @@
 //!                                       ▼
 //!                                    Desired
 //!          plan(Desired, Observed) ─▶ Plan | Refusal    pure: no I/O, no clock
-//!          apply(Plan, Host) ─▶ Report;  observe + plan again must be empty
+//!          apply(Plan, Host) ─▶ done | the step that failed;  observe + plan again must be empty
+//! ```
+//!
+//! The order of the layers; a module uses itself and those before it (`tests/it/layers.rs`):
+//!
+//! ```text
+//! text  secret  exit  cli      know nobody
+//! cert  config                 what is wanted, as checked values
+//! host                         libvirt: facts and calls
+//! render  manual               files from values
+//! seed  guest                  the cloud-init volume; the guest through its agent
+//! reconcile                    desired, observed, plan, apply, again until nothing differs
+//! output                       the only place that prints
+//! status  checklist  commands  what an operator asks for
 //! ```
 
-pub mod apply;
 pub mod cert;
 pub mod checklist;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod desired;
-pub mod documents;
-pub mod domain_xml;
-pub mod failure;
+pub mod exit;
 pub mod guest;
 pub mod host;
-pub mod interrupt;
-pub mod iso;
 pub mod manual;
-pub mod mark;
-pub mod observe;
 pub mod output;
-pub mod plan;
+pub mod reconcile;
 pub mod render;
 pub mod secret;
 pub mod seed;
-pub mod settle;
-pub mod shown;
 pub mod status;
-pub mod wait;
+pub mod text;

@@ -11,16 +11,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::cert::{Ca, ClientPair};
-use lbctl::checklist::dns::{Answer as DnsAnswer, MOST, read};
+use lbctl::checklist::dns::{DnsAnswer, MOST, read};
 use lbctl::config::{self, MemoryInputs};
-use lbctl::guest::{Guest, GuestStatus, Reach};
-use lbctl::host::{AgentDoor, Definition, HostError, HostErrorKind, HostResult, xml as documents};
-use lbctl::iso;
-use lbctl::plan::Extent;
+use lbctl::guest::Extent;
+use lbctl::guest::{AgentAvailability, Guest, GuestStatus};
+use lbctl::host::{
+    AgentChannel, Definition, HostError, HostErrorKind, HostResult, xml as documents,
+};
 use lbctl::render::{self, CheckTls, GuestSpec};
 use lbctl::secret::Secret;
+use lbctl::seed::iso;
 use lbctl::seed::{SeedContent, recognise};
-use lbctl::status::{Answer, Status};
+use lbctl::status::{GuestAnswer, Status};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -182,16 +184,16 @@ pub fn xml(data: &[u8]) {
         return;
     };
     if let Ok(definition) = Definition::parse(text)
-        && let Some(mark) = &definition.mark
+        && let Some(ownership) = &definition.ownership
     {
         let again = format!(
             "<domain><metadata>{}</metadata><memory>1</memory><devices/></domain>",
-            mark.to_xml()
+            ownership.to_xml()
         );
-        let again = Definition::parse(&again).map(|d| d.mark);
+        let again = Definition::parse(&again).map(|d| d.ownership);
         assert_eq!(
             again,
-            Ok(Some(mark.clone())),
+            Ok(Some(ownership.clone())),
             "a mark is read as it was written"
         );
     }
@@ -204,7 +206,7 @@ pub fn xml(data: &[u8]) {
 /// An agent that answers what it was given, and then no more.
 struct Answers<'a>(Cell<&'a [Vec<u8>]>);
 
-impl AgentDoor for Answers<'_> {
+impl AgentChannel for Answers<'_> {
     fn agent(&self, _: &str, _: &str, _: Duration) -> HostResult<String> {
         let silent = |said: &str| HostError::new(HostErrorKind::Agent, "asking", said);
         let (first, rest) = self
@@ -229,8 +231,8 @@ pub fn agent(data: &[u8]) {
     } else {
         wrapped(first >> 1, said)
     };
-    let door = Answers(Cell::new(&answers));
-    let guest = Guest::new(&door, "lb-1");
+    let channel = Answers(Cell::new(&answers));
+    let guest = Guest::new(&channel, "lb-1");
     // No time at all: a program that does not end is given up at once.
     let now = Duration::ZERO;
     match (first >> 1) % 6 {
@@ -239,7 +241,7 @@ pub fn agent(data: &[u8]) {
             Err(error) => assert_one_line(&error.to_string()),
         },
         1 => {
-            if let Reach::Out(why) = guest.reach(now) {
+            if let AgentAvailability::Out(why) = guest.availability(now) {
                 assert_one_line(&why);
             }
         }
@@ -313,7 +315,7 @@ fn shown(guest: GuestStatus) {
         addresses: Vec::new(),
         certificate: None,
         verify_host: None,
-        guest: Answer::Status(Box::new(guest)),
+        guest: GuestAnswer::Status(Box::new(guest)),
         drift: Ok(Vec::new()),
     };
     for columns in [20, 80] {

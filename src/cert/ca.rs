@@ -14,13 +14,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use zeroize::Zeroize as _;
 
-use super::pem::{self, Fault, KeyDer};
+use super::pem::{self, Fault, KeyDer, SUPPORTED};
 use crate::secret::Secret;
-use crate::shown::drives_terminal;
-
-/// The key kinds lbctl can sign with, as a hint.
-pub(super) const SUPPORTED: &str =
-    "use a CA key of RSA (2048 to 8192 bits), of EC on P-256, P-384 or P-521, or Ed25519";
+use crate::text::sanitize::drives_terminal;
 
 /// Which of the CA's two inputs is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,9 +12,8 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::ca::{Ca, Signer};
-use super::pair::ClientPair;
+use super::pair::{ClientPair, KeyAlgorithm};
 use super::{COMMON_NAME, CertError, der};
-use crate::config::KeyAlgorithm;
 
 /// A fresh key and a certificate for it. Times are cut to whole seconds.
 pub(super) fn issue(

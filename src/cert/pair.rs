@@ -11,8 +11,14 @@ use x509_parser::public_key::PublicKey;
 use super::COMMON_NAME;
 use super::ca::{Ca, fingerprint, hex, is_key_of, parse, printable, signer};
 use super::pem;
-use crate::config::KeyAlgorithm;
 use crate::secret::Secret;
+
+/// The kinds of key that lbctl makes for a client certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyAlgorithm {
+    EcdsaP256,
+    Rsa4096,
+}
 
 /// A client certificate and its key, which belong together.
 #[derive(Clone)]

@@ -33,6 +33,10 @@ impl Drop for KeyDer {
     }
 }
 
+/// The key kinds lbctl can sign with, as a hint.
+pub(super) const SUPPORTED: &str =
+    "use a CA key of RSA (2048 to 8192 bits), of EC on P-256, P-384 or P-521, or Ed25519";
+
 const DECRYPT: &str = "decrypt it once and give lbctl the result: openssl pkey -in ENCRYPTED.key -out ca.key && chmod 600 ca.key";
 const EXPECTED_KEY: &str = "give the CA's private key in PEM: PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY between BEGIN and END lines";
 const EXPECTED_CERTIFICATE: &str =
@@ -190,7 +194,7 @@ fn no_key(text: &str, labels: &[&str]) -> Fault {
     } else if has("DSA PRIVATE KEY") {
         Fault::new(
             "a DSA key, which cannot sign a certificate that today's TLS accepts",
-            super::ca::SUPPORTED,
+            SUPPORTED,
         )
     } else if has("PUBLIC KEY") || has("RSA PUBLIC KEY") {
         Fault::new(

@@ -9,8 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::ca::{Ca, CaError, stamp};
 use super::issue;
-use super::pair::ClientPair;
-use crate::config::KeyAlgorithm;
+use super::pair::{ClientPair, KeyAlgorithm};
 
 /// How far before its issuing a certificate is valid, for guests and nodes whose clock is behind ours.
 const BACKDATE: Duration = Duration::hours(1);

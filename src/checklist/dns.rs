@@ -18,7 +18,7 @@ pub const MOST: usize = 64;
 
 /// What the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum DnsAnswer {
     /// Sorted; maybe none.
     Addresses(Vec<Ipv4Addr>),
     /// In DNS's own words: `NameError`, `ServerFailure`, …
@@ -29,9 +29,9 @@ pub enum Answer {
 
 /// Asks the server for the name's addresses.
 #[must_use]
-pub fn ask(server: SocketAddr, name: &str) -> Answer {
-    let silent = |e: &io::Error| Answer::Silent(e.to_string());
-    let mut last = Answer::Silent("no answer".into());
+pub fn ask(server: SocketAddr, name: &str) -> DnsAnswer {
+    let silent = |e: &io::Error| DnsAnswer::Silent(e.to_string());
+    let mut last = DnsAnswer::Silent("no answer".into());
     for id in [0x6c62u16, 0x6c63] {
         match exchange(server, name, id) {
             Ok(answer) => return answer,
@@ -41,7 +41,7 @@ pub fn ask(server: SocketAddr, name: &str) -> Answer {
     last
 }
 
-fn exchange(server: SocketAddr, name: &str, id: u16) -> io::Result<Answer> {
+fn exchange(server: SocketAddr, name: &str, id: u16) -> io::Result<DnsAnswer> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -86,13 +86,13 @@ fn question(name: &str, id: u16) -> io::Result<Vec<u8>> {
 
 /// `None`: it is no answer to that question. What a server says is not to be trusted: of addresses it takes [`MOST`].
 #[must_use]
-pub fn read(bytes: &[u8], id: u16) -> Option<Answer> {
+pub fn read(bytes: &[u8], id: u16) -> Option<DnsAnswer> {
     let packet = Packet::parse(bytes).ok()?;
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) {
         return None;
     }
     if packet.rcode() != RCODE::NoError {
-        return Some(Answer::Refused(format!("{:?}", packet.rcode())));
+        return Some(DnsAnswer::Refused(format!("{:?}", packet.rcode())));
     }
     let mut addresses: Vec<Ipv4Addr> = packet
         .answers
@@ -105,7 +105,7 @@ pub fn read(bytes: &[u8], id: u16) -> Option<Answer> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses.truncate(MOST);
-    Some(Answer::Addresses(addresses))
+    Some(DnsAnswer::Addresses(addresses))
 }
 
 #[cfg(test)]
@@ -152,7 +152,10 @@ mod tests {
             assert_eq!(question.questions[0].qname.to_string(), "pg.example.org");
             vec![reply(&question, &[two, one, two])]
         });
-        assert_eq!(ask(at, "pg.example.org"), Answer::Addresses(vec![one, two]));
+        assert_eq!(
+            ask(at, "pg.example.org"),
+            DnsAnswer::Addresses(vec![one, two])
+        );
     }
 
     #[test]
@@ -169,7 +172,7 @@ mod tests {
                 reply(&question, &[ip]),
             ]
         });
-        assert_eq!(ask(at, "pg.example.org"), Answer::Addresses(vec![ip]));
+        assert_eq!(ask(at, "pg.example.org"), DnsAnswer::Addresses(vec![ip]));
     }
 
     #[test]
@@ -181,7 +184,7 @@ mod tests {
         });
         assert_eq!(
             ask(at, "pg.example.org"),
-            Answer::Refused("NameError".into())
+            DnsAnswer::Refused("NameError".into())
         );
     }
 
@@ -191,6 +194,9 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        assert!(matches!(ask(closed, "pg.example.org"), Answer::Silent(_)));
+        assert!(matches!(
+            ask(closed, "pg.example.org"),
+            DnsAnswer::Silent(_)
+        ));
     }
 }

@@ -7,11 +7,12 @@ use time::OffsetDateTime;
 
 use super::Checklist;
 use crate::config::{Addressing, Attach, Config, Disk, DiskFormat, DomainType, Interface};
-use crate::desired::Desired;
-use crate::documents::Verdict;
 use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
-use crate::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
-use crate::plan::{About, Bytes, Objection, Refusal, RefusalKind, Restart, plan_up};
+use crate::output::json::Verdict;
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
+use crate::reconcile::plan::{Objection, ObjectionSubject, Refusal, RefusalKind, Restart, plan_up};
+use crate::text::size::Bytes;
 
 /// A seed is some 200 KiB; two of them stand side by side while one replaces the other.
 const SEEDS: u64 = 2 * 1024 * 1024;
@@ -25,7 +26,7 @@ pub struct Host {
 }
 
 /// Asks a host that is connected; an error is a host that does not answer.
-pub fn look(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Host> {
+pub fn inspect(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Host> {
     let mut list = Checklist::default();
     let versions = host.versions()?;
     list.ok(
@@ -64,12 +65,12 @@ pub fn look(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Host>
 fn objections(config: &Config, observed: &Observed) -> Vec<Objection> {
     let refused = |observed: &Observed| {
         // A certificate that cannot be issued is told when the configuration is read.
-        let desired = Desired::of(config, observed, OffsetDateTime::now_utc()).ok()?;
+        let desired = Desired::from_config(config, observed, OffsetDateTime::now_utc()).ok()?;
         let refusal: Refusal = plan_up(&desired, observed, Restart::Later).err()?;
         Some(refusal.objections)
     };
     let mut all = refused(observed).unwrap_or_default();
-    if all.iter().any(|o| o.about == About::Domain) {
+    if all.iter().any(|o| o.about == ObjectionSubject::Domain) {
         let without = Observed {
             domain: None,
             ..observed.clone()
@@ -124,7 +125,7 @@ struct HostList<'a> {
 
 impl HostList<'_> {
     /// What `up` objects to there; else that all is well.
-    fn tell(&mut self, about: &About, what: &str, well: String) {
+    fn tell(&mut self, about: &ObjectionSubject, what: &str, well: String) {
         let mut found = self
             .objections
             .iter()
@@ -144,7 +145,7 @@ impl HostList<'_> {
         let ours = |domain: &DomainFacts| format!("{name} is lbctl's, and {}", domain.state);
         let free = || format!("the name {name} is free");
         let well = self.observed.domain.as_ref().map_or_else(free, ours);
-        self.tell(&About::Domain, "domain", well);
+        self.tell(&ObjectionSubject::Domain, "domain", well);
     }
 
     fn disk(&mut self) {
@@ -160,7 +161,7 @@ impl HostList<'_> {
                     format!("{}, {format}, {size}", clone.base)
                 },
             );
-            self.tell(&About::Base, "base volume", facts);
+            self.tell(&ObjectionSubject::Base, "base volume", facts);
         }
         let well = match (volume, &self.config.disk) {
             (VolumeState::Present(facts), _) => {
@@ -177,7 +178,7 @@ impl HostList<'_> {
             }
             (_, Disk::Existing { id }) => id.clone(),
         };
-        self.tell(&About::RootDisk, "root disk", well);
+        self.tell(&ObjectionSubject::RootDisk, "root disk", well);
     }
 
     fn seed(&mut self) {
@@ -188,7 +189,7 @@ impl HostList<'_> {
         } else {
             format!("{at} is free")
         };
-        self.tell(&About::Seed, "seed", well);
+        self.tell(&ObjectionSubject::Seed, "seed", well);
     }
 
     /// Networks and host interfaces, addresses and MACs of each card.
@@ -200,7 +201,7 @@ impl HostList<'_> {
                 self.link(&card.attach);
             }
             self.address(card);
-            let mac = About::Mac(card.mac);
+            let mac = ObjectionSubject::Mac(card.mac);
             self.tell(&mac, &format!("mac {}", card.mac), "free".into());
         }
         self.list
@@ -208,7 +209,7 @@ impl HostList<'_> {
 
     fn link(&mut self, attach: &Attach) {
         let name = attach.name();
-        let about = About::Link(name.to_owned());
+        let about = ObjectionSubject::Link(name.to_owned());
         match network_ref(attach) {
             Ok(_) => self.tell(&about, &format!("network {name}"), "active".into()),
             Err(device) => {
@@ -231,7 +232,7 @@ impl HostList<'_> {
 
     fn address(&mut self, card: &Interface) {
         let what = format!("address {}", card.ip);
-        let about = About::Address(card.ip);
+        let about = ObjectionSubject::Address(card.ip);
         let network = network_ref(&card.attach)
             .ok()
             .and_then(|which| self.observed.networks.get(&which)?.facts.as_ref());

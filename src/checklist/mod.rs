@@ -7,11 +7,11 @@ mod host;
 pub mod nodes;
 mod outside;
 
-pub use host::{Host, look};
-pub use outside::look_outside;
+pub use host::{Host, inspect};
+pub use outside::inspect_outside;
 
-use crate::documents::{Finding, Verdict};
-use crate::output::wrap;
+use crate::output::json::{Finding, Verdict};
+use crate::text::width::wrap;
 
 /// Columns of the words that stand before what was found.
 const VERDICT: usize = 9;

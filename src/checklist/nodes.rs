@@ -40,8 +40,8 @@ pub struct Question {
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub certificate: Judgement,
+pub struct NodeAnswer {
+    pub certificate: CertVerdict,
     /// Whether it asked for a client certificate.
     pub asked: bool,
     pub reply: Reply,
@@ -49,7 +49,7 @@ pub struct Answer {
 
 /// What the node's certificate is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
+pub enum CertVerdict {
     /// None was seen.
     None,
     /// Of the CA, and of the name where one is wanted.
@@ -86,7 +86,7 @@ impl Question {
             .map_err(pem)?;
         let key = PrivateKeyDer::from_pem_slice(pair.key_pem().expose().as_bytes()).map_err(pem)?;
         let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|e| e.to_string())?;
-        let verifier = Arc::new(Witness::new(Arc::clone(&provider)));
+        let verifier = Arc::new(RecordingVerifier::new(Arc::clone(&provider)));
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
@@ -103,23 +103,25 @@ impl Question {
 
     /// Asks; takes some seconds at most.
     #[must_use]
-    pub fn ask(&self, node: SocketAddr) -> Answer {
-        let witness = Arc::new(Witness::new(Arc::clone(self.config.crypto_provider())));
-        let hand = Arc::new(Hand {
+    pub fn ask(&self, node: SocketAddr) -> NodeAnswer {
+        let witness = Arc::new(RecordingVerifier::new(Arc::clone(
+            self.config.crypto_provider(),
+        )));
+        let resolver = Arc::new(ClientCertResolver {
             pair: Arc::clone(&self.pair),
             asked: AtomicBool::new(false),
         });
         let mut config = (*self.config).clone();
-        let verifier: Arc<Witness> = Arc::clone(&witness);
+        let verifier: Arc<RecordingVerifier> = Arc::clone(&witness);
         config.dangerous().set_certificate_verifier(verifier);
-        config.client_auth_cert_resolver = Arc::<Hand>::clone(&hand);
+        config.client_auth_cert_resolver = Arc::<ClientCertResolver>::clone(&resolver);
         let reply = match TcpStream::connect_timeout(&node, PATIENCE) {
             Ok(stream) => talk(stream, config, node),
             Err(e) => Reply::Unreachable(e.to_string()),
         };
-        Answer {
+        NodeAnswer {
             certificate: witness.judge(&self.ca, self.verify_host.as_deref()),
-            asked: hand.asked.load(Ordering::Relaxed),
+            asked: resolver.asked.load(Ordering::Relaxed),
             reply,
         }
     }
@@ -176,12 +178,12 @@ fn status(answer: &[u8]) -> Option<u16> {
 
 /// Holds out the client certificate, and notes whether anybody asked for it.
 #[derive(Debug)]
-struct Hand {
+struct ClientCertResolver {
     pair: Arc<CertifiedKey>,
     asked: AtomicBool,
 }
 
-impl ResolvesClientCert for Hand {
+impl ResolvesClientCert for ClientCertResolver {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.asked.store(true, Ordering::Relaxed);
         Some(Arc::clone(&self.pair))
@@ -194,12 +196,12 @@ impl ResolvesClientCert for Hand {
 
 /// Keeps the node's certificates, to be judged when the talk is over.
 #[derive(Debug)]
-struct Witness {
+struct RecordingVerifier {
     provider: Arc<CryptoProvider>,
     seen: Mutex<Vec<CertificateDer<'static>>>,
 }
 
-impl Witness {
+impl RecordingVerifier {
     fn new(provider: Arc<CryptoProvider>) -> Self {
         Self {
             provider,
@@ -207,10 +209,10 @@ impl Witness {
         }
     }
 
-    fn judge(&self, ca: &[CertificateDer<'static>], verify_host: Option<&str>) -> Judgement {
+    fn judge(&self, ca: &[CertificateDer<'static>], verify_host: Option<&str>) -> CertVerdict {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((leaf, others)) = seen.split_first() else {
-            return Judgement::None;
+            return CertVerdict::None;
         };
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(ca.iter().cloned());
@@ -221,13 +223,13 @@ impl Witness {
                 .map(|()| leaf)
         });
         match (chain, verify_host) {
-            (Err(error), _) => judgement(&error),
-            (Ok(_), None) => Judgement::Good,
+            (Err(error), _) => verdict(&error),
+            (Ok(_), None) => CertVerdict::Good,
             (Ok(parsed), Some(name)) => {
                 if is_named(&parsed, leaf, name) {
-                    Judgement::Good
+                    CertVerdict::Good
                 } else {
-                    Judgement::OtherName(name.to_owned())
+                    CertVerdict::OtherName(name.to_owned())
                 }
             }
         }
@@ -250,7 +252,7 @@ fn common_name_alone(der: &CertificateDer<'_>) -> Option<String> {
     cn.as_str().ok().map(str::to_owned)
 }
 
-fn judgement(error: &Error) -> Judgement {
+fn verdict(error: &Error) -> CertVerdict {
     use CertificateError as E;
     let said = error.to_string();
     match error {
@@ -261,12 +263,12 @@ fn judgement(error: &Error) -> Judgement {
             | E::ExpiredContext { .. }
             | E::NotValidYet
             | E::NotValidYetContext { .. },
-        ) => Judgement::Bad(said),
-        _ => Judgement::Unsure(said),
+        ) => CertVerdict::Bad(said),
+        _ => CertVerdict::Unsure(said),
     }
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

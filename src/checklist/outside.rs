@@ -7,19 +7,19 @@ use std::thread;
 
 use time::OffsetDateTime;
 
-use super::nodes::{Answer, Judgement, Question, Reply, rest_api};
+use super::nodes::{CertVerdict, NodeAnswer, Question, Reply, rest_api};
 use super::{Checklist, dns};
 use crate::cert;
 use crate::config::{Config, DomainName, Haproxy};
-use crate::desired::policy;
-use crate::documents::{Finding, Verdict};
+use crate::output::json::{Finding, Verdict};
+use crate::reconcile::desired::policy;
 
 const DNS_PORT: u16 = 53;
 const FROM_HERE: &str = "the guest asks from its own place; `lbctl status` shows what it sees";
 
 /// Asks all DNS servers at once, and then all nodes that they name at once: some seconds in all.
 #[must_use]
-pub fn look_outside(config: &Config) -> Checklist {
+pub fn inspect_outside(config: &Config) -> Checklist {
     let haproxy = &config.haproxy;
     let mut list = Checklist::default();
     let servers = &haproxy.postgres_nameserver_ips;
@@ -27,7 +27,7 @@ pub fn look_outside(config: &Config) -> Checklist {
     let answers = at_once(servers, |ip| dns::ask(SocketAddr::new(*ip, DNS_PORT), name));
     let mut nodes = BTreeSet::new();
     for (server, answer) in servers.iter().zip(answers) {
-        if let dns::Answer::Addresses(addresses) = &answer {
+        if let dns::DnsAnswer::Addresses(addresses) = &answer {
             nodes.extend(addresses.iter().copied());
         }
         list.findings.push(of_dns(*server, &answer, haproxy));
@@ -78,16 +78,16 @@ fn ask_nodes(nodes: &[Ipv4Addr], question: &Question, haproxy: &Haproxy, list: &
     }
 }
 
-fn of_dns(server: IpAddr, answer: &dns::Answer, haproxy: &Haproxy) -> Finding {
+fn of_dns(server: IpAddr, answer: &dns::DnsAnswer, haproxy: &Haproxy) -> Finding {
     let name = haproxy.postgres_domain.as_str();
     let most = usize::from(haproxy.postgres_nodes_max_count);
     let (verdict, said, help) = match answer {
-        dns::Answer::Addresses(all) if all.is_empty() => (
+        dns::DnsAnswer::Addresses(all) if all.is_empty() => (
             Verdict::Fails,
             format!("{name} has no IPv4 address"),
             "it must resolve to all nodes of the cluster".to_owned(),
         ),
-        dns::Answer::Addresses(all) => {
+        dns::DnsAnswer::Addresses(all) => {
             let list: Vec<String> = all.iter().map(ToString::to_string).collect();
             let said = format!("{name}: {}", list.join(", "));
             if all.len() > most {
@@ -99,12 +99,12 @@ fn of_dns(server: IpAddr, answer: &dns::Answer, haproxy: &Haproxy) -> Finding {
                 (Verdict::Ok, said, String::new())
             }
         }
-        dns::Answer::Refused(said) => (
+        dns::DnsAnswer::Refused(said) => (
             Verdict::Fails,
             format!("{name}: {said}"),
             "look at postgres_domain and at that server's zone".to_owned(),
         ),
-        dns::Answer::Silent(said) => (
+        dns::DnsAnswer::Silent(said) => (
             Verdict::Unknown,
             format!("not reached from here: {said}"),
             FROM_HERE.to_owned(),
@@ -118,7 +118,7 @@ fn of_dns(server: IpAddr, answer: &dns::Answer, haproxy: &Haproxy) -> Finding {
     }
 }
 
-fn of_node(ip: Ipv4Addr, port: u16, answer: &Answer) -> Finding {
+fn of_node(ip: Ipv4Addr, port: u16, answer: &NodeAnswer) -> Finding {
     let (verdict, said, help) = judge(answer);
     Finding {
         what: format!("node {ip}:{port}"),
@@ -128,7 +128,7 @@ fn of_node(ip: Ipv4Addr, port: u16, answer: &Answer) -> Finding {
     }
 }
 
-fn judge(answer: &Answer) -> (Verdict, String, &'static str) {
+fn judge(answer: &NodeAnswer) -> (Verdict, String, &'static str) {
     const TRUST: &str = "HAProxy verifies the nodes with that CA: patroni_client.ca_certificate must hold the one that \
                          signed restapi.certfile";
     match (&answer.reply, &answer.certificate) {
@@ -137,12 +137,12 @@ fn judge(answer: &Answer) -> (Verdict, String, &'static str) {
             format!("not reached from here: {said}"),
             FROM_HERE,
         ),
-        (_, Judgement::Bad(said)) => (
+        (_, CertVerdict::Bad(said)) => (
             Verdict::Fails,
             format!("its certificate is not good by the configured CA: {said}"),
             TRUST,
         ),
-        (_, Judgement::OtherName(name)) => (
+        (_, CertVerdict::OtherName(name)) => (
             Verdict::Fails,
             format!("its certificate does not carry the name {name}"),
             "set verify_host to a name that it carries, or leave it out: then only the CA is verified",
@@ -157,7 +157,7 @@ fn judge(answer: &Answer) -> (Verdict, String, &'static str) {
             said.clone(),
             "is this port Patroni's REST API, with TLS (restapi.certfile)? patroni_port names it",
         ),
-        (_, Judgement::Unsure(said)) => (
+        (_, CertVerdict::Unsure(said)) => (
             Verdict::Unknown,
             format!("its certificate cannot be judged here: {said}"),
             "HAProxy's OpenSSL may take it; `lbctl status` shows whether it does",

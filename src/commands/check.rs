@@ -1,15 +1,15 @@
 //! `lbctl check`: the configuration alone, or with everything around it, changing nothing.
 
-use super::{Ended, connect, load};
+use super::{CommandResult, connect, load};
 use crate::checklist::{self, Checklist};
 use crate::cli::Cli;
 use crate::config::{Config, DomainName};
-use crate::documents::{Answer, CheckDocument, Verdict};
-use crate::failure::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::output::json::{Answer, CheckDocument, Verdict};
 use crate::status::nodes_are_verified;
 
-pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> CommandResult {
     let config = load(cli, out)?;
     let file = cli.global.config.display().to_string();
     if host {
@@ -35,7 +35,7 @@ fn whole(cli: &Cli, config: &Config, file: String, out: &Output) -> Exit {
     list.ok("configuration", format!("{file} is valid"));
     let mut exit = Exit::Failed;
     match connect(cli, config)
-        .and_then(|host| checklist::look(config, &host, host.uri()).map_err(Failure::from))
+        .and_then(|host| checklist::inspect(config, &host, host.uri()).map_err(Failure::from))
     {
         Ok(host) => {
             list.findings.extend(host.list.findings);
@@ -50,7 +50,7 @@ fn whole(cli: &Cli, config: &Config, file: String, out: &Output) -> Exit {
         }
     }
     list.findings
-        .extend(checklist::look_outside(config).findings);
+        .extend(checklist::inspect_outside(config).findings);
     let verify_host = config.haproxy.verify_host.as_ref().map(DomainName::as_str);
     list.ok("nodes' TLS", nodes_are_verified(verify_host));
     let ok = !list.fails();

@@ -1,19 +1,19 @@
-//! `lbctl down`: removes what carries lbctl's mark.
+//! `lbctl down`: removes what carries lbctl's ownership record.
 
 use super::plan::document;
-use super::{Ended, Working, connect, load};
-use crate::apply::ApplyError;
+use super::{CommandResult, Session, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::documents::Answer;
-use crate::failure::{Exit, Failure};
-use crate::interrupt::Interrupt;
-use crate::observe::{Ask, observe};
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::plan::{DownOptions, Plan, Step, plan_down};
-use crate::settle::{Left, Work, settle};
+use crate::output::interrupt::Interrupt;
+use crate::output::json::Answer;
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::converge::{Reconciler, Remaining, settle};
+use crate::reconcile::observe::{Ask, observe};
+use crate::reconcile::plan::{DownOptions, Plan, Step, plan_down};
 
-pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResult {
     let config = load(cli, out)?;
     let interrupt = Interrupt::listen(
         out,
@@ -46,7 +46,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> Ended {
             config: &config,
             ask,
             options,
-            working: Working {
+            working: Session {
                 host: &host,
                 out,
                 interrupt: &interrupt,
@@ -68,24 +68,24 @@ struct Removal<'a> {
     config: &'a Config,
     ask: Ask,
     options: DownOptions,
-    working: Working<'a>,
+    working: Session<'a>,
 }
 
-impl Work for Removal<'_> {
-    fn look(&mut self) -> Result<Left, Failure> {
+impl Reconciler for Removal<'_> {
+    fn replan(&mut self) -> Result<Remaining, Failure> {
         self.working.asked()?;
         let observed = observe(self.config, self.working.host, self.ask)?;
         let plan = plan_down(self.config, &observed, self.options)?;
         let done = plan.is_empty();
-        Ok(Left { plan, done })
+        Ok(Remaining { plan, done })
     }
 
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
         self.working.carry_out(steps)
     }
 
-    fn give_way(&mut self, round: usize, why: &str) {
-        self.working.give_way(self.config.name.as_str(), round, why);
+    fn back_off(&mut self, round: usize, why: &str) {
+        self.working.back_off(self.config.name.as_str(), round, why);
     }
 
     fn unfinished(&self, left: &Plan) -> Failure {

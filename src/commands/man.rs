@@ -9,13 +9,13 @@ use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use time::OffsetDateTime;
 
-use super::Ended;
+use super::CommandResult;
 use crate::cli::Cli;
-use crate::failure::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::manual::{self, Page};
 use crate::output::Output;
 
-pub(super) fn print(command: Option<&str>, out: &Output) -> Ended {
+pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
     let Some(page) = manual::page(command, &date()?) else {
         let asked = command.unwrap_or_default();
         let text = format!("there is no page of `{asked}` in the manual");
@@ -36,7 +36,7 @@ pub(super) fn print(command: Option<&str>, out: &Output) -> Ended {
 }
 
 /// Every page is whole or not there, and readable by everyone whatever the umask.
-pub(super) fn write_all(directory: &Path, out: &Output) -> Ended {
+pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
     let fail = |doing: String, error: &std::io::Error| {
         let hint = "give another --out, or make that one writable";
         Failure::new(Exit::Failed, format!("{doing}: {error}"), hint)

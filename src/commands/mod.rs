@@ -16,39 +16,37 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::apply::{ApplyError, Progress, apply};
 use crate::cli::{Cli, Command, SchemaOf};
-use crate::config::{self, Config, Loaded, Name, Report};
-use crate::desired::Desired;
-use crate::documents;
-use crate::failure::{Exit, Failure, Message};
-use crate::guest::{Guest, Reach};
+use crate::config::{self, Config, DEFAULT_URI, Loaded, Name, Report};
+use crate::exit::{Exit, Failure, Message};
+use crate::guest::{AgentAvailability, Guest};
 use crate::host::libvirt::LibvirtHost;
-use crate::host::{DomainFacts, HostResult, Observe as _};
-use crate::interrupt::{Interrupt, Manner};
-use crate::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::host::{DomainFacts, HostReader as _, HostResult};
+use crate::output::interrupt::{Interrupt, Manner};
+use crate::output::json;
 use crate::output::{Output, seconds};
-use crate::plan::{DownOptions, Step, guest_differs};
+use crate::reconcile::apply::{ApplyError, Progress, apply};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::reconcile::plan::{DownOptions, Step, guest_differs};
 
-/// The default of libvirt's own tools for the whole host.
-const DEFAULT_URI: &str = "qemu:///system";
 /// For the guest agent to say what it can.
-const REACH: Duration = Duration::from_secs(15);
+const AVAILABILITY: Duration = Duration::from_secs(15);
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// An end other than done.
-enum End {
+enum CommandError {
     Config(Report),
     Failure(Failure),
 }
 
-impl<T: Into<Failure>> From<T> for End {
+impl<T: Into<Failure>> From<T> for CommandError {
     fn from(failure: T) -> Self {
         Self::Failure(failure.into())
     }
 }
 
-type Ended = Result<Exit, End>;
+type CommandResult = Result<Exit, CommandError>;
 
 /// Runs the command line, prints what there is to print, and says how it ended.
 #[must_use]
@@ -62,18 +60,18 @@ pub fn run(cli: &Cli) -> Exit {
     );
     match dispatch(cli, &out) {
         Ok(exit) => exit,
-        Err(End::Config(report)) => {
+        Err(CommandError::Config(report)) => {
             out.report(&report);
             Exit::Usage
         }
-        Err(End::Failure(failure)) => {
+        Err(CommandError::Failure(failure)) => {
             out.failure(&failure);
             failure.exit
         }
     }
 }
 
-fn dispatch(cli: &Cli, out: &Output) -> Ended {
+fn dispatch(cli: &Cli, out: &Output) -> CommandResult {
     match &cli.command {
         Command::Init => {
             out.data(EXAMPLE);
@@ -82,7 +80,7 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
         Command::Schema { what } => {
             let schema = match what {
                 SchemaOf::Config => config::json_schema(),
-                SchemaOf::Output => documents::json_schema(),
+                SchemaOf::Output => json::json_schema(),
             };
             out.data_line(&format!("{schema:#}"));
             Ok(Exit::Done)
@@ -121,11 +119,12 @@ fn dispatch(cli: &Cli, out: &Output) -> Ended {
 }
 
 /// The configuration, checked; its warnings are told.
-fn load(cli: &Cli, out: &Output) -> Result<Config, End> {
+fn load(cli: &Cli, out: &Output) -> Result<Config, CommandError> {
     // What issues nothing works with an expired CA too.
     let issues = !matches!(cli.command, Command::Down { .. } | Command::Status { .. });
     let now = issues.then(OffsetDateTime::now_utc);
-    let Loaded { config, warnings } = config::load(&cli.global.config, now).map_err(End::Config)?;
+    let Loaded { config, warnings } =
+        config::load(&cli.global.config, now).map_err(CommandError::Config)?;
     out.warnings(&warnings);
     Ok(config)
 }
@@ -146,13 +145,17 @@ fn connect(cli: &Cli, config: &Config) -> Result<LibvirtHost, Failure> {
 }
 
 /// Observed and desired, as of now.
-fn look(config: &Config, host: &LibvirtHost, ask: Ask) -> Result<(Observed, Desired), Failure> {
+fn observe_and_desire(
+    config: &Config,
+    host: &LibvirtHost,
+    ask: Ask,
+) -> Result<(Observed, Desired), Failure> {
     let mut looks = 0;
     loop {
         let mut observed = observe(config, host, ask)?;
-        let desired = Desired::of(config, &observed, OffsetDateTime::now_utc())?;
+        let desired = Desired::from_config(config, &observed, OffsetDateTime::now_utc())?;
         if guest_differs(&desired.seed, observed.domain.as_ref())
-            && !ask_reach(&mut observed, host)?
+            && !ask_availability(&mut observed, host)?
             && looks < LOOKS_AGAIN
         {
             looks += 1;
@@ -164,13 +167,13 @@ fn look(config: &Config, host: &LibvirtHost, ask: Ask) -> Result<(Observed, Desi
 
 /// Asks whether the running guest can be changed. False: it cannot, and it has stopped or was started anew since it was
 /// observed, by another lbctl or by itself: what was observed is to be looked at again.
-fn ask_reach(observed: &mut Observed, host: &LibvirtHost) -> HostResult<bool> {
+fn ask_availability(observed: &mut Observed, host: &LibvirtHost) -> HostResult<bool> {
     let run = |d: &DomainFacts| d.live.as_ref().map(|live| live.run);
     let Some(domain) = observed.domain.as_ref().filter(|d| d.live.is_some()) else {
         return Ok(true);
     };
-    observed.reach = Guest::new(host, &domain.name).reach(REACH);
-    if observed.reach == Reach::Ready {
+    observed.availability = Guest::new(host, &domain.name).availability(AVAILABILITY);
+    if observed.availability == AgentAvailability::Ready {
         return Ok(true);
     }
     let now = host.domain(&domain.name)?;
@@ -194,13 +197,13 @@ fn not_so_before(name: &Name, mut refused: Failure) -> Failure {
 
 /// Who looks on while steps are carried out.
 #[derive(Clone, Copy)]
-struct Working<'a> {
+struct Session<'a> {
     host: &'a LibvirtHost,
     out: &'a Output,
     interrupt: &'a Interrupt,
 }
 
-impl Working<'_> {
+impl Session<'_> {
     /// The steps, shown one by one. Ctrl-C is heard between them, for each prefix of a plan is safe.
     fn carry_out(mut self, steps: &[Step]) -> Result<(), ApplyError> {
         self.interrupt.set(Manner::AfterStep {
@@ -219,7 +222,7 @@ impl Working<'_> {
     }
 
     /// Longer from time to time, and never as long as the other waits.
-    fn give_way(self, name: &str, round: usize, why: &str) {
+    fn back_off(self, name: &str, round: usize, why: &str) {
         self.out.end_live();
         self.out.say(&format!(
             "  somebody else is at work on {name}, perhaps another lbctl ({why}): going on from what is there"
@@ -230,7 +233,7 @@ impl Working<'_> {
     }
 }
 
-impl Progress for Working<'_> {
+impl Progress for Session<'_> {
     fn begin(&mut self, step: &Step) {
         tracing::info!("{step}");
         let _ = self.out.live(&step.to_string());

@@ -1,20 +1,20 @@
 //! `lbctl plan`: what `up` would do.
 
-use super::{Ended, connect, load, look};
+use super::{CommandResult, connect, load, observe_and_desire};
 use crate::cli::Cli;
-use crate::documents::{Answer, ChangeDocument, ClassDocument, PlanDocument};
-use crate::failure::Exit;
-use crate::observe::Ask;
+use crate::exit::Exit;
 use crate::output::Output;
-use crate::plan::{Change, Class, Plan, Restart, plan_up};
+use crate::output::json::{Answer, ChangeDocument, ClassDocument, PlanDocument};
+use crate::reconcile::observe::Ask;
+use crate::reconcile::plan::{Change, Class, Plan, Restart, plan_up};
 
 const RESTART: &str = "note: `lbctl up --restart now` restarts the guest for them, which cuts every session; \
                        `--restart later` leaves them to its next start";
 
-pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> CommandResult {
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
-    let (observed, desired) = look(&config, &host, Ask::WhatIsNeeded)?;
+    let (observed, desired) = observe_and_desire(&config, &host, Ask::WhatIsNeeded)?;
     let plan = plan_up(&desired, &observed, Restart::Later)?;
     if out.json {
         out.answer(Answer::Plan(document(&plan)));

@@ -9,16 +9,16 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
-use super::{End, Ended, load};
+use super::{CommandError, CommandResult, load};
 use crate::cli::Cli;
 use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::desired;
-use crate::documents::{Answer, RenderDocument};
-use crate::domain_xml::{self, DomainKind, DomainSpec, RootDisk};
-use crate::failure::{Exit, Failure};
+use crate::exit::{Exit, Failure};
+use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
 use crate::host::{NicFacts, NicSource, Source};
-use crate::mark::{LAYOUT, Mark, SeedMark};
 use crate::output::Output;
+use crate::output::json::{Answer, RenderDocument};
+use crate::reconcile::desired;
+use crate::render::domain::{self, DomainKind, DomainSpec, RootDisk};
 use crate::render::haproxy_cfg;
 use crate::seed::Seed;
 
@@ -30,7 +30,12 @@ struct Rendered {
     data: Vec<u8>,
 }
 
-pub(super) fn run(cli: &Cli, out: &Output, directory: Option<&Path>, show_secrets: bool) -> Ended {
+pub(super) fn run(
+    cli: &Cli,
+    out: &Output,
+    directory: Option<&Path>,
+    show_secrets: bool,
+) -> CommandResult {
     let config = load(cli, out)?;
     let (seed, _) = desired::seed(&config, None, OffsetDateTime::now_utc())?;
     let shown = if show_secrets {
@@ -75,7 +80,7 @@ fn document(config: &Config, files: &[Rendered], directory: Option<&Path>, maske
     Answer::Render(document)
 }
 
-fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, End> {
+fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> {
     let text = |name, text: String| Rendered {
         name,
         data: text.into_bytes(),
@@ -149,9 +154,9 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
             }
         }
     };
-    let mark = Mark {
+    let ownership = Ownership {
         layout: LAYOUT,
-        seed: SeedMark {
+        seed: SeedRecord {
             volume: config.seed_volume.clone(),
             fingerprint: seed.fingerprint.clone(),
             parts: seed.parts.clone(),
@@ -160,10 +165,10 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
         disk: None,
         reservations: Vec::new(),
     };
-    domain_xml::render(
+    domain::render(
         &spec,
         None,
-        &mark,
+        &ownership,
         &root,
         &Source::Volume(config.seed_volume.clone()),
     )
@@ -182,9 +187,9 @@ fn list(files: &[Rendered], out: &Output) {
 }
 
 /// Each file is whole or not there, and 0600 from its first moment.
-fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), End> {
+fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), CommandError> {
     let fail = |doing: String, error: &std::io::Error| {
-        End::Failure(Failure::new(
+        CommandError::Failure(Failure::new(
             Exit::Failed,
             format!("{doing}: {error}"),
             "give another --out, or make that one writable",
@@ -219,6 +224,6 @@ fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), E
     Ok(())
 }
 
-fn other(said: String) -> End {
-    End::Failure(Failure::new(Exit::Failed, said, ""))
+fn other(said: String) -> CommandError {
+    CommandError::Failure(Failure::new(Exit::Failed, said, ""))
 }

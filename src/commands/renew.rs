@@ -2,24 +2,24 @@
 
 use time::OffsetDateTime;
 
-use super::{Ended, Working, ask_reach, connect, load, not_so_before};
-use crate::apply::ApplyError;
+use super::{CommandResult, Session, ask_availability, connect, load, not_so_before};
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::desired::{Renewal, current_seed, policy};
-use crate::documents::{Answer, RenewDocument};
-use crate::failure::{Exit, Failure};
-use crate::interrupt::Interrupt;
-use crate::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::plan::{Plan, Step, plan_renew};
+use crate::output::interrupt::Interrupt;
+use crate::output::json::{Answer, RenewDocument};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::converge::{Reconciler, Remaining, settle};
+use crate::reconcile::desired::{Renewal, current_seed, policy};
+use crate::reconcile::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::reconcile::plan::{Plan, Step, plan_renew};
 use crate::secret::Secret;
 use crate::seed::SeedContent;
-use crate::settle::{Left, Work, settle};
 use crate::status::certificate_document;
 
-pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandResult {
     let config = load(cli, out)?;
     let interrupt = Interrupt::listen(
         out,
@@ -44,21 +44,21 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
             now,
         );
         let reason = reason.map(|r| r.to_string());
-        return Ok(told(&observed, reason.as_deref(), name, now, out));
+        return Ok(reported(&observed, reason.as_deref(), name, now, out));
     }
-    let Some(renewal) = Renewal::of(&config, found, now, force)? else {
-        told(&observed, None, name, now, out);
+    let Some(renewal) = Renewal::from_config(&config, found, now, force)? else {
+        reported(&observed, None, name, now, out);
         return Ok(Exit::Done);
     };
     if let Some(clamp) = &renewal.certificate.clamp {
         out.warn(&clamp.to_string());
     }
-    let working = Working {
+    let working = Session {
         host: &host,
         out,
         interrupt: &interrupt,
     };
-    let mut renewing = Renewing {
+    let mut renewing = RenewRun {
         config: &config,
         before: certificate(&observed),
         now_there: None,
@@ -83,38 +83,38 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> Ended {
 }
 
 /// A renewal at work.
-struct Renewing<'a> {
+struct RenewRun<'a> {
     config: &'a Config,
     /// The certificate that is to go.
     before: Option<Facts>,
     now_there: Option<Facts>,
-    working: Working<'a>,
+    working: Session<'a>,
 }
 
-impl Renewing<'_> {
+impl RenewRun<'_> {
     fn plan(&self, renewal: &Renewal, observed: &mut Observed) -> Result<Plan, Failure> {
         let (mut looks, mut newer) = (0, None);
-        while !ask_reach(observed, self.working.host)? && looks < LOOKS_AGAIN {
+        while !ask_availability(observed, self.working.host)? && looks < LOOKS_AGAIN {
             *observed = observe(self.config, self.working.host, Ask::WhatIsNeeded)?;
             // The seed may be another by now, and a renewal changes nothing of it but the certificate.
             let found = current_seed(observed).ok_or_else(|| gone(self.config))?;
-            newer = Renewal::of(self.config, found, OffsetDateTime::now_utc(), true)?;
+            newer = Renewal::from_config(self.config, found, OffsetDateTime::now_utc(), true)?;
             looks += 1;
         }
         Ok(plan_renew(newer.as_ref().unwrap_or(renewal), observed)?)
     }
 }
 
-impl Work for Renewing<'_> {
+impl Reconciler for RenewRun<'_> {
     /// Done is what has another certificate than before, whoever issued it, in the seed that the domain refers to.
-    fn look(&mut self) -> Result<Left, Failure> {
+    fn replan(&mut self) -> Result<Remaining, Failure> {
         self.working.asked()?;
         let mut observed = observe(self.config, self.working.host, Ask::WhatIsNeeded)?;
         let there = certificate(&observed);
         let done = there.is_some() && there != self.before && refers_to_its_seed(&observed);
         let renewal = match current_seed(&observed) {
             Some(found) if !done => {
-                Renewal::of(self.config, found, OffsetDateTime::now_utc(), true)?
+                Renewal::from_config(self.config, found, OffsetDateTime::now_utc(), true)?
             }
             _ => None,
         };
@@ -131,15 +131,15 @@ impl Work for Renewing<'_> {
             },
             None => return Err(gone(self.config)),
         };
-        Ok(Left { plan, done })
+        Ok(Remaining { plan, done })
     }
 
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
         self.working.carry_out(steps)
     }
 
-    fn give_way(&mut self, round: usize, why: &str) {
-        self.working.give_way(self.config.name.as_str(), round, why);
+    fn back_off(&mut self, round: usize, why: &str) {
+        self.working.back_off(self.config.name.as_str(), round, why);
     }
 
     fn unfinished(&self, _: &Plan) -> Failure {
@@ -165,7 +165,7 @@ fn gone(config: &Config) -> Failure {
     )
 }
 
-/// Whether the domain's saved mark and drive name one seed, and it is the one that stands there.
+/// Whether the domain's saved ownership record and drive name one seed, and it is the one that stands there.
 fn refers_to_its_seed(observed: &Observed) -> bool {
     // One without a saved definition is gone with its stop, and `up` sees to it.
     let saved = observed.domain.as_ref().filter(|d| d.persistent);
@@ -173,14 +173,15 @@ fn refers_to_its_seed(observed: &Observed) -> bool {
     if observed.domain.is_some() && definition.is_none() {
         return true;
     }
-    let Some((definition, mark)) = definition.and_then(|d| Some((d, d.mark.as_ref()?))) else {
+    let Some((definition, ownership)) = definition.and_then(|d| Some((d, d.ownership.as_ref()?)))
+    else {
         return false;
     };
     observed.seeds.iter().any(|seed| {
         let source = seed.volume.present().map(|v| &v.source);
-        seed.at == mark.seed.volume
+        seed.at == ownership.seed.volume
             && definition.holds(&seed.at, source)
-            && matches!(&seed.content, Some(SeedContent::Ours(found)) if found.fingerprint == mark.seed.fingerprint)
+            && matches!(&seed.content, Some(SeedContent::Ours(found)) if found.fingerprint == ownership.seed.fingerprint)
     })
 }
 
@@ -192,7 +193,7 @@ fn certificate(observed: &Observed) -> Option<Facts> {
 }
 
 /// Whether it is due, for a person or a program.
-fn told(
+fn reported(
     observed: &Observed,
     reason: Option<&str>,
     name: &str,

@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Ended, connect, load};
+use super::{CommandResult, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::documents::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
-use crate::failure::Exit;
+use crate::exit::Exit;
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
-use crate::interrupt::{Interrupt, Manner};
-use crate::output::{Output, wrap};
+use crate::output::Output;
+use crate::output::interrupt::{Interrupt, Manner};
+use crate::output::json::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
 use crate::status::{Status, ago};
+use crate::text::width::wrap;
 
-pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> CommandResult {
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
     match interval {
@@ -27,8 +28,8 @@ pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Ended 
     }
 }
 
-fn once(config: &Config, host: &LibvirtHost, out: &Output) -> Ended {
-    let status = look(config, host)?;
+fn once(config: &Config, host: &LibvirtHost, out: &Output) -> CommandResult {
+    let status = fetch_status(config, host)?;
     if out.json {
         out.answer(Answer::Status(Box::new(status.document())));
     } else {
@@ -37,8 +38,8 @@ fn once(config: &Config, host: &LibvirtHost, out: &Output) -> Ended {
     Ok(verdict(&status))
 }
 
-fn look(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
-    Status::of(config, host, host.uri(), OffsetDateTime::now_utc())
+fn fetch_status(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
+    Status::fetch(config, host, host.uri(), OffsetDateTime::now_utc())
 }
 
 fn verdict(status: &Status) -> Exit {
@@ -55,7 +56,7 @@ type Seen = HostResult<Status>;
 fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) -> Exit {
     let interrupt = Interrupt::listen(out, "");
     let name = config.name.to_string();
-    let looks = keep_looking(host, interval, move |host| look(&config, host));
+    let looks = keep_looking(host, interval, move |host| fetch_status(&config, host));
     let mut shown = Shown {
         name,
         interval,
@@ -244,7 +245,7 @@ fn time(at: OffsetDateTime) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::status::Answer;
+    use crate::status::GuestAnswer;
 
     fn status() -> Status {
         Status {
@@ -255,7 +256,7 @@ mod tests {
             addresses: Vec::new(),
             certificate: None,
             verify_host: None,
-            guest: Answer::Off,
+            guest: GuestAnswer::Off,
             drift: Ok(Vec::new()),
         }
     }

@@ -4,31 +4,31 @@ use std::time::{Duration, Instant};
 
 use super::plan::{document, summary};
 use super::wait::until_ready;
-use super::{Ended, Working, connect, load, look, not_so_before};
-use crate::apply::ApplyError;
+use super::{CommandResult, Session, connect, load, not_so_before, observe_and_desire};
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::{Config, Disk};
-use crate::desired::Desired;
-use crate::documents::{Answer, UpDocument};
-use crate::failure::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message};
 use crate::host::Inspect;
-use crate::interrupt::Interrupt;
-use crate::observe::{Ask, Observed};
+use crate::output::interrupt::Interrupt;
+use crate::output::json::{Answer, UpDocument};
 use crate::output::{Output, seconds};
-use crate::plan::{Change, Class, DownOptions, Plan, Restart, Step, plan_down, plan_up};
-use crate::settle::{Left, Work, settle};
+use crate::reconcile::apply::ApplyError;
+use crate::reconcile::converge::{Reconciler, Remaining, settle};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Ask, Observed};
+use crate::reconcile::plan::{Change, Class, DownOptions, Plan, Restart, Step, plan_down, plan_up};
 
-pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
+pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
     let started = Instant::now();
     let config = load(cli, out)?;
     let name = config.name.as_str();
     let interrupt = Interrupt::listen(out, &format!("{name}: stopped, nothing was changed"));
     let mut host = connect(cli, &config)?;
-    let (observed, desired) = look(&config, &host, Ask::WhatIsNeeded)?;
+    let (observed, desired) = observe_and_desire(&config, &host, Ask::WhatIsNeeded)?;
     if let Some(clamp) = &desired.certificate.clamp {
         out.warn(&clamp.to_string());
     }
-    let mut making = Making {
+    let mut making = UpRun {
         config: &config,
         args,
         yes: cli.global.yes,
@@ -36,14 +36,14 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
         made: false,
         cloned: false,
         access: Vec::new(),
-        working: Working {
+        working: Session {
             host: &host,
             out,
             interrupt: &interrupt,
         },
     };
     let plan = making.plan(&desired, &observed)?;
-    make_so(&plan, &mut making)?;
+    reconcile(&plan, &mut making)?;
 
     if let Some(deadline) = args.wait {
         interrupt.at_once(&format!(
@@ -56,7 +56,7 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
         out.answer(Answer::Up(UpDocument {
             plan: document(&plan),
             ready: args.wait.map(|_| true),
-            address: address(&config),
+            address: config.address(),
             seconds: started.elapsed().as_secs_f64(),
             libvirt_calls: host.calls(),
         }));
@@ -65,7 +65,7 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> Ended {
 }
 
 /// Applies the plan and plans again: what remains is an error, unless it was put off.
-fn make_so(plan: &Plan, making: &mut Making<'_>) -> Result<(), Failure> {
+fn reconcile(plan: &Plan, making: &mut UpRun<'_>) -> Result<(), Failure> {
     let (name, config, out) = (&plan.name, making.config, making.working.out);
     if plan.is_empty() {
         out.say(&format!("{name}: already so, nothing to do"));
@@ -98,7 +98,7 @@ fn make_so(plan: &Plan, making: &mut Making<'_>) -> Result<(), Failure> {
     if waiting.is_empty() {
         out.say(&format!(
             "{name}: running, address {} ({})",
-            address(config),
+            config.address(),
             seconds(started.elapsed())
         ));
     } else {
@@ -111,7 +111,7 @@ fn make_so(plan: &Plan, making: &mut Making<'_>) -> Result<(), Failure> {
 }
 
 /// An `up` at work.
-struct Making<'a> {
+struct UpRun<'a> {
     config: &'a Config,
     args: &'a UpArgs,
     yes: bool,
@@ -122,10 +122,10 @@ struct Making<'a> {
     cloned: bool,
     /// What is known of the volumes, where one could not be opened.
     access: Vec<Message>,
-    working: Working<'a>,
+    working: Session<'a>,
 }
 
-impl Making<'_> {
+impl UpRun<'_> {
     fn plan(&mut self, desired: &Desired, observed: &Observed) -> Result<Plan, Failure> {
         let gentle = plan_up(desired, observed, Restart::Later)?;
         if self.restart.is_none() && !gentle.needing_restart().is_empty() {
@@ -150,14 +150,14 @@ impl Making<'_> {
             Disk::Existing { .. } => None,
         };
         let volumes = disk.into_iter().chain([&self.config.seed_volume]);
-        let told = volumes.filter_map(|at| {
+        let reported = volumes.filter_map(|at| {
             let access = self.working.host.access(at).ok()??;
             Some(Message {
                 note: true,
                 ..Message::new(format!("volume {at} is {access}"), "")
             })
         });
-        told.collect()
+        reported.collect()
     }
 
     /// Another load balancer has claimed what this one was to have: what this run made for it goes again.
@@ -174,10 +174,11 @@ impl Making<'_> {
     }
 }
 
-impl Work for Making<'_> {
-    fn look(&mut self) -> Result<Left, Failure> {
+impl Reconciler for UpRun<'_> {
+    fn replan(&mut self) -> Result<Remaining, Failure> {
         self.working.asked()?;
-        let (observed, desired) = look(self.config, self.working.host, Ask::WhatIsNeeded)?;
+        let (observed, desired) =
+            observe_and_desire(self.config, self.working.host, Ask::WhatIsNeeded)?;
         let plan = match self.plan(&desired, &observed) {
             Ok(plan) => plan,
             Err(refused) => {
@@ -192,7 +193,7 @@ impl Work for Making<'_> {
         let later = self.restart == Some(Restart::Later);
         let put_off = |c: &Change| later && c.class == Class::Restart;
         let done = plan.changes.iter().all(put_off);
-        Ok(Left { plan, done })
+        Ok(Remaining { plan, done })
     }
 
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
@@ -209,8 +210,8 @@ impl Work for Making<'_> {
         ended
     }
 
-    fn give_way(&mut self, round: usize, why: &str) {
-        self.working.give_way(self.config.name.as_str(), round, why);
+    fn back_off(&mut self, round: usize, why: &str) {
+        self.working.back_off(self.config.name.as_str(), round, why);
     }
 
     fn unfinished(&self, left: &Plan) -> Failure {
@@ -296,13 +297,4 @@ fn restart_refused(plan: &Plan, made: bool) -> Failure {
         exit: Exit::Refused,
         messages: std::iter::once(message).chain(why).collect(),
     }
-}
-
-/// The address that clients are told.
-pub(super) fn address(config: &Config) -> String {
-    config
-        .interfaces
-        .first()
-        .map(|i| i.ip.to_string())
-        .unwrap_or_default()
 }

@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::up::address;
 use crate::config::Config;
-use crate::failure::{Exit, Failure, Message};
-use crate::guest::{CloudInit, Guest, Haproxy, Server};
+use crate::exit::{Exit, Failure, Message};
+use crate::guest::ready::{News, Outcome, Patience, Phase, wait};
+use crate::guest::{CloudInit, Guest, HaproxyStatus, Server};
 use crate::host::HostErrorKind;
 use crate::host::libvirt::LibvirtHost;
 use crate::output::{Output, seconds};
-use crate::shown::clean;
-use crate::wait::{News, Outcome, Patience, Phase, wait};
+use crate::text::sanitize::sanitize_line;
 
 /// Of the console, what is worth showing.
 const CONSOLE_LINES: usize = 12;
@@ -44,7 +43,7 @@ pub(super) fn until_ready(
             out.say(&format!(
                 "{name}: ready after {}, psql -h {} reaches the primary {primary}",
                 seconds(waited),
-                address(config)
+                config.address()
             ));
             return Ok(());
         }
@@ -63,7 +62,7 @@ pub(super) fn until_ready(
             let mut detail: Vec<String> = seen
                 .map(|status| nodes(&status.haproxy))
                 .unwrap_or_default();
-            detail.extend(silent.map(|said| format!("no answer: {}", clean(&said, 200))));
+            detail.extend(silent.map(|said| format!("no answer: {}", sanitize_line(&said, 200))));
             detail.push("--- last lines of the console ---".into());
             detail.extend(console.lines());
             failure(
@@ -129,7 +128,7 @@ fn failure(
 }
 
 /// HAProxy's view of each node, a line each.
-fn nodes(haproxy: &Haproxy) -> Vec<String> {
+fn nodes(haproxy: &HaproxyStatus) -> Vec<String> {
     let text = |t: &Option<String>| t.clone().unwrap_or_else(|| "-".into());
     let line = |s: &Server| {
         let check = format!("{} {}", text(&s.check), text(&s.check_detail));
@@ -182,7 +181,7 @@ impl ConsoleTail {
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<String> = text
             .lines()
-            .map(|l| clean(l, 160))
+            .map(|l| sanitize_line(l, 160))
             .filter(|l| !l.is_empty())
             .collect();
         lines[lines.len().saturating_sub(CONSOLE_LINES)..].to_vec()

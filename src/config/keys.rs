@@ -1,12 +1,13 @@
 //! Every key there is, declared once: where it stands, what it takes, what a change of it does, its
 //! default, its bounds and what it means. From here its reader takes default and bounds; from here
 //! are made the JSON Schema, the reference, lbctl.toml(5), and the finding of unknown, misplaced,
-//! mistyped and missing keys. `config.example.toml` and tests/effects.rs are held against it. What
+//! mistyped and missing keys. `config.example.toml` and tests/it/effects.rs are held against it. What
 //! a value must be beyond its bounds is decided where it is read.
 
-use super::model::{DiskFormat, DomainType, KeyAlgorithm, Runtime};
+use super::model::{DiskFormat, DomainType, Runtime};
 use super::types::MAX_HAPROXY_MILLIS;
 use super::words::Word as _;
+use crate::cert::KeyAlgorithm;
 
 pub use super::key::{Bounds, Effect, Key, Kind, Literal, Need};
 
@@ -27,6 +28,8 @@ const LARGEST_DISK: i64 = 1 << 50;
 const MOST_NODES: i64 = 100;
 /// 500 years of 8766 hours.
 const LONGEST_VALIDITY: i64 = 500 * 8766;
+/// Where neither the configuration nor `LIBVIRT_DEFAULT_URI` names another.
+pub const DEFAULT_URI: &str = "qemu:///system";
 const LAST_PORT: i64 = 65_535;
 const LONGEST_TIME: i64 = MAX_HAPROXY_MILLIS.cast_signed();
 
@@ -151,7 +154,7 @@ pub const KEYS: &[Key] = &[
     Key::optional("container_registry.ca_certificate", LongText, Live, "{ file = \"registry-ca.crt\" }", "CA that signed its certificate; left out: one of those the guest trusts anyway"),
 
     Key::table("libvirt", Optional, "The host's libvirt"),
-    Key::default("libvirt.uri", Text, Nothing, Str("qemu:///system"), "Connection URI; --connect comes first, then this, then LIBVIRT_DEFAULT_URI"),
+    Key::default("libvirt.uri", Text, Nothing, Str(DEFAULT_URI), "Connection URI; --connect comes first, then this, then LIBVIRT_DEFAULT_URI"),
     Key::default("libvirt.domain_type", Text, Restart, Str("auto"), "auto, kvm or qemu (emulation, slow)").words(DomainType::WORDS),
     Key::optional("libvirt.machine", Text, Restart, "\"q35\"", "Machine type; by default what libvirt gives for the architecture"),
 ];

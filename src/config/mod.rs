@@ -30,7 +30,7 @@ use std::path::Path;
 
 pub use inputs::*;
 pub use json_schema::json_schema;
-pub use keys::{Bounds, Effect, KEYS, Key, Kind, Literal, Need};
+pub use keys::{Bounds, DEFAULT_URI, Effect, KEYS, Key, Kind, Literal, Need};
 pub use model::*;
 pub use report::{Problem, Report, render_warnings};
 pub use types::*;

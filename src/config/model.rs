@@ -8,7 +8,7 @@ use super::types::{
     CpuCount, DomainName, HaproxyTime, HaproxyVersion, HourSpan, MacAddr, MemoryMib, Name, Port,
     VolumeRef,
 };
-use crate::cert::Ca;
+use crate::cert::{Ca, KeyAlgorithm};
 use crate::secret::Secret;
 
 /// One load balancer, as its TOML file describes it.
@@ -31,6 +31,17 @@ pub struct Config {
     /// Whether cloud-init may install packages and download anything at all.
     pub install_dependencies: bool,
     pub libvirt: Libvirt,
+}
+
+impl Config {
+    /// The address that clients are told: the first interface's.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.interfaces
+            .first()
+            .map(|i| i.ip.to_string())
+            .unwrap_or_default()
+    }
 }
 
 /// The root disk: one that exists, or one that lbctl clones.
@@ -194,12 +205,6 @@ pub struct PatroniClient {
     pub validity: HourSpan,
     pub early_renewal: HourSpan,
     pub key_algorithm: KeyAlgorithm,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    EcdsaP256,
-    Rsa4096,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

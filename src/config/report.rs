@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use crate::output::wrap;
 use crate::secret::MASK;
-use crate::shown::drives_terminal;
+use crate::text::sanitize::drives_terminal;
+use crate::text::width::wrap;
 
 /// How many problems are shown before the rest is only counted.
 const SHOWN: usize = 40;

@@ -1,7 +1,8 @@
 //! Values that are written as one of a few words: each word stands once, for the reader and for the
 //! declaration of its key.
 
-use super::model::{DiskFormat, DomainType, KeyAlgorithm, Runtime};
+use super::model::{DiskFormat, DomainType, Runtime};
+use crate::cert::KeyAlgorithm;
 
 pub(super) trait Word: Sized {
     const WORDS: &'static [&'static str];

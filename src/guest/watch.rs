@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Guest, GuestError, GuestStatus, decode, nonsense};
-use crate::shown::clean;
+use super::agent::{decode, malformed};
+use super::{Guest, GuestError, GuestStatus};
+use crate::text::sanitize::sanitize_line;
 
 const PROGRAM: &str = include_str!("../../templates/guest_wait.py");
 
@@ -33,7 +34,7 @@ impl Guest<'_> {
             Instant::now() + deadline,
         )?;
         let pid = started.get("pid").and_then(Value::as_i64);
-        let pid = pid.ok_or_else(|| nonsense("guest-exec gave no pid"))?;
+        let pid = pid.ok_or_else(|| malformed("guest-exec gave no pid"))?;
         Ok(Watch { pid })
     }
 
@@ -56,9 +57,9 @@ impl Guest<'_> {
             return Ok(Some(found.cleaned()));
         }
         let said = String::from_utf8_lossy(&decode(&status, "err-data")?).into_owned();
-        Err(GuestError::Nonsense(format!(
+        Err(GuestError::Malformed(format!(
             "waiting in the guest failed: {}",
-            clean(&said, 400)
+            sanitize_line(&said, 400)
         )))
     }
 }

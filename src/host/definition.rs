@@ -1,5 +1,5 @@
 //! The facts of a domain's XML that lbctl compares or needs, and how they are read. libvirt rewrites what it is given
-//! (MiB become KiB, controllers and addresses appear), so facts are compared and never the text (DESIGN section 4).
+//! (MiB become KiB, controllers and addresses appear), so facts are compared and never the text.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 
 use super::xml::{attribute, child, number, text};
 use crate::config::{MacAddr, VolumeRef};
-use crate::mark::Mark;
+use crate::host::ownership::Ownership;
 
 /// Where a disk's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -89,7 +89,7 @@ pub struct Definition {
     pub interfaces: Vec<NicFacts>,
     /// Whether the guest agent has its channel.
     pub agent_channel: bool,
-    pub mark: Option<Mark>,
+    pub ownership: Option<Ownership>,
     /// Of a running domain: which run it is. A domain that was stopped and started has another.
     pub run: Option<u32>,
 }
@@ -115,7 +115,7 @@ impl Definition {
                 .filter_map(interface)
                 .collect(),
             agent_channel: elements(devices, "channel").any(is_agent_channel),
-            mark: Mark::find(domain),
+            ownership: Ownership::find(domain),
             run: domain.attribute("id").and_then(|id| id.parse().ok()),
         })
     }

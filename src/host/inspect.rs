@@ -6,7 +6,7 @@ use virt::error::ErrorNumber;
 
 use super::error::{error, is};
 use super::libvirt::LibvirtHost;
-use super::{HostResult, Observe, xml};
+use super::{HostReader, HostResult, xml};
 use crate::config::VolumeRef;
 
 /// `9.0.0`, from libvirt's one number (`virConnectGetLibVersion`: major * 1,000,000 + minor * 1,000 + release).
@@ -29,7 +29,7 @@ pub struct Versions {
 }
 
 /// What can be asked of a host beyond what a plan needs. Nothing here changes anything.
-pub trait Inspect: Observe {
+pub trait Inspect: HostReader {
     fn versions(&self) -> HostResult<Versions>;
     /// Whether the hypervisor could be started with kvm when libvirt tried; else libvirt's words
     /// (`virConnectGetDomainCapabilities`).

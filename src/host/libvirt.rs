@@ -17,15 +17,16 @@ use virt::sys;
 
 use super::definition::{self, Definition};
 use super::error::{connect_error, domain_state, error, is};
-use super::stream::{Console, receive, send};
+use super::stream::{receive, send};
 use super::{
-    AgentDoor, Change, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind,
-    HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Observe, Reconnect, Scope, StopBy,
+    AgentChannel, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind, HostReader,
+    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef, Reconnect, Scope, StopBy,
     VolumeFacts, VolumeState, xml,
 };
 use crate::config::VolumeRef;
+use crate::host::ownership::{NAMESPACE, Ownership};
 use crate::host::sys as leases;
-use crate::mark::{Mark, NAMESPACE};
+use crate::text::xml::escape;
 
 /// For an agent that is to shut its guest down.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -209,7 +210,7 @@ impl LibvirtHost {
     }
 }
 
-impl Observe for LibvirtHost {
+impl HostReader for LibvirtHost {
     fn architecture(&self) -> HostResult<String> {
         self.call("asking the host for its architecture", || {
             self.connection.node_info()
@@ -337,11 +338,11 @@ impl Observe for LibvirtHost {
 
     fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>> {
         let doing = format!("looking up network {which}");
-        let result = match which {
+        let found = self.find(&doing, ErrorNumber::NoNetwork, || match which {
             NetworkRef::Name(name) => self.connection.lookup_network_by_name(name),
             NetworkRef::Id(id) => self.connection.lookup_network_by_uuid_string(id),
-        };
-        let Some(network) = self.find(&doing, ErrorNumber::NoNetwork, || result)? else {
+        })?;
+        let Some(network) = found else {
             return Ok(None);
         };
         let doing = format!("reading network {which}");
@@ -414,7 +415,7 @@ impl Observe for LibvirtHost {
     }
 }
 
-impl Change for LibvirtHost {
+impl HostWriter for LibvirtHost {
     fn add_reservation(
         &self,
         network: &NetworkId,
@@ -484,7 +485,7 @@ impl Change for LibvirtHost {
         let text = format!(
             "<volume><name>{}</name><capacity unit='bytes'>{}</capacity>\
              <target><format type='raw'/><permissions><mode>0600</mode></permissions></target></volume>",
-            xml::escape(&at.name),
+            escape(&at.name),
             content.len()
         );
         let volume = self.call(&doing, || StorageVol::create_xml(&pool, &text, 0))?;
@@ -567,19 +568,20 @@ impl Change for LibvirtHost {
         self.call(&doing, || domain.update_device_flags(text, impact(scope)))
     }
 
-    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()> {
-        let doing = format!("writing lbctl's mark into domain {name}");
+    fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()> {
+        let doing = format!("writing lbctl's ownership record into domain {name}");
         let domain = self.lookup(name, &doing)?;
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
-        let xml = mark.to_bare_xml();
-        let set = domain.set_metadata(
-            kind,
-            Some(&xml),
-            Some("lbctl"),
-            Some(NAMESPACE),
-            impact(scope),
-        );
-        self.call(&doing, || set)
+        let xml = ownership.to_bare_xml();
+        self.call(&doing, || {
+            domain.set_metadata(
+                kind,
+                Some(&xml),
+                Some("lbctl"),
+                Some(NAMESPACE),
+                impact(scope),
+            )
+        })
     }
 }
 
@@ -598,7 +600,7 @@ fn impact(scope: Scope) -> sys::virDomainModificationImpact {
     config | live
 }
 
-impl AgentDoor for LibvirtHost {
+impl AgentChannel for LibvirtHost {
     fn agent(&self, name: &str, command: &str, timeout: Duration) -> HostResult<String> {
         let doing = format!("speaking to the guest agent of {name}");
         let domain = self.lookup(name, &doing)?;
@@ -626,7 +628,7 @@ impl LibvirtHost {
         doing: &str,
     ) -> HostResult<()> {
         let found = self.need_network(network, doing)?;
-        // Never restart a network that is not ours: every VM on it would lose its link (DESIGN section 5).
+        // Never restart a network that is not ours: every VM on it would lose its link.
         let config = if scope.config {
             sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG
         } else {
@@ -670,4 +672,19 @@ fn start_event_loop() {
             std::thread::spawn(|| while virt::event::event_run_default_impl().is_ok() {});
         }
     });
+}
+
+/// The serial console of a running domain, read until it ends.
+pub struct Console {
+    stream: Stream,
+    /// Keeps the connection open.
+    _connection: LibvirtHost,
+}
+
+impl Console {
+    /// Waits for output. Nothing comes any more: the domain has stopped or the connection has ended.
+    pub fn read(&self, buffer: &mut [u8]) -> Option<usize> {
+        let received = self.stream.recv(buffer).ok()?;
+        usize::try_from(received).ok().filter(|count| *count > 0)
+    }
 }

@@ -1,13 +1,14 @@
-//! The door to the libvirt host: what can be asked of it ([`Observe`]), what can be done to it ([`Change`]), and the facts
-//! that come back. No decision is taken here.
+//! The libvirt host: what can be asked of it ([`HostReader`]), what can be done to it ([`HostWriter`]), and the facts that
+//! come back. No decision is taken here.
 //!
-//! Invariant: only [`libvirt`] uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
+//! Invariant: only this folder uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
 //! Invariant: *absent* is a value (`None`); every other libvirt answer is an error. "Cannot connect" is never "not found".
 
 mod definition;
 mod error;
 mod inspect;
 pub mod libvirt;
+pub mod ownership;
 mod stream;
 mod sys;
 pub mod xml;
@@ -16,14 +17,12 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub use xml::escape;
-
 pub use inspect::{Inspect, Version, Versions};
 
 pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
 
 use crate::config::{MacAddr, VolumeRef};
-use crate::mark::Mark;
+use crate::host::ownership::Ownership;
 
 /// What went wrong, by libvirt's error code and never by its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -318,10 +317,10 @@ pub struct CloneSpec {
 }
 
 /// What is asked of a host. Nothing here changes anything.
-pub trait Observe {
+pub trait HostReader {
     /// The architecture of the host, as the kernel names it: `x86_64`, `aarch64`.
     fn architecture(&self) -> HostResult<String>;
-    /// Whether libvirt offers kvm for that architecture. It may still fail at start (DESIGN section 5).
+    /// Whether libvirt offers kvm for that architecture. It may still fail at start.
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool>;
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>>;
     /// What every domain claims but those named.
@@ -347,7 +346,7 @@ pub enum StopBy {
 }
 
 /// What is done to a host. Each call is one change, named in its error.
-pub trait Change: Observe {
+pub trait HostWriter: HostReader {
     fn add_reservation(
         &self,
         network: &NetworkId,
@@ -380,12 +379,12 @@ pub trait Change: Observe {
     fn power_off(&self, name: &str) -> HostResult<()>;
     /// Replaces a device of the domain (the medium of its CD-ROM).
     fn update_device(&self, name: &str, xml: &str, scope: Scope) -> HostResult<()>;
-    /// Replaces lbctl's mark in the domain's metadata (`virDomainSetMetadata`).
-    fn set_mark(&self, name: &str, mark: &Mark, scope: Scope) -> HostResult<()>;
+    /// Replaces lbctl's ownership record in the domain's metadata (`virDomainSetMetadata`).
+    fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()>;
 }
 
 /// The guest agent's channel. Only the `guest` module speaks through it.
-pub trait AgentDoor {
+pub trait AgentChannel {
     fn agent(&self, domain: &str, command: &str, timeout: Duration) -> HostResult<String>;
 }
 

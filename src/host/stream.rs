@@ -1,11 +1,9 @@
-//! Bytes through libvirt's streams: volumes up and down, and a guest's console.
+//! Bytes through libvirt's streams: volumes up and down.
 
 use virt::error::Error;
 use virt::stream::Stream;
 
-use super::libvirt::LibvirtHost;
-
-/// libvirt's own limit for one stream packet is 4 MiB; from 256 KiB on some versions fail (DESIGN section 5).
+/// libvirt's own limit for one stream packet is 4 MiB; from 256 KiB on some versions fail.
 const CHUNK: usize = 256 * 1024;
 
 pub(super) fn send(stream: &Stream, content: &[u8]) -> Result<(), Error> {
@@ -31,19 +29,4 @@ pub(super) fn receive(stream: &Stream, limit: usize) -> Result<Vec<u8>, Error> {
     }
     content.truncate(limit);
     Ok(content)
-}
-
-/// The serial console of a running domain, read until it ends.
-pub struct Console {
-    pub(super) stream: Stream,
-    /// Keeps the connection open.
-    pub(super) _connection: LibvirtHost,
-}
-
-impl Console {
-    /// Waits for output. Nothing comes any more: the domain has stopped or the connection has ended.
-    pub fn read(&self, buffer: &mut [u8]) -> Option<usize> {
-        let received = self.stream.recv(buffer).ok()?;
-        usize::try_from(received).ok().filter(|count| *count > 0)
-    }
 }

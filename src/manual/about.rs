@@ -1,6 +1,6 @@
 //! What the pages say beyond the command line's own definition. A command that has no entry here still has its page.
 
-use crate::failure::Exit;
+use crate::exit::Exit;
 
 /// What a command reads, each with what the one before it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub(super) enum Reads {
 pub(super) type Exits = &'static [(Exit, &'static str)];
 type Pairs = &'static [(&'static str, &'static str)];
 
-pub(super) struct About {
+pub(super) struct CommandAbout {
     pub command: &'static str,
     /// Paragraphs.
     pub more: &'static [&'static str],
@@ -27,8 +27,8 @@ pub(super) struct About {
     pub near: &'static [&'static str],
 }
 
-impl About {
-    pub fn of(command: &str) -> &'static Self {
+impl CommandAbout {
+    pub fn find(command: &str) -> &'static Self {
         let found = COMMANDS.iter().find(|about| about.command == command);
         found.unwrap_or(&OTHER)
     }
@@ -149,7 +149,7 @@ pub(super) const MAIN_SEE: &[(&str, &str)] = &[
     ("systemd.timer", "5"),
 ];
 
-const OTHER: About = About {
+const OTHER: CommandAbout = CommandAbout {
     command: "",
     more: &[],
     exits: &[DONE, FAILED, USAGE],
@@ -159,8 +159,8 @@ const OTHER: About = About {
     near: &[],
 };
 
-pub(super) const COMMANDS: &[About] = &[
-    About {
+pub(super) const COMMANDS: &[CommandAbout] = &[
+    CommandAbout {
         command: "init",
         more: &[
             "The example explains every key. Lines without a # in front are what a working file needs; a # right before a \
@@ -170,7 +170,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["check"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "check",
         more: &[
             "All problems of the configuration come in one report, each with file, line, what is wrong and what to do. The \
@@ -191,7 +191,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["plan", "init"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "render",
         more: &[
             "Writes user-data, meta-data, network-config, haproxy.cfg, domain.xml and seed.iso. libvirt is not asked, so \
@@ -210,7 +210,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["plan", "check"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "plan",
         more: &[
             "Shows each difference between the configuration and what is there, and its class: `live`, now and without \
@@ -238,7 +238,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["up", "status"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "up",
         more: &[
             "Clones the disk, issues the client certificate, builds the seed, reserves the address, defines the domain and \
@@ -278,7 +278,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["plan", "status", "down", "renew"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "down",
         more: &[
             "The guest is asked to stop, and its power is cut if it has not within `--stop-timeout`. Then domain, seed and \
@@ -298,7 +298,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["up", "status"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "status",
         more: &[
             "Shows the domain, its addresses, the client certificate and whether it is due, cloud-init's verdict, HAProxy's \
@@ -325,7 +325,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["plan", "up", "renew"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "renew",
         more: &[
             "Issues a new client certificate when the one in use has fewer hours left than \
@@ -356,7 +356,7 @@ pub(super) const COMMANDS: &[About] = &[
         ],
         near: &["status", "up"],
     },
-    About {
+    CommandAbout {
         command: "schema",
         more: &[
             "With the configuration's schema an editor that knows JSON Schema completes keys, explains them, and marks what \
@@ -376,7 +376,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["init", "check"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "completions",
         more: &["The Debian package has these scripts where the shells look for them."],
         examples: &[
@@ -396,7 +396,7 @@ pub(super) const COMMANDS: &[About] = &[
         near: &["man"],
         ..OTHER
     },
-    About {
+    CommandAbout {
         command: "man",
         more: &[
             "Where SOURCE_DATE_EPOCH is set, as builders of packages do, the pages carry its date; otherwise none.",

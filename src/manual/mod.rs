@@ -9,7 +9,7 @@ mod roff;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::cli::Cli;
-use about::{About, Reads};
+use about::{CommandAbout, Reads};
 use roff::{Roff, bold, italic, plain};
 
 /// One page of the manual.
@@ -108,7 +108,7 @@ fn main_page(main: &Command, commands: &[&Command], date: &str) -> Page {
 
 fn command_page(command: &Command, commands: &[&Command], date: &str) -> Page {
     let page = format!("lbctl-{}", command.get_name());
-    let about = About::of(command.get_name());
+    let about = CommandAbout::find(command.get_name());
     let mut roff = Roff::titled(&page, "1", date);
     name(&mut roff, &page, command);
     roff.section("SYNOPSIS");
@@ -301,7 +301,7 @@ fn sentence(text: &str) -> String {
     }
 }
 
-fn exits(roff: &mut Roff, exits: &[(crate::failure::Exit, &str)]) {
+fn exits(roff: &mut Roff, exits: &[(crate::exit::Exit, &str)]) {
     roff.section("EXIT STATUS");
     for (exit, meaning) in exits {
         roff.tag(&[bold(&(*exit as u8).to_string())]);

@@ -1,6 +1,6 @@
 //! What moves on a terminal: the one live line of a long step on standard error, and the whole screen of `status --watch`
 //! on standard output. Each picture is written in one piece, so nothing flickers, and is taken away at every end of lbctl
-//! but a kill. The arithmetic of columns is here too.
+//! but a kill. The arithmetic of columns is in `text/width`.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use terminal_size::{Height, Width, terminal_size_of};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::seconds;
+use crate::text::width::fit;
 
 /// Where a terminal does not tell.
 const COLUMNS: usize = 80;
@@ -36,10 +36,10 @@ pub(super) fn can_draw(stream: &impl IsTerminal) -> bool {
 
 /// What moves now.
 #[derive(Clone, Default)]
-pub(super) struct Pictures(Arc<Mutex<State>>);
+pub(super) struct Pictures(Arc<Mutex<PictureState>>);
 
 #[derive(Default)]
-struct State {
+struct PictureState {
     line: Option<Line>,
     /// A thread keeps the line's wheel turning.
     turning: bool,
@@ -56,7 +56,7 @@ struct Line {
 }
 
 impl Pictures {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PictureState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ fn picture(text: &str, foot: &[String], (columns, rows): (usize, usize)) -> Stri
     picture + END
 }
 
-impl State {
+impl PictureState {
     fn draw_line(&self) {
         let Some(line) = &self.line else { return };
         let (columns, _) = size(&io::stderr());
@@ -183,123 +183,12 @@ pub(super) fn columns(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<
     stream.is_terminal().then(|| size(stream).0.min(100))
 }
 
-/// The text in at most that many columns; what was cut is marked.
-#[must_use]
-pub fn fit(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let mut kept = String::new();
-    let mut width = 3;
-    for c in text.chars() {
-        width += c.width().unwrap_or(0);
-        if width > columns {
-            break;
-        }
-        kept.push(c);
-    }
-    let mark = ".".repeat(columns.min(3));
-    format!("{}{mark}", kept.trim_end())
-}
-
-/// The text in lines of at most that many columns, broken between words where there are any.
-#[must_use]
-pub fn wrap(text: &str, columns: usize) -> Vec<String> {
-    let columns = columns.max(2);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && line.width() + 1 + word.width() > columns {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        for c in word.chars() {
-            if line.width() + c.width().unwrap_or(0) > columns {
-                lines.push(std::mem::take(&mut line));
-            }
-            line.push(c);
-        }
-    }
-    lines.push(line);
-    lines
-}
-
-/// Each line in lines of at most that many columns, what follows a first one indented more than it: so a list stays one.
-#[must_use]
-pub fn hang(text: &str, columns: Option<usize>) -> String {
-    let Some(columns) = columns else {
-        return text.to_owned();
-    };
-    let mut lines = Vec::new();
-    for line in text.split('\n') {
-        let bare = line.trim_start_matches(' ');
-        let indent = line.len() - bare.len();
-        if line.width() <= columns {
-            lines.push(line.to_owned());
-            continue;
-        }
-        // Of a terminal too narrow for the indent, the right half at least is for words.
-        let indent = indent.min(columns / 2);
-        let more = (indent + 2).min(columns / 2);
-        let mut folded = wrap(bare, columns - more).into_iter();
-        lines.extend(folded.next().map(|first| format!("{:indent$}{first}", "")));
-        lines.extend(folded.map(|next| format!("{:more$}{next}", "")));
-    }
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use unicode_width::UnicodeWidthStr as _;
+
     use super::*;
-
-    #[test]
-    fn texts_are_cut_and_broken_by_their_width_on_a_terminal() {
-        for (text, columns, cut) in [
-            ("short", 5, "short"),
-            ("too long", 7, "too..."),
-            ("too long", 6, "too..."),
-            // Each of these takes two columns.
-            ("高可用性", 8, "高可用性"),
-            ("高可用性", 7, "高可..."),
-            ("abcdef", 2, ".."),
-            ("", 0, ""),
-        ] {
-            assert_eq!(fit(text, columns), cut, "{text} in {columns}");
-            assert!(fit(text, columns).width() <= columns);
-        }
-        for (text, columns, lines) in [
-            ("one two three", 7, vec!["one two", "three"]),
-            (
-                "a-word-longer-than-that",
-                10,
-                vec!["a-word-lon", "ger-than-t", "hat"],
-            ),
-            ("see a-word-longer", 10, vec!["see", "a-word-lon", "ger"]),
-            ("", 10, vec![""]),
-        ] {
-            assert_eq!(wrap(text, columns), lines, "{text} in {columns}");
-        }
-    }
-
-    #[test]
-    fn what_follows_a_line_hangs_below_it() {
-        for (text, columns, lines) in [
-            ("  one two three", Some(11), "  one two\n    three"),
-            ("one two three", Some(8), "one\n  two\n  three"),
-            (
-                "short\n  - one two three",
-                Some(12),
-                "short\n  - one\n    two\n    three",
-            ),
-            ("            deep words", Some(10), "     deep\n     words"),
-            ("  as long as it is", None, "  as long as it is"),
-        ] {
-            assert_eq!(hang(text, columns), lines, "{text} in {columns:?}");
-        }
-    }
 
     #[test]
     fn the_live_line_fits_one_line_and_tells_the_time() {

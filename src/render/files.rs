@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::exposed;
 use super::services::{chrony, docker, fluentd};
-use super::spec::exposed;
 use super::{CheckTls, Secrets, haproxy_cfg, image_reference, registry_host, services};
 use crate::config::{Check, Config, Runtime};
 use crate::secret::Secret;
@@ -26,7 +26,7 @@ pub struct GuestFile {
     /// Absolute.
     pub path: Cow<'static, str>,
     /// Masked in `Debug` whether secret or not.
-    #[serde(with = "exposed")]
+    #[serde(with = "exposed::one")]
     pub content: Secret,
     /// Whether the content must not be shown.
     pub secret: bool,

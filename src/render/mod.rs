@@ -7,6 +7,8 @@
 //! presence; every string of the configuration enters YAML through [`yaml::Quoted`] or [`yaml::Block`] and never bare; a
 //! secret is read only through [`Secrets::show`], so that the masked text has the same shape as the real one.
 
+pub mod domain;
+mod exposed;
 mod files;
 mod haproxy;
 mod image;
@@ -22,7 +24,7 @@ pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;
 pub use seed::{SeedFiles, fingerprint, seed_files};
-pub use spec::{Admin, GuestSpec, Start};
+pub use spec::{AdminSpec, GuestSpec, Start};
 
 use crate::secret::{MASK, Secret};
 
@@ -51,9 +53,10 @@ impl Secrets {
     }
 }
 
-/// A template that fails to render is a bug that no input can cause: writing to a `String` cannot fail, and no template
-/// calls anything fallible. The empty text that stands for it is refused by every test of this module.
+/// The template's text. No input can make this fail: writing to a `String` cannot fail, and no template calls anything that
+/// can. An empty text in its place would be an empty configuration for HAProxy.
+#[expect(clippy::expect_used, reason = "rendering into a String cannot fail")]
 fn render(template: &impl askama::Template) -> String {
     // askama drops the line break at a template's end, and HAProxy refuses a file that has none.
-    template.render().unwrap_or_default() + "\n"
+    template.render().expect("a template renders into a String") + "\n"
 }

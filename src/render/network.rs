@@ -10,10 +10,10 @@ use crate::config::{Addressing, Config, Interface};
 #[derive(Template)]
 #[template(path = "network-config.yaml", escape = "none")]
 struct NetworkConfig {
-    interfaces: Vec<Card>,
+    interfaces: Vec<NetworkInterface>,
 }
 
-struct Card {
+struct NetworkInterface {
     mac: String,
     fixed: Option<Fixed>,
     /// The earlier card's gateway wins where several are given; the later ones are there when it goes away.
@@ -35,12 +35,12 @@ pub fn network_config(config: &Config) -> String {
         .interfaces
         .iter()
         .enumerate()
-        .map(|(place, interface)| card(place, interface))
+        .map(|(place, interface)| network_interface(place, interface))
         .collect();
     super::render(&NetworkConfig { interfaces })
 }
 
-fn card(place: usize, interface: &Interface) -> Card {
+fn network_interface(place: usize, interface: &Interface) -> NetworkInterface {
     let fixed = match &interface.addressing {
         Addressing::DhcpReservation => None,
         Addressing::Static {
@@ -53,7 +53,7 @@ fn card(place: usize, interface: &Interface) -> Card {
             dns_servers: dns_servers.clone(),
         }),
     };
-    Card {
+    NetworkInterface {
         mac: interface.mac.to_string(),
         fixed,
         metric: 100 * (place + 1),

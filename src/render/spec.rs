@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::exposed;
 use super::files::{CA_PEM, CLIENT_PEM, GuestFile, Service, files, tidy_pem};
 use super::password::admin_password_hash;
 use super::{CheckTls, Secrets, fingerprint, image_reference, services};
@@ -19,7 +20,7 @@ pub struct GuestSpec {
     schema: u32,
     /// The hostname.
     pub name: String,
-    pub admin: Admin,
+    pub admin: AdminSpec,
     /// Of the distribution. Nothing is installed or fetched when empty.
     pub packages: Vec<String>,
     pub start: Start,
@@ -29,10 +30,10 @@ pub struct GuestSpec {
 
 /// Who may log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Admin {
+pub struct AdminSpec {
     pub user: String,
     /// As crypt(5) writes it. `None`: the account has no password and is locked.
-    #[serde(with = "exposed_option")]
+    #[serde(with = "exposed::option")]
     pub password_hash: Option<Secret>,
     /// Lines of `authorized_keys`.
     pub public_keys: Vec<String>,
@@ -50,7 +51,7 @@ pub struct Start {
 impl GuestSpec {
     /// As the configuration and the certificate given want it.
     #[must_use]
-    pub fn of(config: &Config, tls: &CheckTls) -> Self {
+    pub fn from_config(config: &Config, tls: &CheckTls) -> Self {
         Self::with(config, tls, Secrets::Exposed)
     }
 
@@ -74,7 +75,7 @@ impl GuestSpec {
         Self {
             schema: SCHEMA,
             name: config.name.as_str().to_owned(),
-            admin: Admin {
+            admin: AdminSpec {
                 user: config.admin.user.clone(),
                 password_hash,
                 public_keys: config.admin.public_keys.clone(),
@@ -154,35 +155,4 @@ fn packages(config: &Config) -> Vec<&'static str> {
         packages.push("chrony");
     }
     packages
-}
-
-/// [`Secret`] has no `Serialize`, so that none is written by accident: the fields that are to be name this.
-pub(super) mod exposed {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::secret::Secret;
-
-    pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(secret.expose())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-        String::deserialize(from).map(Secret::new)
-    }
-}
-
-mod exposed_option {
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    use crate::secret::Secret;
-
-    // serde gives the field by reference.
-    #[allow(clippy::ref_option)]
-    pub fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
-        secret.as_ref().map(Secret::expose).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
-        Ok(Option::<String>::deserialize(from)?.map(Secret::new))
-    }
 }

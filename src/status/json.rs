@@ -3,13 +3,13 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Answer, Certificate, Status};
+use super::{Certificate, GuestAnswer, Status};
 use crate::cert::Facts;
-use crate::documents::{
+use crate::guest::{CertificateFacts, GuestStatus, HaproxyStatus, Server};
+use crate::output::json::{
     CertificateDocument, CloudInitDocument, DomainDocument, HaproxyDocument, ServerDocument,
     StatusCertificateDocument, StatusDocument,
 };
-use crate::guest::{CertificateFacts, GuestStatus, Haproxy, Server};
 
 impl Status {
     /// The whole of it.
@@ -17,8 +17,8 @@ impl Status {
     pub fn document(&self) -> StatusDocument {
         let guest = self.answer();
         let silent = match &self.guest {
-            Answer::None(said) => Some(said.clone()),
-            Answer::Off | Answer::Status(_) => None,
+            GuestAnswer::None(said) => Some(said.clone()),
+            GuestAnswer::Off | GuestAnswer::Status(_) => None,
         };
         let addresses: Vec<String> = self.addresses.iter().map(|a| a.ip.clone()).collect();
         StatusDocument {
@@ -79,7 +79,7 @@ fn in_use(
     }
 }
 
-fn haproxy(haproxy: &Haproxy) -> HaproxyDocument {
+fn haproxy(haproxy: &HaproxyStatus) -> HaproxyDocument {
     HaproxyDocument {
         active: haproxy.active,
         version: haproxy.version.clone(),

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::json::uptime;
-use super::{Answer, Certificate, Status, nodes_are_verified};
+use super::{Certificate, GuestAnswer, Status, nodes_are_verified};
 use crate::guest::{CertificateFacts, GuestStatus, Server};
-use crate::output::{fit, wrap};
+use crate::text::width::{fit, wrap};
 
 /// Of each line, before the value.
 const LABEL: usize = 15;
@@ -34,7 +34,7 @@ impl Status {
             lines.add(label, &format!("{} ({})", address.ip, address.at));
         }
         let guest = self.answer();
-        if let Answer::None(said) = &self.guest {
+        if let GuestAnswer::None(said) = &self.guest {
             lines.add("guest", said);
         }
         if let Some(guest) = guest {
@@ -199,7 +199,7 @@ fn table(servers: &[&Server], label: &str, lines: &mut Lines) {
 }
 
 fn row(server: &Server) -> [String; 6] {
-    // HAProxy marks a check that is under way.
+    // HAProxy ownership records a check that is under way.
     let check = server.check.as_deref().unwrap_or_default();
     let mut words: Vec<String> = vec![check.trim_start_matches("* ").to_owned()];
     // While one is under way there is no answer yet.

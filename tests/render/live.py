@@ -2,7 +2,7 @@
 
   unshare --net --mount --pid --fork --kill-child python3 live.py HAPROXY_ROOT HAPROXY_CFG GUEST_SCRIPT [TEST...]
 
-The name servers and addresses are those of tests/render/live.rs. Everything happens in namespaces of its own.
+The name servers and addresses are those of tests/it/render/live.rs. Everything happens in namespaces of its own.
 """
 import json
 import pathlib

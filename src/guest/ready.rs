@@ -1,0 +1,297 @@
+//! Waiting until the load balancer really works: the agent answers, cloud-init is done without error, HAProxy has exactly
+//! one server up. Ends at once where that cannot happen any more: cloud-init has failed, the guest has died. A libvirt that
+//! goes away meanwhile is waited for too.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watch};
+use crate::host::{AgentChannel, DomainState, HostErrorKind, HostReader, HostResult, Reconnect};
+use crate::text::sanitize::sanitize_line;
+
+/// Between looks at the guest. Readiness is told at most this, and the guest's own fifth of a second, late.
+const POLL: Duration = Duration::from_millis(400);
+/// Between looks at one that boots for this long already: each look costs it some of the time it needs itself.
+const SLOW: Duration = Duration::from_secs(30);
+const SLOW_POLL: Duration = Duration::from_secs(1);
+/// Between looks at what is only shown, or only looked at in case: cloud-init's stage while the guest watches itself, and
+/// whether the domain is there still.
+const ASIDE: Duration = Duration::from_secs(1);
+/// One answer of the guest.
+const ANSWER: Duration = Duration::from_secs(20);
+/// For what the guest is asked once the time is over.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// How long the guest looks by itself, and so how long it goes on when lbctl is gone.
+const WATCH: Duration = Duration::from_secs(120);
+/// cloud-init's last stage, in which the load balancer's own program starts everything.
+const LAST_STAGE: &str = "modules-final";
+
+/// Where the guest is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// No agent yet: firmware, kernel, early services.
+    Booting,
+    /// cloud-init is at work, in the stage named.
+    CloudInit(String),
+    /// cloud-init is done; HAProxy has this many servers up.
+    Checks(u32),
+    Ready,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Booting => f.write_str("the guest boots"),
+            Self::CloudInit(stage) if stage.is_empty() => f.write_str("cloud-init is at work"),
+            Self::CloudInit(stage) => write!(f, "cloud-init runs ({stage})"),
+            Self::Checks(0) => f.write_str("HAProxy looks for the primary"),
+            Self::Checks(count) => write!(
+                f,
+                "HAProxy has {count} primaries, and waits until there is one"
+            ),
+            Self::Ready => f.write_str("ready"),
+        }
+    }
+}
+
+/// What is told while waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News<'a> {
+    Phase(&'a Phase),
+    /// libvirt is gone, with its words; it is tried again.
+    Away(&'a str),
+    /// libvirt is back.
+    Back,
+}
+
+/// How waiting ended.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    Ready(Box<GuestStatus>),
+    /// The time is over. What was seen last.
+    TimeOut {
+        phase: Phase,
+        seen: Option<Box<GuestStatus>>,
+        silent: Option<String>,
+    },
+    CloudInitFailed(CloudInit),
+    /// The domain stopped while it was waited for.
+    Died(DomainState),
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the load balancer to be ready.
+    pub ready: Duration,
+    /// For libvirt to come back, each time it goes away.
+    pub away: Duration,
+}
+
+/// Waits for readiness. `tell` hears of each new phase and of libvirt's absences.
+pub fn wait<H: HostReader + AgentChannel + Reconnect>(
+    host: &mut H,
+    domain: &str,
+    patience: Patience,
+    mut tell: impl FnMut(&News<'_>, Duration),
+) -> HostResult<Outcome> {
+    let mut waiting = Waiting::new(patience.ready);
+    let mut told = None;
+    loop {
+        let ended = match waiting.step(host, domain) {
+            Err(error) if error.kind == HostErrorKind::Connection => {
+                tell(&News::Away(&error.to_string()), waiting.started.elapsed());
+                let end = waiting.end.min(Instant::now() + patience.away);
+                match reconnect(host, end) {
+                    Ok(()) => tell(&News::Back, waiting.started.elapsed()),
+                    Err(_) if Instant::now() >= waiting.end => {
+                        waiting.silent = Some(error.to_string());
+                    }
+                    Err(last) => return Err(last),
+                }
+                None
+            }
+            other => other?,
+        };
+        if told.as_ref() != Some(&waiting.phase) {
+            tell(&News::Phase(&waiting.phase), waiting.started.elapsed());
+            told = Some(waiting.phase.clone());
+        }
+        if let Some(outcome) = ended {
+            return Ok(outcome);
+        }
+        if Instant::now() >= waiting.end {
+            return Ok(waiting.over(host, domain));
+        }
+        std::thread::sleep(waiting.pause().min(waiting.rest()));
+    }
+}
+
+/// Until it works, or the time is over: then what it said last.
+fn reconnect(host: &mut impl Reconnect, end: Instant) -> HostResult<()> {
+    loop {
+        match host.reconnect() {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => {
+                let rest = end.saturating_duration_since(Instant::now());
+                std::thread::sleep(POLL.min(rest));
+            }
+        }
+    }
+}
+
+/// What is known so far.
+struct Waiting {
+    started: Instant,
+    end: Instant,
+    phase: Phase,
+    /// cloud-init has come to its end, so far as its file tells.
+    decided: bool,
+    watch: Option<Watch>,
+    /// When cloud-init's file was read last, and the domain looked at.
+    read: Option<Instant>,
+    looked: Option<Instant>,
+    /// Why the guest has no answer.
+    silent: Option<String>,
+}
+
+impl Waiting {
+    fn new(ready: Duration) -> Self {
+        let started = Instant::now();
+        Self {
+            started,
+            end: started + ready,
+            phase: Phase::Booting,
+            decided: false,
+            watch: None,
+            read: None,
+            looked: None,
+            silent: None,
+        }
+    }
+
+    fn rest(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Until the next look. Once the guest looks by itself, asking it costs next to nothing.
+    fn pause(&self) -> Duration {
+        if self.watch.is_none() && !self.decided && self.started.elapsed() >= SLOW {
+            SLOW_POLL
+        } else {
+            POLL
+        }
+    }
+
+    /// One look at everything. An error: libvirt's.
+    fn step(
+        &mut self,
+        host: &(impl HostReader + AgentChannel),
+        domain: &str,
+    ) -> HostResult<Option<Outcome>> {
+        match self.fetch(&Guest::new(host, domain)) {
+            Ok(Some(status)) if status.cloud_init.status == "error" => {
+                return Ok(Some(Outcome::CloudInitFailed(status.cloud_init)));
+            }
+            Ok(Some(status)) if status.ready => {
+                self.phase = Phase::Ready;
+                return Ok(Some(Outcome::Ready(Box::new(status))));
+            }
+            Ok(Some(status)) if self.decided => {
+                self.phase = Phase::Checks(status.haproxy.servers_up);
+                self.silent = None;
+            }
+            Ok(_) => self.silent = None,
+            Err(GuestError::Host(error)) if error.kind != HostErrorKind::NotFound => {
+                return Err(error);
+            }
+            // A guest that reboots forgets the process, and cloud-init is at work again.
+            Err(error) => {
+                (self.watch, self.decided) = (None, false);
+                self.silent = match error {
+                    GuestError::NotInstalled => None,
+                    GuestError::Unresponsive(said) | GuestError::Malformed(said) => Some(said),
+                    // The domain may be gone, which is looked at below.
+                    GuestError::Host(error) => Some(error.said),
+                };
+            }
+        }
+        if self.silent.is_none() && !due(&mut self.looked) {
+            return Ok(None);
+        }
+        Ok(stopped(host, domain)?.map(Outcome::Died))
+    }
+
+    /// While cloud-init works, its file is read and no process is started: a booting guest has no time to spare. From its
+    /// last stage on the guest looks by itself, and this asks whether it has found something.
+    fn fetch(&mut self, guest: &Guest<'_>) -> Result<Option<GuestStatus>, GuestError> {
+        let deadline = ANSWER.min(self.rest().max(Duration::from_secs(1)));
+        if !self.decided && (self.watch.is_none() || due(&mut self.read)) {
+            match guest.boot_progress(deadline)? {
+                BootProgress::NotStarted => self.phase = Phase::CloudInit(String::new()),
+                BootProgress::Running(stage) => self.phase = Phase::CloudInit(stage),
+                BootProgress::Decided => {
+                    self.decided = true;
+                    self.phase = Phase::Checks(0);
+                }
+            }
+        }
+        let Some(watch) = &self.watch else {
+            let last = Phase::CloudInit(LAST_STAGE.into());
+            if self.decided || self.phase == last {
+                let patience = WATCH.min(self.rest());
+                self.watch = Some(guest.watch(self.known(), patience, deadline)?);
+            }
+            return Ok(None);
+        };
+        let found = guest.watched(watch, deadline)?;
+        if let Some(status) = &found {
+            self.watch = None;
+            self.decided = matches!(status.cloud_init.status.as_str(), "done" | "disabled");
+        }
+        Ok(found)
+    }
+
+    /// The number of primaries that has been told.
+    fn known(&self) -> u32 {
+        match self.phase {
+            Phase::Checks(count) => count,
+            _ => 0,
+        }
+    }
+
+    /// The time is over: what can be said of it.
+    fn over(self, host: &(impl HostReader + AgentChannel), domain: &str) -> Outcome {
+        let asked = self.silent.is_none() && self.decided;
+        let seen = asked.then(|| Guest::new(host, domain).status(LAST_ANSWER));
+        let (seen, silent) = match seen {
+            None => (None, self.silent),
+            Some(Ok(status)) => (Some(Box::new(status)), None),
+            Some(Err(error)) => (None, Some(sanitize_line(&error.to_string(), 400))),
+        };
+        Outcome::TimeOut {
+            phase: self.phase,
+            seen,
+            silent,
+        }
+    }
+}
+
+/// Whether it is time again; if so, from now on it is not.
+fn due(last: &mut Option<Instant>) -> bool {
+    let due = last.is_none_or(|at| at.elapsed() >= ASIDE);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// The state of a domain that runs no more.
+fn stopped(host: &impl HostReader, domain: &str) -> HostResult<Option<DomainState>> {
+    Ok(match host.domain(domain)? {
+        Some(facts) if facts.state.is_active() => None,
+        Some(facts) => Some(facts.state),
+        None => Some(DomainState::ShutOff),
+    })
+}

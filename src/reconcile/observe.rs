@@ -1,0 +1,254 @@
+//! Asking the host for everything that a plan needs, and nothing more: what is already so costs the fewest calls.
+//! Nothing here changes or judges anything.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
+use crate::guest::AgentAvailability;
+use crate::host::{
+    Claims, DomainFacts, HostError, HostErrorKind, HostReader, HostResult, Lease, NetworkFacts,
+    NetworkRef, VolumeState,
+};
+use crate::seed::{self, SeedContent};
+
+/// How often a host that changes while it is looked at is looked at again.
+pub const LOOKS_AGAIN: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
+
+/// The host, as far as one load balancer is concerned.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    pub architecture: String,
+    /// `None`: not asked, because the answer would change nothing.
+    pub offers_kvm: Option<bool>,
+    pub domain: Option<DomainFacts>,
+    /// What the host's other domains claim. Asked only where something is about to be claimed; empty otherwise.
+    pub claims: Vec<Claims>,
+    pub networks: BTreeMap<NetworkRef, ObservedNetwork>,
+    /// Of the macvtap devices named: whether the host has them, where that can be told.
+    pub devices: BTreeMap<String, Option<bool>>,
+    pub disk: ObservedDisk,
+    /// Every place where a seed of this VM may stand.
+    pub seeds: Vec<ObservedSeed>,
+    /// Whether the running guest can be changed: asked last, and only where it is to be.
+    pub availability: AgentAvailability,
+}
+
+#[derive(Debug, Clone)]
+pub struct ObservedNetwork {
+    /// `None`: there is no such network.
+    pub facts: Option<NetworkFacts>,
+    /// Asked only while a reservation is lacking.
+    pub leases: Vec<Lease>,
+}
+
+#[derive(Debug, Clone)]
+pub enum ObservedDisk {
+    /// `volume_id`
+    Existing(VolumeState),
+    /// `[volume]`
+    Clone {
+        volume: VolumeState,
+        base: VolumeState,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct ObservedSeed {
+    pub at: VolumeRef,
+    pub volume: VolumeState,
+    /// `None` where there is no volume.
+    pub content: Option<SeedContent>,
+}
+
+/// How much to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// The claims of other domains only where something is about to be claimed.
+    WhatIsNeeded,
+    Everything,
+}
+
+/// Asks the host. What was listed may be gone or not ready when it is read, where another lbctl is at work: then it is
+/// looked at again.
+pub fn observe(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult<Observed> {
+    let mut looks = 0;
+    loop {
+        match observe_once(config, host, ask) {
+            Err(HostError {
+                kind: HostErrorKind::NotFound | HostErrorKind::State | HostErrorKind::Other,
+                ..
+            }) if looks < LOOKS_AGAIN => {
+                looks += 1;
+                sleep(BETWEEN_LOOKS);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn observe_once(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult<Observed> {
+    let name = config.name.as_str();
+    let architecture = host.architecture()?;
+    let domain = host.domain(name)?;
+    let claiming = ask == Ask::Everything || claims_something_new(config, domain.as_ref());
+    let undecided = domain.is_none() && config.libvirt.domain_type == DomainType::Auto;
+    let offers_kvm = if undecided {
+        Some(host.offers_kvm(&architecture)?)
+    } else {
+        None
+    };
+    let claims = if claiming {
+        host.claims(&[name.to_owned()])?
+    } else {
+        Vec::new()
+    };
+    let mut networks = BTreeMap::new();
+    let mut devices = BTreeMap::new();
+    for interface in &config.interfaces {
+        match network_ref(&interface.attach) {
+            Ok(network) if networks.contains_key(&network) => {} // several cards on one network
+            Ok(network) => {
+                let facts = host.network(&network)?;
+                let leases = match &facts {
+                    Some(facts) if claiming && facts.active => host.leases(&facts.id)?,
+                    _ => Vec::new(),
+                };
+                networks.insert(network, ObservedNetwork { facts, leases });
+            }
+            Err(device) => {
+                let has = if claiming {
+                    host.has_device(device)?
+                } else {
+                    None
+                };
+                devices.insert(device.to_owned(), has);
+            }
+        }
+    }
+    add_recorded_networks(domain.as_ref(), host, &mut networks)?;
+    let disk = match &config.disk {
+        Disk::Existing { id } => ObservedDisk::Existing(host.volume_by_id(id)?),
+        Disk::Clone(clone) => ObservedDisk::Clone {
+            volume: host.volume(&clone.volume)?,
+            base: host.volume(&clone.base)?,
+        },
+    };
+    let seeds = seed_places(config, domain.as_ref())
+        .into_iter()
+        .map(|at| observe_seed(at, name, host))
+        .collect::<HostResult<_>>()?;
+    Ok(Observed {
+        architecture,
+        offers_kvm,
+        domain,
+        claims,
+        networks,
+        devices,
+        disk,
+        seeds,
+        availability: AgentAvailability::NotAsked,
+    })
+}
+
+/// The libvirt network that an interface is on, or the host device under its macvtap.
+pub fn network_ref(attach: &Attach) -> Result<NetworkRef, &str> {
+    match attach {
+        Attach::NetworkName(name) => Ok(NetworkRef::Name(name.clone())),
+        Attach::NetworkId(id) => Ok(NetworkRef::Id(id.clone())),
+        Attach::Macvtap(device) => Err(device),
+    }
+}
+
+/// Whether `up` may have to claim an address, a MAC or a disk, so that the claims of others matter. Where the domain has
+/// its cards already, and its own ownership record lists its reservations, nothing is claimed anew.
+fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
+    let Some(domain) = domain else { return true };
+    let Some(ownership) = &domain.config.ownership else {
+        return true;
+    };
+    config.interfaces.iter().any(|interface| {
+        let known = domain
+            .config
+            .interfaces
+            .iter()
+            .any(|nic| nic.mac == interface.mac);
+        let reserved = interface.addressing != crate::config::Addressing::DhcpReservation
+            || ownership
+                .reservations
+                .iter()
+                .any(|r| r.entry.mac == Some(interface.mac) && r.entry.ip == interface.ip);
+        !known || !reserved
+    })
+}
+
+/// Networks that hold a reservation of before and are in the configuration no more.
+fn add_recorded_networks(
+    domain: Option<&DomainFacts>,
+    host: &impl HostReader,
+    networks: &mut BTreeMap<NetworkRef, ObservedNetwork>,
+) -> HostResult<()> {
+    let marked = domain
+        .and_then(|d| d.config.ownership.as_ref())
+        .map(|m| m.reservations.as_slice())
+        .unwrap_or_default();
+    for reservation in marked {
+        let known = networks.values().any(|n| {
+            n.facts
+                .as_ref()
+                .is_some_and(|f| f.id.uuid == reservation.network)
+        });
+        let which = NetworkRef::Id(reservation.network.clone());
+        if !known && !networks.contains_key(&which) {
+            let facts = host.network(&which)?;
+            networks.insert(
+                which,
+                ObservedNetwork {
+                    facts,
+                    leases: Vec::new(),
+                },
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The configured place and its alternates, and those that the domain's ownership record names.
+fn seed_places(config: &Config, domain: Option<&DomainFacts>) -> Vec<VolumeRef> {
+    let mut places = seed::places(&config.seed_volume);
+    let records = domain
+        .into_iter()
+        .flat_map(|d| [Some(&d.config), d.live.as_ref()])
+        .flatten()
+        .filter_map(|d| d.ownership.as_ref());
+    for ownership in records {
+        for at in std::iter::once(&ownership.seed.volume).chain(&ownership.stale_seeds) {
+            if !places.contains(at) {
+                places.push(at.clone());
+            }
+        }
+    }
+    places
+}
+
+fn observe_seed(at: VolumeRef, vm: &str, host: &impl HostReader) -> HostResult<ObservedSeed> {
+    let volume = host.volume(&at)?;
+    let content = match volume.present() {
+        None => None,
+        Some(facts) if facts.capacity > seed::MAX_SIZE => Some(SeedContent::Foreign),
+        Some(facts) => match seed::recognise(&host.read_volume(&at, seed::MAX_SIZE)?, vm) {
+            // lbctl's volumes are 0600 from the first moment; somebody's empty one is not.
+            SeedContent::Unfinished if facts.mode.is_some_and(|mode| mode != 0o600) => {
+                Some(SeedContent::Foreign)
+            }
+            content => Some(content),
+        },
+    };
+    Ok(ObservedSeed {
+        at,
+        volume,
+        content,
+    })
+}

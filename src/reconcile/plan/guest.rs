@@ -1,0 +1,229 @@
+//! What differs inside the guest, and how it gets there: live, by its agent, or with a restart.
+//!
+//! A restart it must be where the guest cannot be spoken to, and where HAProxy's process itself must be another one, for
+//! that cuts every session. Then all of it waits: half a change is a state nobody has tried.
+
+use similar::TextDiff;
+
+use super::parts::certificate;
+use super::{Change, Class, ConvergeStep, OwnershipKind, Step};
+use crate::config::VolumeRef;
+use crate::guest::{AgentAvailability, Extent};
+use crate::host::DomainFacts;
+use crate::host::ownership::changing_to;
+use crate::reconcile::desired::DesiredCertificate;
+use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, Service};
+use crate::seed::{FoundSeed, Seed};
+
+/// What the guest needs.
+pub(super) struct GuestPart {
+    pub changes: Vec<Change>,
+    /// To be brought about in the running guest.
+    pub converge: bool,
+    /// Why it is not done live, where it is not.
+    pub note: Option<String>,
+}
+
+/// The steps that change a running guest. Between the two no ownership record says that it is as any seed has it.
+pub(super) fn converge(
+    domain: &DomainFacts,
+    seed: &Seed,
+    extent: Extent,
+    new_seed: Option<VolumeRef>,
+) -> impl Iterator<Item = Step> {
+    let ownership = domain.live.as_ref().and_then(|live| live.ownership.clone());
+    let changing = ownership.clone().map(|mut ownership| {
+        ownership.seed.parts.guest = changing_to(&seed.fingerprint);
+        Step::SetOwnership {
+            domain: domain.name.clone(),
+            ownership: Box::new(ownership),
+            note: OwnershipKind::Changing,
+        }
+    });
+    let step = Step::Converge(Box::new(ConvergeStep {
+        domain: domain.name.clone(),
+        guest: seed.guest.clone(),
+        extent,
+        new_seed,
+        ownership,
+    }));
+    changing.into_iter().chain([step])
+}
+
+/// Whether a running guest is to become another: then it matters whether its agent answers.
+#[must_use]
+pub fn guest_differs(seed: &Seed, domain: Option<&DomainFacts>) -> bool {
+    domain.and_then(|d| d.live.as_ref()).is_some_and(|live| {
+        live.ownership
+            .as_ref()
+            .is_none_or(|m| m.seed.parts.guest != seed.parts.guest)
+    })
+}
+
+/// Compares the guest that the seed describes with the one that the seed in use describes.
+pub(super) fn plan(
+    seed: &Seed,
+    new: &DesiredCertificate,
+    found: Option<&FoundSeed>,
+    domain: &DomainFacts,
+    availability: &AgentAvailability,
+) -> GuestPart {
+    let wanted = &seed.guest;
+    let old = found.and_then(|f| f.guest.as_ref());
+    let differs = guest_differs(seed, Some(domain));
+    let (class, note) = if !differs || domain.live.is_none() {
+        (Class::Live, None)
+    } else if let AgentAvailability::Out(why) = availability {
+        let note = format!("the guest cannot be changed while it runs: {why}");
+        (Class::Restart, Some(note))
+    } else if started_otherwise(seed, domain) {
+        let note = "how HAProxy is started, and who administers the guest, takes a restart; what else differs in the \
+                    guest goes with it";
+        (Class::Restart, Some(note.into()))
+    } else if *availability == AgentAvailability::NotAsked {
+        (Class::Restart, None)
+    } else {
+        (Class::Live, None)
+    };
+    let mut changes = old.map_or_else(Vec::new, |old| differences(old, wanted, class));
+    if new.issued.is_some() {
+        changes.push(Change::new(
+            "client certificate",
+            "",
+            certificate(new),
+            class,
+        ));
+    }
+    if differs && changes.is_empty() {
+        let (from, to) = match class {
+            Class::Restart => ("as it booted", "as its seed, which waits for a restart"),
+            _ => ("not known to be as its seed", "as its seed"),
+        };
+        changes.push(Change::new("guest", from, to, class));
+    }
+    let live = differs && class == Class::Live;
+    GuestPart {
+        changes,
+        converge: live,
+        note,
+    }
+}
+
+/// Whether the guest runs with another process or account than the seed wants, as far as is known.
+fn started_otherwise(seed: &Seed, domain: &DomainFacts) -> bool {
+    let ownership = domain
+        .live
+        .as_ref()
+        .and_then(|live| live.ownership.as_ref());
+    ownership.is_none_or(|m| m.seed.parts.start != seed.parts.start)
+}
+
+fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {
+    // A new field must be thought of here.
+    let GuestSpec {
+        name: _,
+        admin,
+        packages,
+        start,
+        files,
+        ..
+    } = new;
+    let mut changes = Vec::new();
+    let mut push = |what: &str, from: String, to: String| {
+        if from != to {
+            changes.push(Change::new(what, from, to, class));
+        }
+    };
+    push("ssh_admin_user", old.admin.user.clone(), admin.user.clone());
+    push("packages", old.packages.join(" "), packages.join(" "));
+    push("HAProxy's process", describe(&old.start), describe(start));
+    if old.admin.password_hash != admin.password_hash {
+        let has = |is: bool| if is { "set" } else { "none" };
+        let from = has(old.admin.password_hash.is_some());
+        let to = match (from, has(admin.password_hash.is_some())) {
+            ("set", "set") => "another",
+            (_, to) => to,
+        };
+        changes.push(Change::new("admin password", from, to, class));
+    }
+    changes.extend(keys(&old.admin.public_keys, &admin.public_keys, class));
+    changes.extend(file_changes(&old.files, files, class));
+    changes
+}
+
+fn describe(start: &crate::render::Start) -> String {
+    let what = start
+        .image
+        .as_deref()
+        .unwrap_or("the distribution's package");
+    format!("{what}, {} descriptors", start.nofile)
+}
+
+fn keys(old: &[String], new: &[String], class: Class) -> Option<Change> {
+    let lacking = |from: &[String], of: &[String]| from.iter().filter(|k| !of.contains(k)).count();
+    let (added, removed) = (lacking(new, old), lacking(old, new));
+    (added + removed > 0).then(|| {
+        let to = format!("{added} added, {removed} removed");
+        Change::new("ssh keys", "", to, class)
+    })
+}
+
+fn file_changes(old: &[GuestFile], new: &[GuestFile], class: Class) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut own = false;
+    for file in new {
+        let before = old.iter().find(|f| f.path == file.path);
+        if before == Some(file) || file.path == CLIENT_PEM {
+            continue;
+        }
+        if file.affects == Service::Guest {
+            own = true;
+            continue;
+        }
+        changes.push(file_change(before, file, class));
+    }
+    for gone in old.iter().filter(|f| new.iter().all(|n| n.path != f.path)) {
+        changes.push(Change::new(&*gone.path, "there", "removed", class));
+    }
+    if own {
+        changes.push(Change::new(
+            "lbctl's own files in the guest",
+            "",
+            "renewed",
+            class,
+        ));
+    }
+    changes
+}
+
+fn file_change(before: Option<&GuestFile>, file: &GuestFile, class: Class) -> Change {
+    let Some(before) = before else {
+        return Change::new(&*file.path, "", "new", class);
+    };
+    if file.secret || before.secret {
+        return Change::new(&*file.path, "", "changed (secret, not shown)", class);
+    }
+    let diff = TextDiff::from_lines(before.content.expose(), file.content.expose());
+    let count = |tag| diff.iter_all_changes().filter(|c| c.tag() == tag).count();
+    let (added, removed) = (
+        count(similar::ChangeTag::Insert),
+        count(similar::ChangeTag::Delete),
+    );
+    if added + removed == 0 {
+        return Change::new(&*file.path, "", "another mode or owner", class);
+    }
+    let lines = |n: usize| if n == 1 { "line" } else { "lines" };
+    let to = format!("+{added} -{removed} {}", lines(added.max(removed)));
+    let text = diff
+        .unified_diff()
+        .context_radius(2)
+        .header(
+            &format!("{} in the guest", file.path),
+            &format!("{} desired", file.path),
+        )
+        .to_string();
+    Change {
+        diff: text,
+        ..Change::new(&*file.path, "", to, class)
+    }
+}

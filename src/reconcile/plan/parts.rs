@@ -1,0 +1,57 @@
+//! What the parts of a plan found, and the steps that come of them around a definition.
+
+use super::Step;
+use super::disk::DiskPart;
+use super::network::NetworkPart;
+use super::seeds::{SeedPart, delete_seed};
+use super::step::DefineStep;
+use crate::host::ownership::Ownership;
+use crate::reconcile::desired::DesiredCertificate;
+use crate::render::domain::DomainSpec;
+
+/// What the parts of the plan found.
+pub(super) struct Parts {
+    pub network: NetworkPart,
+    pub disk: DiskPart,
+    pub seed: SeedPart,
+    pub ownership: Ownership,
+}
+
+impl Parts {
+    /// Reserve, volume, seed: what must be whole before a definition names it.
+    pub fn before_definition(&self) -> Vec<Step> {
+        [
+            &self.network.reserve[..],
+            &self.disk.steps,
+            &self.seed.write,
+        ]
+        .concat()
+    }
+
+    pub fn define(&self, spec: &DomainSpec, uuid: Option<String>, known: Vec<String>) -> Step {
+        let (ownership, root) = (self.ownership.clone(), self.disk.root.clone());
+        Step::Define(Box::new(DefineStep {
+            spec: spec.clone(),
+            uuid,
+            ownership,
+            root,
+            known,
+        }))
+    }
+
+    /// What nothing refers to any more when everything else is done.
+    pub fn cleaning(&self, domain: &str) -> impl Iterator<Item = Step> {
+        let stale = self.seed.stale.iter();
+        let delete = stale.map(|at| delete_seed(domain, at.clone()));
+        delete.chain(self.network.release.clone())
+    }
+}
+
+/// How the client certificate of the desired seed came there.
+pub(super) fn certificate(certificate: &DesiredCertificate) -> String {
+    let facts = &certificate.facts;
+    match &certificate.issued {
+        Some(reason) => format!("new, until {} ({reason})", facts.not_after.date()),
+        None => format!("kept, until {}", facts.not_after.date()),
+    }
+}

@@ -1,0 +1,123 @@
+//! The plan of `renew`: another certificate in the seed and in the running guest, and nothing else. What of the
+//! configuration was edited and not applied yet stays so: a timer runs this at night.
+
+use super::guest::converge;
+use super::parts::certificate;
+use super::seeds::{self, delete_seed};
+use super::up::foreign;
+use super::{
+    Change, Class, Objection, ObjectionSubject, OwnershipKind, Plan, Refusal, RefusalKind, Step,
+};
+use crate::guest::{AgentAvailability, Extent};
+use crate::host::ownership::{Ownership, SeedRecord};
+use crate::host::{DomainFacts, Scope};
+use crate::reconcile::desired::Renewal;
+use crate::reconcile::observe::Observed;
+
+/// What brings the renewed certificate to where it is used.
+pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusal> {
+    let refuse = |objection| Refusal {
+        objections: vec![objection],
+    };
+    let Some(domain) = &observed.domain else {
+        return Err(refuse(Objection::new(
+            RefusalKind::Unfit,
+            ObjectionSubject::Domain,
+            "there is no load balancer whose certificate could be renewed",
+            "`lbctl up` makes it",
+        )));
+    };
+    if let Some(objection) = foreign(&domain.name, Some(domain)) {
+        return Err(refuse(objection));
+    }
+    if let (true, AgentAvailability::Out(why)) = (domain.live.is_some(), &observed.availability) {
+        return Err(refuse(Objection::new(
+            RefusalKind::NeedsConsent,
+            ObjectionSubject::Domain,
+            format!("the running guest cannot take a new certificate: {why}"),
+            "`lbctl up --restart now` renews it by a restart of the guest, which cuts its sessions",
+        )));
+    }
+    let seed = seeds::plan(&renewal.seed, &renewal.seed_volume, observed)
+        .map_err(|objections| Refusal { objections })?;
+    let scope = Scope {
+        config: domain.persistent,
+        live: domain.live.is_some(),
+    };
+    let mut steps = seed.write.clone();
+    let new_seed = (!seed.write.is_empty()).then(|| seed.at.clone());
+    if scope.live {
+        steps.extend(converge(domain, &renewal.seed, Extent::Tls, new_seed));
+    }
+    let written = SeedRecord {
+        volume: seed.at,
+        fingerprint: renewal.seed.fingerprint.clone(),
+        parts: renewal.seed.parts.clone(),
+    };
+    steps.push(Step::SwapMedium {
+        domain: domain.name.clone(),
+        seed: written.clone(),
+        scope,
+    });
+    steps.extend(records(domain, &written, scope));
+    let stale = seed.stale.into_iter();
+    let stale = stale.map(|at| delete_seed(&domain.name, at));
+    steps.extend(stale);
+    let to = certificate(&renewal.certificate);
+    Ok(Plan {
+        name: domain.name.clone(),
+        changes: vec![Change::new("client certificate", "", to, Class::Live)],
+        steps,
+        notes: Vec::new(),
+    })
+}
+
+/// The saved definition's ownership record tells of the seed. The running one's tells what the guest has: all that the seed gives,
+/// unless something of it was waiting for a restart before, and waits on.
+fn records(domain: &DomainFacts, written: &SeedRecord, scope: Scope) -> Vec<Step> {
+    let saved = domain.config.ownership.as_ref();
+    let running = domain
+        .live
+        .as_ref()
+        .and_then(|live| live.ownership.as_ref());
+    let step = |ownership: Ownership, note| Step::SetOwnership {
+        domain: domain.name.clone(),
+        ownership: Box::new(ownership),
+        note,
+    };
+    let mut steps = Vec::new();
+    if let (true, Some(saved)) = (scope.config, saved) {
+        let ownership = Ownership {
+            seed: written.clone(),
+            stale_seeds: vec![saved.seed.volume.clone()],
+            ..saved.clone()
+        };
+        steps.push(step(ownership, OwnershipKind::NextBoot));
+    }
+    if let (true, Some(running)) = (scope.live, running) {
+        let waits = saved.is_some_and(|s| s.seed.parts.guest != running.seed.parts.guest);
+        let mut ownership = Ownership {
+            seed: written.clone(),
+            ..running.clone()
+        };
+        if waits {
+            ownership
+                .seed
+                .parts
+                .guest
+                .clone_from(&running.seed.parts.guest);
+            ownership
+                .seed
+                .parts
+                .start
+                .clone_from(&running.seed.parts.start);
+        }
+        ownership
+            .seed
+            .parts
+            .boot
+            .clone_from(&running.seed.parts.boot);
+        steps.push(step(ownership, OwnershipKind::Guest));
+    }
+    steps
+}

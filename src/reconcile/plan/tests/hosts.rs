@@ -1,0 +1,286 @@
+//! Hosts and wishes to plan with: a bare host, and one on which all is as desired.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::cert::Facts;
+use crate::config::{
+    Addressing, Attach, CloneVolume, Disk, DiskFormat, Interface, MacAddr, VolumeRef,
+};
+use crate::guest::AgentAvailability;
+use crate::host::ownership::PartPrints;
+use crate::host::ownership::{DiskRecord, LAYOUT, Ownership, ReservationRecord, SeedRecord};
+use crate::host::{
+    Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
+    NetworkId, NetworkRef, NicFacts, NicSource, Source, Subnet, VolumeFacts, VolumeState,
+};
+use crate::reconcile::desired::{Desired, DesiredCertificate, DesiredReservation};
+use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
+use crate::reconcile::plan::Restart;
+use crate::render::GuestSpec;
+use crate::render::domain::{DomainKind, DomainSpec};
+use crate::seed::iso;
+use crate::seed::{FoundSeed, Seed, SeedContent, places};
+
+pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 1, 2, 3]);
+pub(super) const OTHER_MAC: MacAddr = MacAddr([0x52, 0x54, 0, 9, 9, 9]);
+pub(super) const GIB: u64 = 1 << 30;
+pub(super) const NOW: Restart = Restart::Now {
+    deadline: Duration::from_secs(1),
+};
+
+pub(super) fn volume(pool: &str, name: &str) -> VolumeRef {
+    VolumeRef {
+        pool: pool.into(),
+        name: name.into(),
+    }
+}
+
+pub(super) fn entry(ip: &str, mac: MacAddr, name: &str) -> HostEntry {
+    HostEntry {
+        mac: Some(mac),
+        ip: ip.parse().unwrap(),
+        name: Some(name.into()),
+    }
+}
+
+/// With one file of HAProxy's.
+fn guest(content: &str) -> GuestSpec {
+    let json = format!(
+        r#"{{"schema": 1, "name": "lb-1", "packages": [], "start": {{"image": null, "nofile": 1}},
+            "admin": {{"user": "op", "password_hash": null, "public_keys": []}},
+            "files": [{{"path": "/etc/haproxy/haproxy.cfg", "content": "{content}\n", "secret": false, "mode": 420,
+                       "owner": "root", "affects": "haproxy"}}]}}"#
+    );
+    GuestSpec::from_json(json.as_bytes()).unwrap()
+}
+
+pub(super) fn seed(content: &str) -> Seed {
+    let files = vec![iso::File {
+        name: "user-data".into(),
+        data: content.into(),
+    }];
+    Seed {
+        guest: guest(content),
+        parts: PartPrints {
+            guest: format!("guest of {content}"),
+            start: "start".into(),
+            boot: "boot".into(),
+        },
+        files,
+        fingerprint: format!("of {content}"),
+        image: content.into(),
+    }
+}
+
+pub(super) fn desired() -> Desired {
+    let network = NetworkRef::Name("lab".into());
+    Desired {
+        domain: DomainSpec {
+            name: "lb-1".into(),
+            kind: DomainKind::Kvm,
+            architecture: "x86_64".into(),
+            machine: "q35".into(),
+            memory_mib: 1024,
+            vcpus: 2,
+            interfaces: vec![NicFacts {
+                mac: MAC,
+                source: NicSource::Network("lab".into()),
+            }],
+        },
+        machine_given: false,
+        disk: Disk::Clone(CloneVolume {
+            volume: volume("default", "lb-1"),
+            size: Some(10 * GIB),
+            base: volume("os", "base"),
+            format: DiskFormat::Qcow2,
+        }),
+        seed: seed("hello"),
+        seed_volume: volume("default", "lb-1-cloud-init.iso"),
+        interfaces: vec![Interface {
+            mac: MAC,
+            mac_derived: true,
+            ip: "192.0.2.20".parse().unwrap(),
+            attach: Attach::NetworkName("lab".into()),
+            addressing: Addressing::DhcpReservation,
+        }],
+        reservations: vec![DesiredReservation {
+            network,
+            entry: entry("192.0.2.20", MAC, "lb-1"),
+        }],
+        certificate: DesiredCertificate {
+            facts: facts(),
+            issued: None,
+            clamp: None,
+        },
+    }
+}
+
+pub(super) fn network(reservations: Vec<HostEntry>) -> ObservedNetwork {
+    let facts = NetworkFacts {
+        id: NetworkId {
+            name: "lab".into(),
+            uuid: "net-uuid".into(),
+        },
+        active: true,
+        persistent: true,
+        subnets: vec![Subnet {
+            address: "192.0.2.1".parse().unwrap(),
+            prefix_length: 24,
+            dhcp: true,
+        }],
+        live_reservations: reservations.clone(),
+        reservations,
+    };
+    ObservedNetwork {
+        facts: Some(facts),
+        leases: Vec::new(),
+    }
+}
+
+pub(super) fn present(at: VolumeRef, backing: Option<&str>, capacity: u64) -> VolumeState {
+    let path = format!("/{at}");
+    VolumeState::Present(Box::new(VolumeFacts {
+        key: path.clone(),
+        source: Source::File(path),
+        capacity,
+        allocation: 0,
+        format: "qcow2".into(),
+        backing: backing.map(String::from),
+        mode: Some(0o600),
+        at,
+    }))
+}
+
+pub(super) fn place(at: VolumeRef, content: Option<SeedContent>) -> ObservedSeed {
+    let volume = if content.is_some() {
+        present(at.clone(), None, 4096)
+    } else {
+        VolumeState::Absent
+    };
+    ObservedSeed {
+        at,
+        volume,
+        content,
+    }
+}
+
+pub(super) fn ours(content: &str) -> SeedContent {
+    let Seed {
+        files,
+        fingerprint,
+        guest,
+        ..
+    } = seed(content);
+    SeedContent::Ours(Box::new(FoundSeed {
+        fingerprint,
+        files,
+        client_pem: None,
+        guest: Some(guest),
+    }))
+}
+
+/// A host on which nothing of the load balancer is there.
+pub(super) fn bare() -> Observed {
+    Observed {
+        architecture: "x86_64".into(),
+        offers_kvm: Some(true),
+        domain: None,
+        claims: Vec::new(),
+        networks: BTreeMap::from([(NetworkRef::Name("lab".into()), network(Vec::new()))]),
+        devices: BTreeMap::new(),
+        disk: ObservedDisk::Clone {
+            volume: VolumeState::Absent,
+            base: present(volume("os", "base"), None, 2 * GIB),
+        },
+        seeds: places(&desired().seed_volume)
+            .into_iter()
+            .map(|at| place(at, None))
+            .collect(),
+        availability: AgentAvailability::NotAsked,
+    }
+}
+
+pub(super) fn definition() -> Definition {
+    let disk = |device, target: &str, path: &str| DiskFacts {
+        device,
+        target: target.into(),
+        bus: "virtio".into(),
+        source: Some(Source::File(path.into())),
+        format: Some("qcow2".into()),
+    };
+    Definition {
+        domain_type: "kvm".into(),
+        architecture: "x86_64".into(),
+        machine: "pc-q35-7.2".into(),
+        memory_kib: 1024 * 1024,
+        current_memory_kib: 1024 * 1024,
+        vcpus: 2,
+        disks: vec![
+            disk(DiskDevice::Disk, "vda", "/default/lb-1"),
+            disk(DiskDevice::Cdrom, "sda", "/default/lb-1-cloud-init.iso"),
+        ],
+        interfaces: vec![NicFacts {
+            mac: MAC,
+            source: NicSource::Network("lab".into()),
+        }],
+        agent_channel: true,
+        run: None,
+        ownership: Some(Ownership {
+            layout: LAYOUT,
+            seed: SeedRecord {
+                volume: desired().seed_volume,
+                fingerprint: "of hello".into(),
+                parts: seed("hello").parts,
+            },
+            stale_seeds: Vec::new(),
+            disk: Some(DiskRecord {
+                volume: volume("default", "lb-1"),
+                cloned: true,
+            }),
+            reservations: vec![ReservationRecord {
+                network: "net-uuid".into(),
+                entry: entry("192.0.2.20", MAC, "lb-1"),
+            }],
+        }),
+    }
+}
+
+/// A host on which everything is as desired, and the guest runs.
+pub(super) fn settled() -> Observed {
+    let mut observed = bare();
+    observed.domain = Some(DomainFacts {
+        name: "lb-1".into(),
+        uuid: "dom-uuid".into(),
+        state: DomainState::Running,
+        autostart: true,
+        persistent: true,
+        config: definition(),
+        config_xml: "<domain/>".into(),
+        live: Some(definition()),
+    });
+    observed.networks = BTreeMap::from([(
+        NetworkRef::Name("lab".into()),
+        network(vec![entry("192.0.2.20", MAC, "lb-1")]),
+    )]);
+    observed.disk = ObservedDisk::Clone {
+        volume: present(volume("default", "lb-1"), Some("/os/base"), 10 * GIB),
+        base: present(volume("os", "base"), None, 2 * GIB),
+    };
+    observed.seeds[0] = place(desired().seed_volume, Some(ours("hello")));
+    observed
+}
+
+pub(super) fn facts() -> Facts {
+    Facts {
+        subject: "CN=patroni-client".into(),
+        issuer: "CN=ca".into(),
+        serial: "01".into(),
+        not_before: OffsetDateTime::UNIX_EPOCH,
+        not_after: OffsetDateTime::UNIX_EPOCH,
+        key_algorithm: "ECDSA P-256".into(),
+        fingerprint: "00".into(),
+    }
+}

@@ -1,0 +1,674 @@
+//! Stories of plans: first that nothing is done where nothing differs, then one difference at a time.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod hosts;
+
+use hosts::*;
+
+use super::{Class, Objection, OwnershipKind, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
+use crate::config::{Disk, MacAddr};
+use crate::guest::AgentAvailability;
+use crate::host::{
+    Claims, DomainFacts, DomainState, Lease, NetworkRef, NicSource, Source, VolumeState,
+};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork};
+use crate::render::domain::DomainKind;
+use crate::seed::{Seed, SeedContent};
+
+fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(ToString::to_string).collect()
+}
+
+fn kinds(plan: &Plan) -> Vec<&'static str> {
+    let kind = |step: &Step| match step {
+        Step::Reserve { .. } => "reserve",
+        Step::Release { .. } => "release",
+        Step::CloneVolume(_) => "clone",
+        Step::GrowVolume { .. } => "grow",
+        Step::GrowLiveDisk { .. } => "grow live",
+        Step::DeleteVolume { .. } => "delete volume",
+        Step::DeleteSeed { .. } => "delete seed",
+        Step::WriteSeed { .. } => "write seed",
+        Step::Converge(_) => "converge",
+        Step::Define(_) => "define",
+        Step::SetOwnership { .. } => "set mark",
+        Step::SwapMedium { .. } => "swap",
+        Step::SetAutostart { .. } => "autostart",
+        Step::Start { .. } => "start",
+        Step::Resume { .. } => "resume",
+        Step::Stop { .. } => "stop",
+        Step::Restart { .. } => "restart",
+        Step::Undefine { .. } => "undefine",
+    };
+    plan.steps.iter().map(kind).collect()
+}
+
+fn up(desired: &Desired, observed: &Observed) -> Plan {
+    plan_up(desired, observed, Restart::Later)
+        .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
+}
+
+fn refused(desired: &Desired, observed: &Observed) -> Vec<Objection> {
+    let Err(Refusal { objections }) = plan_up(desired, observed, NOW) else {
+        panic!("not refused")
+    };
+    objections
+}
+
+fn domain(observed: &mut Observed) -> &mut DomainFacts {
+    observed.domain.as_mut().unwrap()
+}
+
+/// What a change of the desired state leads to, with the restart put off and at once.
+fn check_update(
+    change: impl Fn(&mut Desired),
+    what: &[(&str, Class)],
+    later: &[&str],
+    now: &[&str],
+) {
+    let mut wanted = desired();
+    change(&mut wanted);
+    let plan = up(&wanted, &settled());
+    let found: Vec<(&str, Class)> = plan
+        .changes
+        .iter()
+        .map(|c| (c.what.as_str(), c.class))
+        .collect();
+    assert_eq!(found, what);
+    assert_eq!(kinds(&plan), later);
+    assert_eq!(kinds(&plan_up(&wanted, &settled(), NOW).unwrap()), now);
+}
+
+/// What a drift of the host leads to.
+fn check_drift(drift: impl Fn(&mut Observed), what: &[(&str, Class)], steps: &[&str]) {
+    let mut observed = settled();
+    drift(&mut observed);
+    let plan = up(&desired(), &observed);
+    let found: Vec<(&str, Class)> = plan
+        .changes
+        .iter()
+        .map(|c| (c.what.as_str(), c.class))
+        .collect();
+    assert_eq!(found, what);
+    assert_eq!(kinds(&plan), steps);
+}
+
+fn check_refused(observed: &Observed, wanted: &Desired, kind: RefusalKind, words: &[&str]) {
+    let objections = refused(wanted, observed);
+    assert_eq!(objections.len(), 1, "{objections:?}");
+    assert_eq!(objections[0].kind, kind);
+    for word in words {
+        assert!(
+            objections[0].message.contains(word),
+            "{word} is not in: {}",
+            objections[0].message
+        );
+    }
+    assert!(!objections[0].hint.is_empty());
+}
+
+#[test]
+fn what_is_so_stays_so() {
+    assert!(up(&desired(), &settled()).is_empty());
+    assert!(plan_up(&desired(), &settled(), NOW).unwrap().is_empty());
+}
+
+#[test]
+fn a_first_up_goes_in_the_order_that_makes_every_prefix_safe() {
+    let plan = up(&desired(), &bare());
+    assert_eq!(
+        kinds(&plan),
+        [
+            "reserve",
+            "clone",
+            "write seed",
+            "define",
+            "autostart",
+            "start"
+        ]
+    );
+    assert!(plan.creates() && plan.needing_restart().is_empty());
+    assert_eq!(
+        steps(&plan)[1],
+        "clone volume default/lb-1 (10 GiB) from os/base"
+    );
+}
+
+#[test]
+fn a_killed_first_up_goes_on_where_it_was() {
+    let mut observed = bare();
+    observed.networks = settled().networks;
+    assert_eq!(
+        kinds(&up(&desired(), &observed)),
+        ["clone", "write seed", "define", "autostart", "start"]
+    );
+    observed.disk = settled().disk;
+    assert_eq!(
+        kinds(&up(&desired(), &observed)),
+        ["write seed", "define", "autostart", "start"]
+    );
+    observed.seeds[0] = place(desired().seed_volume, Some(SeedContent::Unfinished));
+    assert_eq!(
+        kinds(&up(&desired(), &observed)),
+        ["write seed", "define", "autostart", "start", "delete seed"],
+        "another lbctl may be writing it: the seed stands beside it"
+    );
+    let all_places = observed.seeds.clone();
+    for seed in &mut observed.seeds {
+        *seed = place(seed.at.clone(), Some(SeedContent::Unfinished));
+    }
+    assert_eq!(
+        kinds(&up(&desired(), &observed))[..2],
+        ["delete seed", "write seed"],
+        "where no place is free, one of those is made free"
+    );
+    observed.seeds = all_places;
+    observed.seeds[0] = place(desired().seed_volume, Some(ours("hello")));
+    assert_eq!(
+        kinds(&up(&desired(), &observed)),
+        ["define", "autostart", "start"]
+    );
+    observed.domain = settled().domain;
+    let facts = domain(&mut observed);
+    (facts.live, facts.state, facts.autostart) = (None, DomainState::ShutOff, false);
+    assert_eq!(kinds(&up(&desired(), &observed)), ["autostart", "start"]);
+}
+
+#[test]
+fn each_change_has_its_class_and_its_steps() {
+    use Class::{Live, Restart};
+    check_update(
+        |d| d.domain.memory_mib = 2048,
+        &[("memory", Restart)],
+        &["define"],
+        &["define", "restart"],
+    );
+    check_update(
+        |d| d.domain.vcpus = 4,
+        &[("vcpus", Restart)],
+        &["define"],
+        &["define", "restart"],
+    );
+    check_update(
+        |d| d.domain.interfaces[0].source = NicSource::Macvtap("eth0".into()),
+        &[("interfaces", Restart)],
+        &["define"],
+        &["define", "restart"],
+    );
+    check_update(
+        |d| (d.machine_given, d.domain.machine) = (true, "microvm".into()),
+        &[("machine", Restart)],
+        &["define"],
+        &["define", "restart"],
+    );
+    check_update(
+        |d| d.domain.kind = DomainKind::Qemu,
+        &[("domain type", Restart)],
+        &["define"],
+        &["define", "restart"],
+    );
+    check_update(
+        |d| d.disk = grown(20 * GIB),
+        &[("disk size", Live)],
+        &["grow live"],
+        &["grow live"],
+    );
+    check_update(
+        |d| d.reservations[0].entry = entry("192.0.2.21", MAC, "lb-1"),
+        &[("reservation", Live), ("address", Restart)],
+        &["release", "reserve", "define"],
+        &["release", "reserve", "define", "restart"],
+    );
+}
+
+/// A seed with another `haproxy.cfg`, and what becomes of it by what can be done with the guest.
+fn check_guest(
+    wanted: &Seed,
+    observe: impl Fn(&mut Observed),
+    what: &[(&str, Class)],
+    later: &[&str],
+    now: &[&str],
+) -> Plan {
+    let mut observed = settled();
+    observed.availability = AgentAvailability::Ready;
+    observe(&mut observed);
+    let mut desired = desired();
+    desired.seed = wanted.clone();
+    let plan = up(&desired, &observed);
+    let found: Vec<(&str, Class)> = plan
+        .changes
+        .iter()
+        .map(|c| (c.what.as_str(), c.class))
+        .collect();
+    assert_eq!(found, what);
+    assert_eq!(kinds(&plan), later);
+    assert_eq!(kinds(&plan_up(&desired, &observed, NOW).unwrap()), now);
+    plan
+}
+
+const LIVE_STEPS: [&str; 7] = [
+    "write seed",
+    "set mark",
+    "converge",
+    "define",
+    "swap",
+    "set mark",
+    "delete seed",
+];
+const LATER_STEPS: [&str; 4] = ["write seed", "define", "swap", "delete seed"];
+const NOW_STEPS: [&str; 4] = ["write seed", "define", "restart", "delete seed"];
+
+#[test]
+fn a_guest_that_answers_is_changed_while_it_runs() {
+    let changed = seed("changed");
+    let cfg = "/etc/haproxy/haproxy.cfg";
+    let plan = check_guest(
+        &changed,
+        |_| {},
+        &[(cfg, Class::Live)],
+        &LIVE_STEPS,
+        &LIVE_STEPS,
+    );
+    assert!(plan.changes[0].diff.contains("-hello\n+changed\n"));
+    let Step::Converge(step) = &plan.steps[2] else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(step.guest, changed.guest);
+    assert_eq!(
+        step.new_seed.as_ref().unwrap().name,
+        "lb-1-cloud-init.2.iso"
+    );
+    let Step::SetOwnership {
+        ownership, note, ..
+    } = &plan.steps[5]
+    else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(ownership.seed.parts, changed.parts);
+    assert_eq!(*note, OwnershipKind::Guest);
+}
+
+#[test]
+fn a_guest_that_does_not_answer_is_changed_by_a_restart_and_the_plan_says_why() {
+    let plan = check_guest(
+        &seed("changed"),
+        |o| o.availability = AgentAvailability::Out("its agent is on strike".into()),
+        &[("/etc/haproxy/haproxy.cfg", Class::Restart)],
+        &LATER_STEPS,
+        &NOW_STEPS,
+    );
+    assert!(plan.notes[0].contains("on strike"), "{:?}", plan.notes);
+}
+
+#[test]
+fn what_takes_a_new_process_takes_a_restart_and_the_rest_goes_with_it() {
+    let mut changed = seed("changed");
+    changed.guest.start.nofile = 2;
+    changed.parts.start = "another".into();
+    let plan = check_guest(
+        &changed,
+        |_| {},
+        &[
+            ("HAProxy's process", Class::Restart),
+            ("/etc/haproxy/haproxy.cfg", Class::Restart),
+        ],
+        &LATER_STEPS,
+        &NOW_STEPS,
+    );
+    assert!(plan.notes[0].contains("how HAProxy is started"), "{plan:?}");
+}
+
+#[test]
+fn a_live_change_beside_one_that_waits_is_done_and_the_other_still_waits() {
+    let mut changed = seed("changed");
+    changed.parts.boot = "another".into();
+    let plan = check_guest(
+        &changed,
+        |_| {},
+        &[
+            ("/etc/haproxy/haproxy.cfg", Class::Live),
+            ("network configuration", Class::Restart),
+        ],
+        &LIVE_STEPS,
+        &NOW_STEPS,
+    );
+    let Step::SetOwnership { ownership, .. } = &plan.steps[5] else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        (
+            ownership.seed.parts.guest.as_str(),
+            ownership.seed.parts.boot.as_str()
+        ),
+        ("guest of changed", "boot"),
+        "the guest booted with the old network configuration"
+    );
+}
+
+#[test]
+fn what_waits_for_a_restart_is_not_done_live_the_next_time() {
+    // `--restart later` wrote it: seed, definition and drive are as desired.
+    let waiting = |o: &mut Observed| {
+        let live = domain(o).live.as_mut().unwrap();
+        let parts = &mut live.ownership.as_mut().unwrap().seed.parts;
+        (parts.guest, parts.start) = ("of before".into(), "of before".into());
+    };
+    check_guest(
+        &seed("hello"),
+        waiting,
+        &[("guest", Class::Restart)],
+        &[],
+        &["restart"],
+    );
+}
+
+#[test]
+fn a_guest_that_is_off_gets_it_all_at_its_next_boot() {
+    let off = |o: &mut Observed| {
+        let domain = domain(o);
+        (domain.live, domain.state) = (None, DomainState::ShutOff);
+        o.availability = AgentAvailability::NotAsked;
+    };
+    let what = [
+        ("/etc/haproxy/haproxy.cfg", Class::Live),
+        ("state", Class::Live),
+    ];
+    let steps = ["write seed", "define", "start", "delete seed"];
+    check_guest(&seed("changed"), off, &what, &steps, &steps);
+}
+
+#[test]
+fn a_change_that_was_killed_between_guest_and_mark_is_taken_to_its_end() {
+    // The seed is written, defined and in the drive; the guest's ownership record is of before.
+    let killed = |o: &mut Observed| {
+        let live = domain(o).live.as_mut().unwrap();
+        live.ownership.as_mut().unwrap().seed.parts.guest = "of before".into();
+    };
+    check_guest(
+        &seed("hello"),
+        killed,
+        &[("guest", Class::Live)],
+        &["set mark", "converge", "set mark"],
+        &["set mark", "converge", "set mark"],
+    );
+}
+
+fn grown(size: u64) -> Disk {
+    let Disk::Clone(mut clone) = desired().disk else {
+        panic!("not a clone")
+    };
+    clone.size = Some(size);
+    Disk::Clone(clone)
+}
+
+#[test]
+fn q35_as_libvirt_writes_it_is_q35() {
+    check_update(|d| d.machine_given = true, &[], &[], &[]);
+}
+
+#[test]
+fn a_new_seed_is_written_beside_the_one_in_use() {
+    let mut wanted = desired();
+    wanted.seed = seed("changed");
+    let plan = up(&wanted, &settled());
+    let listed = steps(&plan);
+    // No agent was asked: the guest gets it with a restart.
+    assert_eq!(listed[0], "write seed default/lb-1-cloud-init.2.iso");
+    assert_eq!(listed[3], "delete seed default/lb-1-cloud-init.iso");
+    let Step::Define(define) = &plan.steps[1] else {
+        panic!("{listed:?}")
+    };
+    assert_eq!(define.uuid.as_deref(), Some("dom-uuid"));
+    assert_eq!(
+        define.ownership.stale_seeds,
+        [desired().seed_volume],
+        "a crash before the deletion must not lose it"
+    );
+}
+
+#[test]
+fn drift_is_seen_and_ended() {
+    use Class::Live;
+    check_drift(
+        |o| domain(o).config.memory_kib *= 2,
+        &[("memory", Live), ("current memory", Live)],
+        &["define"],
+    );
+    check_drift(
+        |o| domain(o).config.current_memory_kib /= 2,
+        &[("current memory", Live)],
+        &["define"],
+    );
+    check_drift(
+        |o| domain(o).config.vcpus = 1,
+        &[("vcpus", Live)],
+        &["define"],
+    );
+    check_drift(
+        |o| domain(o).autostart = false,
+        &[("autostart", Live)],
+        &["autostart"],
+    );
+    check_drift(
+        |o| domain(o).config.interfaces.clear(),
+        &[("interfaces", Live)],
+        &["define"],
+    );
+    check_drift(
+        |o| domain(o).config.agent_channel = false,
+        &[("guest agent channel", Live)],
+        &["define"],
+    );
+    check_drift(
+        |o| domain(o).state = DomainState::Paused,
+        &[("state", Live)],
+        &["resume"],
+    );
+    check_drift(
+        |o| domain(o).config.disks.truncate(1),
+        &[("seed", Live)],
+        &["define"],
+    );
+    check_drift(
+        |o| domain(o).live.as_mut().unwrap().disks[1].source = None,
+        &[("seed", Live)],
+        &["swap"],
+    );
+    check_drift(
+        |o| (domain(o).state, domain(o).live) = (DomainState::ShutOff, None),
+        &[("state", Live)],
+        &["start"],
+    );
+    check_drift(
+        |o| *o.networks.values_mut().next().unwrap() = network(Vec::new()),
+        &[("reservation", Live)],
+        &["reserve"],
+    );
+    check_drift(
+        |o| o.seeds[0] = place(desired().seed_volume, None),
+        &[("seed", Live)],
+        &["write seed", "define", "swap"],
+    );
+    check_drift(
+        |o| o.seeds[1] = place(o.seeds[1].at.clone(), Some(ours("of before"))),
+        &[("leftover seed", Live)],
+        &["delete seed"],
+    );
+}
+
+#[test]
+fn what_is_somebody_elses_is_refused_with_its_owner() {
+    use RefusalKind::NotOurs;
+    let with = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = bare();
+        change(&mut observed);
+        observed
+    };
+    let lab = |observed: &mut Observed, found: ObservedNetwork| {
+        observed
+            .networks
+            .insert(NetworkRef::Name("lab".into()), found);
+    };
+    let taken = with(&|o| lab(o, network(vec![entry("192.0.2.20", OTHER_MAC, "mail")])));
+    check_refused(&taken, &desired(), NotOurs, &["192.0.2.20", "mail", "lab"]);
+    let same_mac = with(&|o| lab(o, network(vec![entry("192.0.2.30", MAC, "mail")])));
+    check_refused(
+        &same_mac,
+        &desired(),
+        NotOurs,
+        &["52:54:00:01:02:03", "mail"],
+    );
+    let same_name = with(&|o| lab(o, network(vec![entry("192.0.2.30", OTHER_MAC, "lb-1")])));
+    check_refused(&same_name, &desired(), NotOurs, &["host name lb-1"]);
+    let leased = with(&|o| {
+        let ip = "192.0.2.20".parse().unwrap();
+        let lease = Lease {
+            mac: OTHER_MAC,
+            ip,
+            hostname: Some("laptop".into()),
+            expires: 1_800_000_000,
+        };
+        lab(
+            o,
+            ObservedNetwork {
+                leases: vec![lease],
+                ..network(Vec::new())
+            },
+        );
+    });
+    check_refused(
+        &leased,
+        &desired(),
+        NotOurs,
+        &["192.0.2.20", "laptop", "until 2027-01-15 08:00 UTC"],
+    );
+    let claims = |macs: Vec<MacAddr>, disks: Vec<Source>| {
+        vec![Claims {
+            domain: "mail".into(),
+            macs,
+            disks,
+        }]
+    };
+    let mac = with(&|o| o.claims = claims(vec![MAC], vec![]));
+    check_refused(&mac, &desired(), NotOurs, &["52:54:00:01:02:03", "mail"]);
+    let disk = with(&|o| {
+        o.disk = settled().disk;
+        o.claims = claims(vec![], vec![Source::File("/default/lb-1".into())]);
+    });
+    check_refused(&disk, &desired(), NotOurs, &["default/lb-1", "mail"]);
+    let other_disk = with(&|o| {
+        let ObservedDisk::Clone { volume, .. } = &mut o.disk else {
+            panic!("not a clone")
+        };
+        *volume = present(desired().seed_volume, Some("/os/other"), 10 * GIB);
+    });
+    check_refused(
+        &other_disk,
+        &desired(),
+        NotOurs,
+        &["default/lb-1", "os/base"],
+    );
+    for (content, word) in [
+        (SeedContent::Foreign, "no seed"),
+        (SeedContent::OfAnother("lb-2".into()), "lb-2"),
+    ] {
+        let seed = with(&|o| o.seeds[0] = place(desired().seed_volume, Some(content.clone())));
+        check_refused(&seed, &desired(), NotOurs, &["lb-1-cloud-init.iso", word]);
+    }
+    let mut foreign = settled();
+    domain(&mut foreign).config.ownership = None;
+    domain(&mut foreign).live.as_mut().unwrap().ownership = None;
+    check_refused(&foreign, &desired(), NotOurs, &["lb-1", "dom-uuid"]);
+}
+
+#[test]
+fn data_is_destroyed_only_when_asked() {
+    use RefusalKind::NeedsConsent;
+    let mut observed = settled();
+    let ObservedDisk::Clone { base, .. } = &mut observed.disk else {
+        panic!("not a clone")
+    };
+    *base = present(volume("os", "newer"), None, 2 * GIB);
+    check_refused(
+        &observed,
+        &desired(),
+        NeedsConsent,
+        &["/os/base", "/os/newer", "replace"],
+    );
+    let mut lost = settled();
+    let ObservedDisk::Clone { volume, .. } = &mut lost.disk else {
+        panic!("not a clone")
+    };
+    *volume = VolumeState::Absent;
+    check_refused(&lost, &desired(), NeedsConsent, &["default/lb-1"]);
+}
+
+#[test]
+fn a_host_that_cannot_take_it_is_told_all_at_once() {
+    let mut observed = bare();
+    observed.networks.insert(
+        NetworkRef::Name("lab".into()),
+        ObservedNetwork {
+            facts: None,
+            leases: Vec::new(),
+        },
+    );
+    let ObservedDisk::Clone { base, volume } = &mut observed.disk else {
+        panic!("not a clone")
+    };
+    (*base, *volume) = (VolumeState::Absent, VolumeState::Absent);
+    observed.seeds[0].volume = VolumeState::PoolInactive;
+    let objections = refused(&desired(), &observed);
+    let words = [
+        "no network lab",
+        "no volume base",
+        "pool default is not active",
+    ];
+    assert_eq!(objections.len(), 3, "{objections:?}");
+    for (objection, words) in objections.iter().zip(words) {
+        assert_eq!(objection.kind, RefusalKind::Unfit);
+        assert!(
+            objection.message.contains(words),
+            "{words} is not in: {}",
+            objection.message
+        );
+    }
+}
+
+#[test]
+fn addresses_must_fit_the_network() {
+    let wanted = |ip: &str| {
+        let mut desired = desired();
+        desired.interfaces[0].ip = ip.parse().unwrap();
+        desired.reservations[0].entry.ip = ip.parse().unwrap();
+        desired
+    };
+    check_refused(
+        &bare(),
+        &wanted("198.51.100.7"),
+        RefusalKind::Unfit,
+        &["outside", "192.0.2.1/24"],
+    );
+    check_refused(
+        &bare(),
+        &wanted("192.0.2.1"),
+        RefusalKind::Unfit,
+        &["host's own"],
+    );
+    let mut small = desired();
+    small.disk = grown(GIB);
+    check_refused(&bare(), &small, RefusalKind::Unfit, &["1 GiB", "2 GiB"]);
+}
+
+#[test]
+fn a_disk_of_before_is_used_again_and_said_so() {
+    let mut observed = bare();
+    observed.disk = settled().disk;
+    let plan = up(&desired(), &observed);
+    assert_eq!(
+        kinds(&plan),
+        ["reserve", "write seed", "define", "autostart", "start"]
+    );
+    assert!(plan.notes[0].contains("default/lb-1"), "{:?}", plan.notes);
+}

@@ -1,0 +1,118 @@
+//! The plan of `up`: what differs, and the steps that end it.
+
+use super::parts::{Parts, certificate};
+use super::{
+    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Restart, Step, disk,
+    network, seeds, update,
+};
+use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
+use crate::host::{DomainFacts, DomainState};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::observe::Observed;
+
+/// Compares desired with observed. With [`Restart::Later`] no step disturbs a running guest.
+pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Result<Plan, Refusal> {
+    let name = &desired.domain.name;
+    if let Some(objection) = foreign(name, observed.domain.as_ref()) {
+        return Err(Refusal {
+            objections: vec![objection],
+        });
+    }
+    let creating = observed.domain.is_none();
+    let parts = (
+        network::plan(desired, observed, creating),
+        disk::plan(desired, observed),
+        seeds::plan(&desired.seed, &desired.seed_volume, observed),
+    );
+    let (network, disk, seed) = match parts {
+        (Ok(network), Ok(disk), Ok(seed)) => (network, disk, seed),
+        (network, disk, seed) => {
+            let all = [network.err(), disk.err(), seed.err()];
+            return Err(Refusal {
+                objections: all.into_iter().flatten().flatten().collect(),
+            });
+        }
+    };
+    let ownership = Ownership {
+        layout: LAYOUT,
+        seed: SeedRecord {
+            volume: seed.at.clone(),
+            fingerprint: desired.seed.fingerprint.clone(),
+            parts: desired.seed.parts.clone(),
+        },
+        stale_seeds: seed.stale.clone(),
+        disk: disk.ownership.clone(),
+        reservations: network.records.clone(),
+    };
+    let parts = Parts {
+        network,
+        disk,
+        seed,
+        ownership,
+    };
+    Ok(match &observed.domain {
+        None => create(desired, observed, parts),
+        Some(domain) => update::update(desired, observed, domain, parts, restart),
+    })
+}
+
+pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Objection> {
+    let domain = domain?;
+    if domain.config.ownership.is_some()
+        || domain
+            .live
+            .as_ref()
+            .is_some_and(|live| live.ownership.is_some())
+    {
+        return (domain.state == DomainState::ShuttingDown).then(|| {
+            Objection::new(
+                RefusalKind::Unfit,
+                ObjectionSubject::Domain,
+                format!("domain {name} is shutting down"),
+                "run lbctl again when it has stopped (`virsh domstate`)",
+            )
+        });
+    }
+    Some(Objection::new(
+        RefusalKind::NotOurs,
+        ObjectionSubject::Domain,
+        format!(
+            "domain {name} ({}, uuid {}) is there already, and lbctl did not make it",
+            domain.state, domain.uuid
+        ),
+        "choose another `name`, or remove that domain yourself if nobody needs it",
+    ))
+}
+
+fn create(desired: &Desired, observed: &Observed, parts: Parts) -> Plan {
+    let spec = &desired.domain;
+    let domain = spec.name.clone();
+    let shape = format!(
+        "{domain} ({} MiB, {} vcpus, {})",
+        spec.memory_mib, spec.vcpus, spec.kind
+    );
+    let created = [
+        ("client certificate", certificate(&desired.certificate)),
+        ("seed", parts.seed.at.to_string()),
+        ("domain", shape),
+    ];
+    let mut changes = [&parts.network.changes[..], &parts.disk.changes].concat();
+    changes.extend(created.map(|(what, to)| Change::new(what, "", to, Class::Create)));
+    let mut steps = parts.before_definition();
+    let known = observed.claims.iter().map(|c| c.domain.clone());
+    steps.push(parts.define(spec, None, known.collect()));
+    steps.push(Step::SetAutostart {
+        domain: domain.clone(),
+        on: true,
+    });
+    steps.push(Step::Start {
+        domain: domain.clone(),
+    });
+    steps.extend(parts.cleaning(&domain));
+    Plan {
+        name: domain,
+        changes,
+        steps,
+        notes: parts.disk.notes,
+    }
+}

@@ -1,0 +1,330 @@
+//! What differs between a domain of lbctl's and the desired one, and the steps that end it.
+
+use super::guest::GuestPart;
+use super::parts::Parts;
+use super::{Change, Class, OwnershipKind, Plan, Restart, Step, guest};
+use crate::guest::Extent;
+use crate::host::ownership::Ownership;
+use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
+use crate::reconcile::desired::{Desired, current_seed};
+use crate::reconcile::observe::Observed;
+use crate::render::domain::DomainSpec;
+
+pub(super) fn update(
+    desired: &Desired,
+    observed: &Observed,
+    domain: &DomainFacts,
+    parts: Parts,
+    restart: Restart,
+) -> Plan {
+    let at = &parts.seed.at;
+    let written = !parts.seed.write.is_empty();
+    let seeds = observed.seeds.iter();
+    let source = seeds
+        .filter(|s| s.at == *at)
+        .find_map(|s| s.volume.present());
+    let in_drive = |d: &Definition| !written && d.holds(at, source.map(|v| &v.source));
+    let guest = guest::plan(
+        &desired.seed,
+        &desired.certificate,
+        current_seed(observed),
+        domain,
+        &observed.availability,
+    );
+    let mut update = Update {
+        domain,
+        guest: &guest,
+        parts: &parts,
+        changes: [&parts.network.changes[..], &parts.disk.changes].concat(),
+        define: !domain.persistent
+            || !in_drive(&domain.config)
+            || domain.config.root_disk().is_none()
+            || !covered(domain, &parts.ownership),
+        in_config_drive: in_drive(&domain.config),
+        in_live_drive: domain.live.as_ref().is_none_or(in_drive),
+    };
+    update.facts(desired);
+    update.seed(desired);
+    update.leftovers();
+    update.state();
+    Plan {
+        name: domain.name.clone(),
+        steps: update.steps(desired, restart),
+        changes: update.changes,
+        notes: parts.disk.notes.into_iter().chain(guest.note).collect(),
+    }
+}
+
+/// The differences as they are found, and what they call for.
+struct Update<'a> {
+    domain: &'a DomainFacts,
+    parts: &'a Parts,
+    guest: &'a GuestPart,
+    changes: Vec<Change>,
+    /// Whether the domain is to be redefined.
+    define: bool,
+    /// Whether the seed wanted is in the drive at the next start.
+    in_config_drive: bool,
+    /// And in that of the running guest.
+    in_live_drive: bool,
+}
+
+impl Update<'_> {
+    fn push(&mut self, what: &str, from: impl Into<String>, to: impl Into<String>, class: Class) {
+        self.changes.push(Change::new(what, from, to, class));
+    }
+
+    /// Compares the facts of the definition, for the next start and for the guest that runs.
+    fn facts(&mut self, desired: &Desired) {
+        let DomainSpec {
+            name: _,
+            kind,
+            architecture: _,
+            machine,
+            memory_mib,
+            vcpus,
+            interfaces,
+        } = &desired.domain;
+        self.changes.extend(address_changes(desired, self.domain));
+        let memory = mib(memory_mib * 1024);
+        self.compare("memory", memory.clone(), &|d| mib(d.memory_kib));
+        self.compare("vcpus", vcpus.to_string(), &|d| d.vcpus.to_string());
+        self.compare("domain type", kind.to_string(), &|d| d.domain_type.clone());
+        if desired.machine_given {
+            self.compare("machine", machine.clone(), &|d| {
+                machine_family(&d.machine, machine)
+            });
+        }
+        self.compare("interfaces", nics(interfaces), &|d| nics(&d.interfaces));
+        self.compare("guest agent channel", "there".into(), &|d| {
+            if d.agent_channel { "there" } else { "missing" }.into()
+        });
+        // The balloon of a running guest moves by itself and is not compared.
+        let config = &self.domain.config;
+        if config.current_memory_kib != config.memory_kib {
+            self.define = true;
+            let from = mib(config.current_memory_kib);
+            self.push("current memory", from, memory, Class::Live);
+        }
+    }
+
+    fn compare(&mut self, what: &str, to: String, read: &dyn Fn(&Definition) -> String) {
+        let config = read(&self.domain.config);
+        let live = self.domain.live.as_ref().map(read);
+        self.define |= config != to;
+        match live {
+            Some(live) if live != to => self.push(what, live, to, Class::Restart),
+            _ if config != to => self.push(what, config, to, Class::Live),
+            _ => {}
+        }
+    }
+
+    /// What the seed brings: to the running guest, at its next boot, or only to the drive.
+    fn seed(&mut self, desired: &Desired) {
+        self.changes.extend(self.guest.changes.iter().cloned());
+        let live = self.domain.live.as_ref();
+        let booted_otherwise = live.is_some_and(|live| {
+            let ownership = live.ownership.as_ref();
+            ownership.is_none_or(|m| m.seed.parts.boot != desired.seed.parts.boot)
+        });
+        let at_next = self
+            .domain
+            .config
+            .ownership
+            .as_ref()
+            .map(|m| &m.seed.parts.boot);
+        if booted_otherwise {
+            self.push("network configuration", "", "changed", Class::Restart);
+        } else if live.is_none() && at_next != Some(&desired.seed.parts.boot) {
+            self.push("network configuration", "", "changed", Class::Live);
+        }
+        let at = &self.parts.seed.at;
+        if !self.parts.seed.write.is_empty() && self.changes.is_empty() {
+            self.push("seed", "", format!("written anew to {at}"), Class::Live);
+        } else if self.parts.seed.write.is_empty() && !(self.in_config_drive && self.in_live_drive)
+        {
+            self.push("seed", "not in the drive", at.to_string(), Class::Live);
+        }
+    }
+
+    /// What no other difference tells of.
+    fn leftovers(&mut self) {
+        if !self.domain.persistent {
+            let from = "none, the domain would be gone with its stop";
+            self.push("definition", from, "saved", Class::Live);
+        }
+        if self.define && self.changes.is_empty() {
+            let from = "as edited or written by another lbctl";
+            self.push("definition", from, "as lbctl writes it", Class::Live);
+        }
+        if self.in_config_drive {
+            for at in &self.parts.seed.stale {
+                self.push("leftover seed", at.to_string(), "deleted", Class::Live);
+            }
+        }
+    }
+
+    fn state(&mut self) {
+        if !self.domain.autostart {
+            self.push("autostart", "off", "on", Class::Live);
+        }
+        if self.domain.live.is_none() || self.sleeps() {
+            let from = self.domain.state.to_string();
+            self.push("state", from, "running", Class::Live);
+        }
+    }
+
+    /// The running definition's ownership record after a live change: what the guest booted with stays in it until it boots again.
+    fn noted(&self) -> Option<Step> {
+        if !self.guest.converge {
+            return None;
+        }
+        let mut ownership = self.parts.ownership.clone();
+        if let Some(live) = self.domain.live.as_ref().and_then(|l| l.ownership.as_ref()) {
+            ownership.seed.parts.boot.clone_from(&live.seed.parts.boot);
+            ownership.reservations.clone_from(&live.reservations);
+        }
+        Some(Step::SetOwnership {
+            domain: self.domain.name.clone(),
+            ownership: Box::new(ownership),
+            note: OwnershipKind::Guest,
+        })
+    }
+
+    fn sleeps(&self) -> bool {
+        matches!(
+            self.domain.state,
+            DomainState::Paused | DomainState::Suspended
+        )
+    }
+
+    fn steps(&self, desired: &Desired, restart: Restart) -> Vec<Step> {
+        let (domain, parts) = (self.domain.name.clone(), self.parts);
+        let mut steps = parts.before_definition();
+        let needs_restart = self.changes.iter().any(|c| c.class == Class::Restart);
+        let restarts = needs_restart && matches!(restart, Restart::Now { .. });
+        if !restarts {
+            // Before anything refers to the new seed: a guest that refuses leaves all as it was.
+            let new_seed = (!parts.seed.write.is_empty()).then(|| parts.seed.at.clone());
+            if self.guest.converge {
+                let seed = &desired.seed;
+                steps.extend(guest::converge(self.domain, seed, Extent::All, new_seed));
+            }
+        }
+        if self.define {
+            let uuid = Some(self.domain.uuid.clone());
+            steps.push(parts.define(&desired.domain, uuid, Vec::new()));
+        }
+        if !self.domain.autostart {
+            let domain = domain.clone();
+            steps.push(Step::SetAutostart { domain, on: true });
+        }
+        match restart {
+            _ if self.domain.live.is_none() => steps.push(Step::Start { domain }),
+            Restart::Now { deadline } if restarts => {
+                let fallback = self.domain.config_xml.clone();
+                steps.push(Step::Restart {
+                    domain,
+                    run: self.domain.live.as_ref().and_then(|live| live.run),
+                    deadline,
+                    fallback,
+                });
+            }
+            Restart::Now { .. } | Restart::Later => {
+                if !self.in_live_drive {
+                    steps.push(Step::SwapMedium {
+                        domain: domain.clone(),
+                        seed: parts.ownership.seed.clone(),
+                        scope: LIVE,
+                    });
+                }
+                steps.extend(self.noted());
+                if self.sleeps() {
+                    steps.push(Step::Resume { domain });
+                }
+            }
+        }
+        steps.extend(parts.cleaning(&self.domain.name));
+        steps
+    }
+}
+
+const LIVE: Scope = Scope {
+    config: false,
+    live: true,
+};
+
+/// Whether the domain's ownership record says all that it should. What it names beyond that is of before and does no harm.
+fn covered(domain: &DomainFacts, wanted: &Ownership) -> bool {
+    let Ownership {
+        layout,
+        seed,
+        stale_seeds: _,
+        disk,
+        reservations,
+    } = wanted;
+    domain.config.ownership.as_ref().is_some_and(|ownership| {
+        ownership.layout == *layout
+            && ownership.seed == *seed
+            && ownership.disk == *disk
+            && reservations
+                .iter()
+                .all(|r| ownership.reservations.contains(r))
+    })
+}
+
+fn mib(kib: u64) -> String {
+    format!("{} MiB", kib / 1024)
+}
+
+/// A guest keeps the address that it asked for at its start; left alone it would change it when its lease ends, at a time
+/// that nobody chose. What it started with is in the ownership record of the definition it runs with.
+fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
+    let ownership = domain
+        .live
+        .as_ref()
+        .and_then(|live| live.ownership.as_ref());
+    let mut changes = Vec::new();
+    for wanted in desired.reservations.iter().map(|r| &r.entry) {
+        let of_card = ownership
+            .into_iter()
+            .flat_map(|m| &m.reservations)
+            .filter(|r| r.entry.mac == wanted.mac);
+        let started_with: Vec<_> = of_card.map(|r| r.entry.ip).collect();
+        if let Some(before) = started_with
+            .first()
+            .filter(|_| !started_with.contains(&wanted.ip))
+        {
+            changes.push(Change::new(
+                "address",
+                before.to_string(),
+                wanted.ip.to_string(),
+                Class::Restart,
+            ));
+        }
+    }
+    changes
+}
+
+/// libvirt turns `q35` into `pc-q35-7.2`: it is the same machine as asked for.
+fn machine_family(is: &str, wanted: &str) -> String {
+    let versioned = |prefix: String| {
+        is.strip_prefix(&prefix)
+            .is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if versioned(format!("pc-{wanted}-")) || versioned(format!("{wanted}-")) {
+        wanted.to_owned()
+    } else {
+        is.to_owned()
+    }
+}
+
+fn nics(nics: &[NicFacts]) -> String {
+    if nics.is_empty() {
+        return "none".into();
+    }
+    nics.iter()
+        .map(|NicFacts { mac, source }| format!("{mac} on {source}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,408 @@
+//! The documents say what the code does: every key, command and option stands in them, what they tell to type is what
+//! lbctl takes, and their links lead somewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use lbctl::cli::Cli;
+use lbctl::config::{KEYS, render_warnings};
+
+use crate::support::inputs::{inputs, now};
+
+const BEGIN: &str =
+    "<!-- keys: made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test --test it docs::` -->\n";
+const END: &str = "<!-- end of keys -->";
+
+fn table() -> String {
+    let mut text =
+        String::from("| key | takes | default | meaning | a change |\n|---|---|---|---|---|\n");
+    for key in KEYS {
+        let takes = key.takes();
+        let default = match (key.default, key.default_or_need()) {
+            (None, need) => need,
+            (Some(_), default) => format!("`{default}`"),
+        };
+        let meaning = key.meaning.replace('|', "\\|");
+        let effect = if key.is_table() {
+            ""
+        } else {
+            key.effect().word()
+        };
+        let _ = writeln!(
+            text,
+            "| `{}` | {takes} | {default} | {meaning} | {effect} |",
+            key.path
+        );
+    }
+    text
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_reference_lists_every_key_as_it_is() {
+    let path = root().join("docs/reference.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (listed, after) = rest.split_once(END).unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
+        return;
+    }
+    assert!(
+        listed == table(),
+        "docs/reference.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test it docs::"
+    );
+}
+
+#[test]
+fn the_failover_page_shows_the_run_it_keeps() {
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/bench/failover/report.py"
+    );
+    let output = Command::new("/usr/bin/python3")
+        .args(["-B", script, "check"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|e| e == end))
+        .collect()
+}
+
+/// Every page by its path.
+fn pages() -> BTreeMap<PathBuf, String> {
+    let paths = files(".", "md").into_iter().chain(files("docs", "md"));
+    paths
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// The lines of fenced blocks, and the text without them.
+fn apart(page: &str) -> (Vec<&str>, String) {
+    let (mut fenced, mut text, mut inside) = (Vec::new(), String::new(), false);
+    for line in page.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+        } else if inside {
+            fenced.push(line);
+        } else {
+            text += line;
+            text += "\n";
+        }
+    }
+    (fenced, text)
+}
+
+/// As GitHub names a heading.
+fn anchor(heading: &str) -> String {
+    let title = heading.trim_start_matches('#').trim();
+    // Of a link in a heading its text counts.
+    let title = title.split_once("](").map_or(title, |(text, _)| text);
+    let kept = title.chars().filter_map(|c| match c {
+        ' ' => Some('-'),
+        '-' | '_' => Some(c),
+        c if c.is_alphanumeric() => Some(c),
+        _ => None,
+    });
+    kept.collect::<String>().to_lowercase()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    let mut dead = Vec::new();
+    for (path, page) in &pages {
+        let (_, text) = apart(page);
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path
+                    .parent()
+                    .unwrap()
+                    .join(file)
+                    .canonicalize()
+                    .unwrap_or_default(),
+            };
+            let there = target.exists()
+                && (heading.is_empty()
+                    || fs::read_to_string(&target)
+                        .unwrap()
+                        .lines()
+                        .any(|line| line.starts_with('#') && anchor(line) == heading));
+            if !there {
+                dead.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+}
+
+#[test]
+fn every_command_and_option_is_in_a_page() {
+    let text: String = pages().into_values().collect();
+    let mut cli = Cli::command();
+    cli.build();
+    let mut missing = Vec::new();
+    for command in cli.get_subcommands().chain([&cli]) {
+        let name = command.get_name();
+        if name != "help" && name != "lbctl" && !text.contains(&format!("`lbctl {name}")) {
+            missing.push(format!("lbctl {name}"));
+        }
+        for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let flag = format!("--{long}");
+            let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+            if !text.split(&flag).skip(1).any(ends) {
+                missing.push(format!("lbctl {name} {flag}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// What the pages tell to type, in blocks and in the running text.
+fn told(page: &str) -> Vec<String> {
+    let (fenced, text) = apart(page);
+    let blocks = fenced.iter().map(|line| line.trim_start_matches("$ "));
+    let spans = text.split('`').skip(1).step_by(2);
+    let lines = blocks.chain(spans).map(|line| line.replace('\n', " "));
+    // A shell's own words, comments and further commands end one of lbctl's.
+    let first = lines.map(|line| {
+        line.split(['#', ';', '&', '>', '|', ')'])
+            .next()
+            .unwrap()
+            .trim_end_matches(['\\', ' '])
+            .trim_start()
+            .to_owned()
+    });
+    // `SHELL` and the like stand for something; so does `[=10m]`.
+    let stands = |line: &String| {
+        line.contains(['[', '…']) || line.split(' ').any(|w| ["SHELL", "COMMAND"].contains(&w))
+    };
+    first
+        .filter(|line| line.starts_with("lbctl ") && !stands(line))
+        .collect()
+}
+
+#[test]
+fn what_the_pages_tell_to_type_is_what_lbctl_takes() {
+    let mut count = 0;
+    for (path, page) in pages() {
+        for line in told(&page) {
+            let wrong = Cli::try_parse_from(line.split_whitespace())
+                .err()
+                .filter(|e| {
+                    !matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+                });
+            assert!(
+                wrong.is_none(),
+                "{}: {line}: {}",
+                path.display(),
+                wrong.unwrap()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} commands were found in the pages");
+}
+
+#[test]
+fn every_module_and_every_suite_has_its_row() {
+    let mut missing = Vec::new();
+    for (source, page) in [
+        ("src/lib.rs", "docs/architecture.md"),
+        ("tests/it/main.rs", "docs/development.md"),
+    ] {
+        let rows = fs::read_to_string(root().join(page)).unwrap();
+        let text = fs::read_to_string(root().join(source)).unwrap();
+        let declared = text
+            .lines()
+            .filter_map(|line| line.strip_suffix(';')?.split_once("mod "));
+        let names = declared.map(|(_, name)| name).filter(|n| *n != "support");
+        let lacking = names.filter(|name| {
+            let cell = format!("`{name}`");
+            let first = |row: &str| {
+                row.starts_with("| `") && row.split(" | ").next().unwrap().contains(&cell)
+            };
+            !rows.lines().any(first)
+        });
+        missing.extend(lacking.map(|name| format!("{page}: {name}")));
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A file of this repository, as comments and pages name it: from its top, or a page of the top level.
+fn cited(line: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: &str = "src templates tests docs fuzz packaging";
+    let ends = |c: char| !c.is_ascii_alphanumeric() && !"_./-".contains(c);
+    let words = line.split(ends).map(|word| word.trim_end_matches('.'));
+    words.filter(|word| {
+        let (stem, extension) = word.rsplit_once('.').unwrap_or((word, ""));
+        let page =
+            extension == "md" && stem.len() > 2 && stem.bytes().all(|b| b.is_ascii_uppercase());
+        let folder = word.split_once('/').map_or("", |(folder, _)| folder);
+        let inside = FOLDERS.split(' ').any(|known| known == folder);
+        page || inside && ["md", "rs", "py", "toml", "json", "xml", "cfg"].contains(&extension)
+    })
+}
+
+#[test]
+fn no_comment_and_no_page_cites_a_file_that_is_not_there() {
+    let mut gone = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && !["target", "corpus"].contains(&&*name) {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            let all = path.extension().is_some_and(|e| e == "md");
+            let comment = |line: &&str| all || line.trim_start().starts_with(['/', '#']);
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| comment(line)) {
+                let missing = cited(line).filter(|file| !root().join(file).exists());
+                gone.extend(
+                    missing.map(|file| format!("{}:{}: {file}", path.display(), number + 1)),
+                );
+            }
+        }
+    }
+    assert!(gone.is_empty(), "{gone:#?}");
+}
+
+/// Every variable of the Terraform module, as its README lists them.
+const MODULE: &str = "name vcpus memory volume_id libvirt_network libvirt_network.ip libvirt_network.mac \
+    libvirt_network.network_id libvirt_network.network_name macvtap_interfaces macvtap_interfaces.interface \
+    macvtap_interfaces.prefix_length macvtap_interfaces.ip macvtap_interfaces.mac macvtap_interfaces.gateway \
+    macvtap_interfaces.dns_servers cloud_init_volume_pool cloud_init_volume_name ssh_admin_user admin_user_password \
+    ssh_admin_public_key haproxy haproxy.postgres_nodes_max_count haproxy.postgres_nameserver_ips \
+    haproxy.postgres_domain haproxy.patroni_client haproxy.patroni_client.ca_key haproxy.patroni_client.ca_certificate \
+    haproxy.patroni_client.certificate_validity_period haproxy.patroni_client.certificate_early_renewal_period \
+    haproxy.timeouts haproxy.timeouts.connect haproxy.timeouts.check haproxy.timeouts.idle chrony chrony.enabled \
+    chrony.servers chrony.pools chrony.makestep fluentd fluentd.enabled fluentd.load_balancer_tag \
+    fluentd.node_exporter_tag fluentd.forward fluentd.forward.domain fluentd.forward.port fluentd.forward.hostname \
+    fluentd.forward.shared_key fluentd.forward.ca_cert fluentd.buffer fluentd.buffer.customized \
+    fluentd.buffer.custom_value container_registry container_registry.url container_registry.username \
+    container_registry.password install_dependencies";
+
+#[test]
+fn every_variable_of_the_module_has_its_row() {
+    let page = fs::read_to_string(root().join("docs/terraform.md")).unwrap();
+    let missing: Vec<&str> = MODULE
+        .split_whitespace()
+        .filter(|variable| !page.contains(&format!("\n| `{variable}` |")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/terraform.md: no row for {missing:?}"
+    );
+}
+
+#[test]
+fn whole_configurations_in_the_pages_are_accepted() {
+    let mut count = 0;
+    for (path, page) in pages() {
+        for toml in page.split("```toml\n").skip(1) {
+            let toml = toml.split("```").next().unwrap();
+            // Others are pieces of one.
+            if toml.starts_with("name = ") {
+                let read = lbctl::config::parse(toml, "lbctl.toml", &inputs(), now());
+                let said = read.map_or_else(
+                    |report| report.render(false, None),
+                    |loaded| render_warnings(&loaded.warnings, false, None),
+                );
+                assert!(said.is_empty(), "{}: {said}", path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(
+        count >= 2,
+        "the README and the page on Terraform have one each"
+    );
+}
+
+#[test]
+fn pictures_are_small_sound_and_shown() {
+    let text: String = pages().into_values().collect();
+    for path in files("docs", "svg")
+        .into_iter()
+        .chain(files("docs/demo", "svg"))
+    {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let svg = fs::read_to_string(&path).unwrap();
+        assert!(svg.len() < 150 * 1024, "{name}: {} bytes", svg.len());
+        roxmltree::Document::parse(&svg).unwrap();
+        assert!(
+            !svg.contains(env!("CARGO_MANIFEST_DIR")),
+            "{name} names a folder of this machine"
+        );
+        assert!(text.contains(name), "no page shows {name}");
+    }
+}
+
+/// Each message on its page is one that lbctl has: its parts between `…` stand in the sources, or in what tests expect.
+#[test]
+fn the_page_of_messages_quotes_what_lbctl_says() {
+    let page = fs::read_to_string("docs/messages.md").unwrap();
+    let mut sources = String::new();
+    // What it says of a configuration is put together from parts; these are whole.
+    let mut folders = vec![
+        Path::new("src").to_owned(),
+        Path::new("tests/config").to_owned(),
+    ];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
+            }
+        }
+    }
+    // A text goes on in the next line of the source; what libvirt says is no source of ours.
+    let joined = sources.replace("\\\n", "");
+    let sources: String = joined.split_whitespace().collect::<Vec<_>>().join(" ");
+    let of_libvirt = ["Failed to connect socket to "];
+    let mut looked = 0;
+    for row in page.lines().filter(|l| l.starts_with("| `")) {
+        let cell = row.split(" | ").next().unwrap();
+        for quoted in cell.split('`').skip(1).step_by(2) {
+            for part in quoted.split('…').filter(|part| part.trim().len() > 3) {
+                let known = of_libvirt.contains(&part) || sources.contains(part.trim());
+                assert!(known, "lbctl does not say `{part}`: {row}");
+                looked += 1;
+            }
+        }
+    }
+    assert!(looked > 50, "{looked}");
+}

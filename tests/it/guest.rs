@@ -1,0 +1,433 @@
+//! The promise, on a real guest with a real Patroni: psql through the load balancer works when `lbctl up --wait` returns.
+//! A guest takes minutes to boot here, so there are three, and each tells one long story.
+
+mod container;
+mod hostile;
+mod inside;
+mod live;
+
+use std::cell::RefCell;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::support::{Lab, Ran, run_for};
+
+/// Seconds that a guest may take until it is ready. Emulated, beside another one, on two cores: minutes.
+const BOOT: u64 = 1200;
+
+struct Guest {
+    lab: Lab,
+    name: &'static str,
+    ip: String,
+    client: String,
+    kind: Kind,
+    directory: tempfile::TempDir,
+    /// Keys with another value than in the text below, or that are not in it at all.
+    changed: RefCell<Vec<(&'static str, String)>>,
+}
+
+/// What a guest is made from, and what runs in it.
+#[derive(Clone)]
+struct Kind {
+    /// The base image's key in the lab's facts.
+    base: &'static str,
+    install: bool,
+    runtime: &'static str,
+    /// Whole tables of the configuration.
+    tables: String,
+}
+
+impl Kind {
+    /// The image has everything.
+    fn package() -> Self {
+        Self {
+            base: "BASE_VOLUME",
+            install: false,
+            runtime: "package",
+            tables: String::new(),
+        }
+    }
+}
+
+impl Guest {
+    /// A guest of that name, with the table of its network card. What an earlier run left behind goes first.
+    fn new(name: &'static str, ip: String, kind: Kind, card: &str) -> Self {
+        let lab = Lab::full();
+        let client = lab["CLIENT_NETNS"].clone();
+        let guest = Self {
+            lab,
+            name,
+            ip,
+            client,
+            kind,
+            directory: tempfile::tempdir().unwrap(),
+            changed: RefCell::default(),
+        };
+        guest.configure(card, "");
+        guest
+            .lbctl(
+                300,
+                &["down", "--yes", "--delete-volume", "--stop-timeout=1s"],
+            )
+            .ok();
+        guest
+    }
+
+    fn configure(&self, card: &str, haproxy: &str) {
+        let Self {
+            lab, name, kind, ..
+        } = self;
+        let text = format!(
+            r#"name = "{name}"
+vcpus = 1
+memory = 768
+cloud_init_volume_pool = "{pool}"
+ssh_admin_user = "{user}"
+admin_user_password = "it's \"a\" secret: #1"
+install_dependencies = {install}
+[libvirt]
+uri = "{uri}"
+domain_type = "qemu"
+[volume]
+name = "{name}"
+pool = "{pool}"
+size = "4 GiB"
+base_volume_pool = "{base_pool}"
+base_volume_name = "{base}"
+{card}
+[haproxy]
+runtime = "{runtime}"
+postgres_nodes_max_count = 3
+postgres_nameserver_ips = ["{dns}"]
+postgres_domain = "{domain}"
+verify_host = "{domain}"
+{haproxy}
+[haproxy.check] # an emulated guest takes longer for a TLS handshake than a second allows
+interval = "3s"
+fast = "1s"
+down = "1s"
+[haproxy.timeouts]
+check = "10s"
+[haproxy.patroni_client]
+ca_key = {{ file = "{key}" }}
+ca_certificate = {{ file = "{certificate}" }}
+certificate_validity_period = 240
+certificate_early_renewal_period = 24
+{tables}
+"#,
+            install = kind.install,
+            runtime = kind.runtime,
+            tables = kind.tables,
+            pool = lab["POOL"],
+            user = lab["IMAGE_USER"],
+            uri = lab["LIBVIRT_URI"],
+            base_pool = lab["BASE_POOL"],
+            base = lab[kind.base],
+            dns = lab["NETWORK_DNS"],
+            domain = lab["POSTGRES_DOMAIN"],
+            key = lab["CA_KEY"],
+            certificate = lab["CA_CERT"],
+        );
+        let changed = self.changed.borrow();
+        let text = changed.iter().fold(text, |text, (key, value)| {
+            let line = format!("{key} = {value}");
+            let own = |l: &&str| l.starts_with(&format!("{key} = "));
+            match text.lines().find(own) {
+                Some(old) => text.replace(old, &line),
+                None => format!("{line}\n{text}"),
+            }
+        });
+        fs::write(self.directory.path().join("lbctl.toml"), text).unwrap();
+    }
+
+    /// From the next `configure` on, until it is unset.
+    fn set(&self, key: &'static str, value: impl Into<String>) {
+        self.unset(key);
+        self.changed.borrow_mut().push((key, value.into()));
+    }
+
+    fn unset(&self, key: &str) {
+        self.changed.borrow_mut().retain(|(k, _)| *k != key);
+    }
+
+    fn lbctl(&self, seconds: u64, arguments: &[&str]) -> Ran {
+        let config = self.directory.path().join("lbctl.toml");
+        let config = config.to_str().unwrap();
+        run_for(
+            seconds,
+            env!("CARGO_BIN_EXE_lbctl"),
+            [&["-c", config], arguments].concat(),
+        )
+    }
+
+    /// `check --host`, from the host's place in the network: DNS and a real Patroni's REST API say what they should.
+    fn assert_the_cluster_is_seen_from_the_host(&self) {
+        let config = self.directory.path().join("lbctl.toml");
+        let arguments = [
+            "netns",
+            "exec",
+            &self.lab["LAB_NETNS"],
+            env!("CARGO_BIN_EXE_lbctl"),
+            "-c",
+            config.to_str().unwrap(),
+            "check",
+            "--host",
+            "--json",
+        ];
+        let listed = run_for(60, "ip", arguments).ok().document();
+        let findings = listed["findings"].as_array().unwrap();
+        let of = |what: &str| -> Vec<(&str, &str)> {
+            let text = |f: &'_ serde_json::Value| f["what"].as_str().unwrap().starts_with(what);
+            let found = findings.iter().filter(|f| text(f));
+            found
+                .map(|f| (f["verdict"].as_str().unwrap(), f["said"].as_str().unwrap()))
+                .collect()
+        };
+        assert!(
+            of("DNS ").iter().all(|(verdict, _)| *verdict == "ok"),
+            "{listed:#}"
+        );
+        let nodes = of("node ");
+        let primaries = nodes
+            .iter()
+            .filter(|(_, said)| said.starts_with("the primary;"));
+        assert_eq!((nodes.len(), primaries.count()), (3, 1), "{listed:#}");
+        assert!(
+            nodes.iter().all(|(verdict, _)| *verdict == "ok"),
+            "{listed:#}"
+        );
+    }
+
+    fn dsn(&self) -> String {
+        let Self { lab, ip, .. } = self;
+        format!(
+            "host={ip} user={} password={} dbname=postgres connect_timeout=5",
+            lab["PG_SUPERUSER"], lab["PG_PASSWORD"]
+        )
+    }
+
+    /// What one query through the load balancer's port 5432 says: `in recovery|server's address`.
+    fn query(&self) -> Ran {
+        let Self { lab, client, .. } = self;
+        let dsn = self.dsn();
+        let sql = "select pg_is_in_recovery(), host(inet_server_addr())";
+        run_for(
+            20,
+            "ip",
+            ["netns", "exec", client, &lab["PSQL"], &dsn, "-Atc", sql],
+        )
+    }
+
+    /// The answer of the REST API of the node behind port 4443, its certificate verified by name.
+    fn rest_api(&self, path: &str) -> Ran {
+        let Self {
+            lab, ip, client, ..
+        } = self;
+        let (domain, port) = (&lab["POSTGRES_DOMAIN"], &lab["PATRONI_PORT"]);
+        let to = format!("{domain}:{port}:{ip}:{port}");
+        let url = format!("https://{domain}:{port}{path}");
+        let tls = [
+            "--cacert",
+            &lab["CA_CERT"],
+            "--cert",
+            &lab["CLIENT_CERT"],
+            "--key",
+            &lab["CLIENT_KEY"],
+        ];
+        let curl = [
+            "netns",
+            "exec",
+            client,
+            "curl",
+            "-sS",
+            "-f",
+            "-m",
+            "10",
+            "--connect-to",
+            &to,
+        ];
+        run_for(20, "ip", [&curl[..], &tls[..], &[url.as_str()]].concat())
+    }
+
+    fn primary(&self) -> String {
+        let list = run_for(30, &self.lab["PATRONICTL"], ["list", "-f", "json"])
+            .ok()
+            .json();
+        let leader = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["Role"] == "Leader")
+            .expect("a leader");
+        leader["Host"].as_str().unwrap().to_owned()
+    }
+
+    /// New sessions reach the primary, at the latest after some seconds.
+    fn reaches_the_primary(&self) {
+        let end = Instant::now() + Duration::from_secs(40);
+        loop {
+            let ran = self.query();
+            let expected = format!("f|{}", self.primary());
+            if ran.stdout.trim() == expected {
+                return;
+            }
+            assert!(Instant::now() < end, "`{expected}` was expected of {ran}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn domain_xml(&self) -> String {
+        let virsh = [
+            "-q",
+            "-c",
+            &self.lab["LIBVIRT_URI"],
+            "dumpxml",
+            "--inactive",
+            self.name,
+        ];
+        run_for(30, "virsh", virsh).ok().stdout
+    }
+
+    fn goes_away(&self) {
+        self.lbctl(300, &["down", "--yes", "--delete-volume"])
+            .ok()
+            .says(&["gone"]);
+        let virsh = |command: &[&str]| {
+            run_for(
+                30,
+                "virsh",
+                [&["-q", "-c", self.lab["LIBVIRT_URI"].as_str()], command].concat(),
+            )
+            .ok()
+            .stdout
+        };
+        assert!(
+            !virsh(&["list", "--all", "--name"])
+                .lines()
+                .any(|l| l.trim() == self.name)
+        );
+        assert!(!virsh(&["vol-list", &self.lab["POOL"]]).contains(self.name));
+        assert!(!virsh(&["net-dumpxml", &self.lab["NETWORK_NAME"]]).contains(self.name));
+    }
+}
+
+/// Tries again for a while: the other test moves the primary of the cluster that both guests stand before, and for some
+/// seconds there is none.
+fn across_a_switchover(what: impl Fn() -> Ran) -> Ran {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let ran = what();
+        if ran.code == 0 || Instant::now() >= end {
+            return ran.ok();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn on_a_libvirt_network() {
+    let lab = Lab::full();
+    let ip = lab["NETWORK_GUEST_IP"].clone();
+    let card = format!(
+        "[libvirt_network]\nnetwork_name = \"{}\"\nip = \"{ip}\"",
+        lab["NETWORK_NAME"]
+    );
+    let kind = Kind {
+        tables: inside::chrony(&lab),
+        ..Kind::package()
+    };
+    let guest = Guest::new("guest-network", ip, kind, &card);
+
+    // Up, and what was promised holds the moment it returns.
+    guest
+        .lbctl(BOOT, &["up", &format!("--wait={}", BOOT - 60)])
+        .ok()
+        .says(&["ready", "psql"]);
+    let first = guest.query().ok();
+    assert_eq!(first.stdout.trim(), format!("f|{}", guest.primary()));
+    guest.rest_api("/primary").ok().says(&["\"role\""]);
+    guest.shows_metrics();
+    guest.keeps_time_and_logs("_SYSTEMD_UNIT=haproxy.service");
+
+    // Again, and nothing happens.
+    let before = guest.domain_xml();
+    guest
+        .lbctl(120, &["up", "--wait"])
+        .ok()
+        .says(&["already so"]);
+    guest
+        .lbctl(60, &["plan", "--exit-code"])
+        .ok()
+        .says(&["nothing to do"]);
+    assert_eq!(guest.domain_xml(), before);
+    guest.assert_the_cluster_is_seen_from_the_host();
+    let status = guest.lbctl(60, &["status", "--json"]).ok().document();
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["cloud_init"]["status"], "done");
+    assert_eq!(status["domain"]["state"], "running");
+    assert_eq!(status["drift"], serde_json::json!([]));
+    let servers = status["haproxy"]["servers"].as_array().unwrap();
+    assert_eq!(
+        servers
+            .iter()
+            .filter(|s| s["state"].as_str().unwrap().starts_with("UP"))
+            .count(),
+        1,
+        "{servers:?}"
+    );
+
+    // The primary moves, and new sessions follow it.
+    let (old, list) = (
+        guest.primary(),
+        run_for(30, &lab["PATRONICTL"], ["list", "-f", "json"])
+            .ok()
+            .json(),
+    );
+    let member = |leader: bool| {
+        let members = list.as_array().unwrap();
+        let found = members
+            .iter()
+            .find(|m| (m["Role"] == "Leader") == leader)
+            .unwrap();
+        found["Member"].as_str().unwrap().to_owned()
+    };
+    let (leader, candidate) = (member(true), member(false));
+    let switch = [
+        "switchover",
+        "lab",
+        "--leader",
+        &leader,
+        "--candidate",
+        &candidate,
+        "--force",
+    ];
+    run_for(60, &lab["PATRONICTL"], switch).ok();
+    guest.reaches_the_primary();
+    assert_ne!(guest.primary(), old);
+
+    live::story(&guest, &card);
+    guest.goes_away();
+}
+
+#[test]
+fn on_macvtap() {
+    let lab = Lab::full();
+    let ip = lab["MACVTAP_GUEST_IP"].clone();
+    let card = format!(
+        "[[macvtap_interfaces]]\ninterface = \"{}\"\nip = \"{ip}\"\nprefix_length = {}\ngateway = \"{}\"\n\
+         dns_servers = [\"{}\"]",
+        lab["MACVTAP_INTERFACE"], lab["MACVTAP_PREFIX"], lab["MACVTAP_GATEWAY"], lab["MACVTAP_DNS"]
+    );
+    let mut guest = Guest::new("guest-macvtap", ip, Kind::package(), &card);
+    guest.client.clone_from(&lab["MACVTAP_CLIENT_NETNS"]);
+    guest
+        .lbctl(BOOT, &["up", &format!("--wait={}", BOOT - 60)])
+        .ok()
+        .says(&["ready", "psql"]);
+    guest.reaches_the_primary();
+    across_a_switchover(|| guest.rest_api("/primary"));
+    guest.lbctl(60, &["up"]).ok().says(&["already so"]);
+    across_a_switchover(|| guest.lbctl(60, &["status"])).says(&["ready", "primary"]);
+    hostile::story(&guest, &card);
+    guest.goes_away();
+}

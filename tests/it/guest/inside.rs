@@ -1,0 +1,125 @@
+//! Looking into a guest: by its agent, and at what its services show on the network.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use super::Guest;
+use crate::support::{Lab, Ran, run_for};
+
+/// The table of a guest that takes its time from the lab: one server by its name, and whoever the nodes' name stands for.
+pub fn chrony(lab: &Lab) -> String {
+    format!(
+        "[chrony]\nenabled = true\nservers = [{{ url = \"{}\", options = [\"iburst\"] }}]\n\
+         pools = [{{ url = \"{}\", options = \"maxsources 3\" }}]\nmakestep = {{ threshold = 1.0, limit = 3 }}",
+        lab["NTP_HOST"], lab["POSTGRES_DOMAIN"]
+    )
+}
+
+impl Guest {
+    fn agent(&self, command: &Value) -> Value {
+        let (uri, command) = (&self.lab["LIBVIRT_URI"], command.to_string());
+        let virsh = [
+            "-q",
+            "-c",
+            uri,
+            "qemu-agent-command",
+            "--timeout=60",
+            self.name,
+            &command,
+        ];
+        run_for(90, "virsh", virsh).ok().json()["return"].clone()
+    }
+
+    /// What a shell in the guest, run by root, prints on standard output. It must succeed.
+    #[track_caller]
+    pub fn inside(&self, script: &str) -> String {
+        let arguments = json!({"path": "/bin/sh", "arg": ["-ec", script], "capture-output": true});
+        let started = self.agent(&json!({"execute": "guest-exec", "arguments": arguments}));
+        let end = Instant::now() + Duration::from_secs(300);
+        loop {
+            let status =
+                json!({"execute": "guest-exec-status", "arguments": {"pid": started["pid"]}});
+            let status = self.agent(&status);
+            if status["exited"] == true {
+                let text = |field: &str| {
+                    let data = status[field].as_str().unwrap_or_default();
+                    String::from_utf8_lossy(&BASE64.decode(data).unwrap()).into_owned()
+                };
+                let (out, err) = (text("out-data"), text("err-data"));
+                assert!(status["exitcode"] == 0, "{script}\n{status}\n{out}{err}");
+                return out;
+            }
+            assert!(Instant::now() < end, "{script}: no end after 300 s");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Until it holds, for at most two minutes.
+    #[track_caller]
+    pub fn comes_to(&self, script: &str, holds: impl Fn(&str) -> bool) {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let said = self.inside(script);
+            if holds(&said) {
+                return;
+            }
+            assert!(Instant::now() < end, "{script}\n{said}");
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    }
+
+    pub fn http(&self, port: u16, path: &str) -> Ran {
+        let url = format!("http://{}:{port}{path}", self.ip);
+        let curl = [
+            "netns",
+            "exec",
+            &self.client,
+            "curl",
+            "-sS",
+            "-f",
+            "-m",
+            "20",
+        ];
+        run_for(30, "ip", [&curl[..], &[url.as_str()]].concat())
+    }
+
+    /// Who comes by network scrapes HAProxy and the node exporter, and hears that there is a primary.
+    pub fn shows_metrics(&self) {
+        assert_eq!(self.http(8405, "/ready").ok().stdout, "ready");
+        self.http(8405, "/metrics").ok().says(&[
+            "haproxy_server_status{proxy=\"primary\"",
+            "haproxy_process_",
+        ]);
+        self.http(9100, "/metrics")
+            .ok()
+            .says(&["node_uname_info{", "node_load1 "]);
+    }
+
+    /// chrony has the sources that were given, none of its package's own, and the journal tells of each session.
+    pub fn keeps_time_and_logs(&self, entries: &str) {
+        let [server, nodes] = ["NETWORK_DNS", "PG_NODES"].map(|key| self.lab[key].clone());
+        self.comes_to("chronyc -n sources", |said| {
+            // Mode and state, then the address.
+            let sources: Vec<&str> = said
+                .lines()
+                .filter(|line| line.starts_with('^'))
+                .filter_map(|line| line.split_whitespace().nth(1))
+                .collect();
+            sources.len() == 4
+                && sources.contains(&server.as_str())
+                && nodes.split(',').all(|node| sources.contains(&node))
+        });
+        self.query().ok();
+        let tcplog = |said: &str| {
+            let mut lines = said.lines();
+            lines.any(|l| {
+                l.contains("frontend=postgres server=primary/node") && l.contains("bytes_out=")
+            })
+        };
+        let journal = format!("journalctl --boot --output cat --no-pager {entries}");
+        self.comes_to(&journal, tcplog);
+    }
+}

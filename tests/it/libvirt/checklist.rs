@@ -1,0 +1,75 @@
+//! `check --host`: one list of everything that a first `up` would trip over, each line with its verdict in a word.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::sandbox::Sandbox;
+
+/// Verdicts by what was looked at.
+fn verdicts(document: &Value) -> BTreeMap<String, String> {
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let findings = document["findings"].as_array().unwrap();
+    findings
+        .iter()
+        .map(|f| (text(f, "what"), text(f, "verdict")))
+        .collect()
+}
+
+#[test]
+fn a_host_that_can_take_it_is_said_to_thing_by_thing() {
+    let vm = Sandbox::new();
+    let before = vm.snapshot();
+    let listed = vm.lbctl("check --host").ok();
+    listed.says(&[
+        "@vm: the host can take it (",
+        "  ok       configuration ",
+        "  ok       libvirt ",
+        "  warning  kvm ",
+        "  ok       domain                  the name @vm is free",
+        "  ok       base volume             @base_pool/@base, ",
+        "  ok       root disk               @pool/@vm would be made, qcow2, ",
+        "  ok       network @net",
+        "free in ",
+        "  ok       pool @pool",
+    ]);
+    let document = vm.lbctl("check --host --json").ok().document();
+    assert_eq!(
+        (&document["ok"], &document["host"]),
+        (&true.into(), &true.into())
+    );
+    before.assert_same(&vm.snapshot());
+}
+
+#[test]
+fn what_fails_is_listed_beside_what_does_not() {
+    let mut vm = Sandbox::new();
+    vm.change("volume.base_volume_name = 'nosuch'\nlibvirt.domain_type = 'kvm'\n[[macvtap_interfaces]]\ninterface = 'nosuch0'\nip = '10.77.0.20'\nprefix_length = 24");
+    let document = vm.lbctl("check --host --json").ended(1).document();
+    let verdicts = verdicts(&document);
+    for (what, verdict) in [
+        ("libvirt", "ok"),
+        ("kvm", "fails"),
+        ("base volume", "fails"),
+        ("interface nosuch0", "fails"),
+        ("address 10.77.0.20", "unknown"),
+        ("domain", "ok"),
+        ("seed", "ok"),
+    ] {
+        assert_eq!(verdicts[what], verdict, "{what} in {verdicts:#?}");
+    }
+    assert_eq!(document["ok"], false);
+}
+
+#[test]
+fn a_disk_that_has_no_room_fails_and_one_that_may_outgrow_its_pool_is_warned_of() {
+    for (format, code, verdict) in [("raw", 1, "fails"), ("qcow2", 0, "warning")] {
+        let mut vm = Sandbox::new();
+        vm.change(&format!(
+            "volume.size = '100 TiB'\nvolume.format = '{format}'"
+        ));
+        let document = vm.lbctl("check --host --json").ended(code).document();
+        let pool = vm.fill("pool @pool");
+        assert_eq!(verdicts(&document)[&pool], verdict, "{document:#}");
+    }
+}

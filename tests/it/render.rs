@@ -1,0 +1,10 @@
+//! What the guest is given, judged by those who will read it: PyYAML, cloud-init, netplan, HAProxy and chrony.
+
+mod documents;
+mod fluentd;
+mod haproxy;
+mod live;
+mod nasty;
+mod oracle;
+mod round_trip;
+mod sample;

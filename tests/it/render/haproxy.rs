@@ -1,0 +1,114 @@
+//! `haproxy -c` on what each version is given: accepted, and without a word.
+
+use std::process::Command;
+
+use lbctl::config::{Config, HaproxyVersion, Replicas, Runtime};
+use lbctl::render::haproxy_cfg;
+
+use super::oracle::{haproxy_root, run, words, write};
+use super::sample::{port, sample_config, time};
+
+/// The suites whose HAProxy can be had, and versions whose syntax it reads: an older version's configuration must be good
+/// for a newer program too, for `haproxy.version` may be wrong about the image.
+const READERS: [(&str, &[(u8, u8)]); 3] = [
+    ("bookworm", &[(2, 4), (2, 6)]),
+    ("trixie", &[(2, 4), (2, 6), (2, 8), (3, 0)]),
+    ("sid", &[(2, 8), (3, 0), (3, 2), (3, 4)]),
+];
+
+type Variation = (&'static str, fn(&mut Config));
+
+fn variants() -> Vec<(&'static str, Config)> {
+    let changes: [Variation; 11] = [
+        ("all", |_| {}),
+        ("package", |c| c.haproxy.runtime = Runtime::Package),
+        ("no name", |c| c.haproxy.verify_host = None),
+        ("no metrics", |c| c.haproxy.metrics = None),
+        ("metrics by IPv6", |c| {
+            c.haproxy.metrics.as_mut().unwrap().address = "::1".parse().unwrap();
+        }),
+        ("no replicas", |c| c.haproxy.replicas = None),
+        ("replicas, any lag", |c| {
+            c.haproxy.replicas = Some(Replicas {
+                port: port(5433),
+                max_lag: None,
+            });
+        }),
+        ("one node", |c| {
+            c.haproxy.postgres_nodes_max_count = 1;
+            c.haproxy.postgres_nameserver_ips.truncate(1);
+        }),
+        ("nameservers by IPv6 alone", |c| {
+            c.haproxy.postgres_nameserver_ips.remove(0);
+        }),
+        ("other ports", |c| {
+            c.haproxy.patroni_port = port(8008);
+            c.haproxy.replicas.as_mut().unwrap().port = port(6432);
+            c.haproxy.metrics.as_mut().unwrap().port = port(9404);
+        }),
+        ("many nodes, other times", |c| {
+            c.haproxy.postgres_nodes_max_count = 100;
+            c.haproxy.max_connections = 100_000;
+            c.haproxy.timeouts.idle = time("7d");
+            c.haproxy.check.interval = time("1s");
+            c.haproxy.check.rise = 3;
+            c.haproxy.hard_stop_after = time("90s");
+        }),
+    ];
+    let build = |(label, change): Variation| {
+        let mut config = sample_config();
+        change(&mut config);
+        (label, config)
+    };
+    changes.into_iter().map(build).collect()
+}
+
+#[test]
+fn every_version_accepts_its_configuration_without_a_warning() {
+    for (suite, versions) in READERS {
+        let root = haproxy_root(suite);
+        for ((label, mut config), &(major, minor)) in variants()
+            .into_iter()
+            .flat_map(|v| versions.iter().map(move |n| (v.clone(), n)))
+        {
+            config.haproxy.version = HaproxyVersion { major, minor };
+            let path = format!("/tmp/{}.cfg", std::process::id());
+            write(&root.join(&path[1..]), &haproxy_cfg(&config));
+            // -V makes it say that the file is valid; nothing else may be said.
+            let mut check = Command::new("chroot");
+            let output = run(
+                "coreutils",
+                check
+                    .arg(&root)
+                    .args(["/usr/sbin/haproxy", "-c", "-V", "-f", &path]),
+                "",
+            );
+            let said = words(&output);
+            assert_eq!(
+                said.trim(),
+                "Configuration file is valid",
+                "{label}, {major}.{minor} on {suite}"
+            );
+            std::fs::remove_file(root.join(&path[1..])).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_version_lacks_is_left_out() {
+    let text = |major, minor| {
+        let mut config = sample_config();
+        config.haproxy.version = HaproxyVersion { major, minor };
+        haproxy_cfg(&config)
+    };
+    assert!(!text(3, 0).contains("init-state"));
+    assert!(text(3, 1).contains("init-state down"));
+}
+
+#[test]
+fn the_container_never_needs_root() {
+    let mut config = sample_config();
+    assert!(!haproxy_cfg(&config).contains("\n    user "));
+    config.haproxy.runtime = Runtime::Package;
+    assert!(haproxy_cfg(&config).contains("\n    user haproxy\n    group haproxy\n    chroot "));
+}

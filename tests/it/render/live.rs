@@ -1,0 +1,75 @@
+//! A rendered configuration and the guest script, run by the HAProxy of each suite before fake Patroni nodes.
+
+use std::path::Path;
+use std::process::Command;
+
+use lbctl::config::{HaproxyVersion, Metrics, Runtime};
+use lbctl::render::haproxy_cfg;
+
+use super::oracle::{haproxy_root, run, scratch, words, write};
+use super::sample::{port, sample_config};
+
+fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
+    let mut config = sample_config();
+    config.haproxy.runtime = Runtime::Package;
+    config.haproxy.version = HaproxyVersion { major, minor };
+    config.haproxy.postgres_nameserver_ips = vec![[127, 0, 0, 2].into()];
+    config.haproxy.metrics = Some(Metrics {
+        address: [127, 0, 0, 1].into(),
+        port: port(8405),
+    });
+    let dir = scratch();
+    let cfg = dir.path().join("haproxy.cfg");
+    // The nodes pass for one machine's addresses, whose port 4443 they have themselves.
+    write(&cfg, &haproxy_cfg(&config));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "/usr/bin/python3",
+    ]);
+    unshare
+        .arg(here.join("tests/render").join(program))
+        .arg(haproxy_root(suite))
+        .arg(&cfg);
+    let output = run(
+        "util-linux",
+        unshare.arg(here.join("templates/lbctl-guest.py")),
+        "",
+    );
+    assert!(output.status.success(), "{}", words(&output));
+}
+
+#[test]
+fn haproxy_2_6() {
+    behaves("live.py", "bookworm", (2, 6));
+}
+
+#[test]
+fn haproxy_3_0() {
+    behaves("live.py", "trixie", (3, 0));
+}
+
+#[test]
+fn haproxy_3_2() {
+    behaves("live.py", "sid", (3, 2));
+}
+
+#[test]
+fn haproxy_2_6_takes_changes() {
+    behaves("change.py", "bookworm", (2, 6));
+}
+
+#[test]
+fn haproxy_3_0_takes_changes() {
+    behaves("change.py", "trixie", (3, 0));
+}
+
+#[test]
+fn haproxy_3_2_takes_changes() {
+    behaves("change.py", "sid", (3, 2));
+}

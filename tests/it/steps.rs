@@ -1,0 +1,407 @@
+//! Every prefix of a plan is safe: lbctl is stopped after each single change that it makes to a host, and then the same
+//! command ends it well, and `down` leaves nothing behind. On a host in memory, with the real observe, plan and apply.
+
+mod rivals;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
+use lbctl::exit::{Exit, Failure};
+use lbctl::guest::Guest;
+use lbctl::host::{Definition, HostReader};
+use lbctl::reconcile::apply::{Progress, apply};
+use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::reconcile::observe::{Ask, Observed, observe};
+use lbctl::reconcile::plan::{
+    DownOptions, Plan, Restart, Step, guest_differs, plan_down, plan_renew, plan_up,
+};
+use lbctl::seed::{SeedContent, places, recognise};
+use time::OffsetDateTime;
+
+use crate::support::host::{self, MemoryHost, NETWORK};
+
+const AT_ONCE: Restart = Restart::Now {
+    deadline: Duration::from_secs(5),
+};
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn begin(&mut self, _: &Step) {}
+    fn end(&mut self, _: &Step, _: Duration) {}
+    fn note(&mut self, _: &str) {}
+}
+
+fn config(more: &str) -> Config {
+    let text = format!(
+        r#"name = "lb-1"
+cloud_init_volume_pool = "default"
+admin_user_password = "x"
+{more}
+[volume]
+name = "lb-1"
+pool = "default"
+size = "10 GiB"
+base_volume_pool = "os"
+base_volume_name = "base"
+[libvirt_network]
+network_name = "{NETWORK}"
+ip = "192.0.2.20"
+[haproxy]
+postgres_nodes_max_count = 3
+postgres_nameserver_ips = ["192.0.2.1"]
+postgres_domain = "pg.example.org"
+[haproxy.patroni_client]
+ca_key = {{ file = "ca.key" }}
+ca_certificate = {{ file = "ca.crt" }}
+certificate_validity_period = 240
+certificate_early_renewal_period = 24
+"#
+    );
+    parse(&text, "lbctl.toml", ca(), now()).unwrap().config
+}
+
+/// One moment for the whole test.
+fn now() -> OffsetDateTime {
+    static NOW: OnceLock<OffsetDateTime> = OnceLock::new();
+    *NOW.get_or_init(OffsetDateTime::now_utc)
+}
+
+/// The files of a CA, made once.
+fn ca() -> &'static MemoryInputs {
+    static CA: OnceLock<MemoryInputs> = OnceLock::new();
+    CA.get_or_init(|| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).unwrap();
+        let mut inputs = MemoryInputs::default();
+        for (name, pem) in [
+            ("ca.key", key.serialize_pem()),
+            ("ca.crt", certificate.pem()),
+        ] {
+            inputs.files.insert(name.into(), Ok(pem.into_bytes()));
+        }
+        inputs
+    })
+}
+
+fn look(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
+    let mut observed = observe(config, host, Ask::Everything).unwrap();
+    let desired = Desired::from_config(config, &observed, now()).unwrap();
+    if guest_differs(&desired.seed, observed.domain.as_ref()) {
+        observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
+    }
+    (observed, desired)
+}
+
+fn observe_everything(host: &MemoryHost) -> Observed {
+    observe(&config(""), host, Ask::Everything).unwrap()
+}
+
+fn plan(config: &Config, host: &MemoryHost) -> Plan {
+    let (observed, desired) = look(config, host);
+    plan_up(&desired, &observed, AT_ONCE).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
+}
+
+fn up(config: &Config, host: &MemoryHost) {
+    apply(&plan(config, host).steps, host, &mut Quiet).unwrap();
+    let again = plan(config, host);
+    assert!(again.is_empty(), "after `up` remains: {:?}", again.changes);
+    let next = host.seed_of_next_boot("lb-1").unwrap().guest.unwrap();
+    assert!(
+        host.guest("lb-1").as_deref() == Some(next.to_json().expose()),
+        "the guest is not what its next boot would make of it"
+    );
+}
+
+fn down(config: &Config, host: &MemoryHost) {
+    let options = DownOptions {
+        stop_deadline: Duration::from_secs(5),
+        delete_volume: true,
+    };
+    let observed = observe(config, host, Ask::Everything).unwrap();
+    let plan = plan_down(config, &observed, options).unwrap();
+    apply(&plan.steps, host, &mut Quiet).unwrap();
+}
+
+/// Whatever the drive of a domain points at is a whole seed.
+fn a_booting_guest_finds_a_whole_seed(config: &Config, host: &MemoryHost) {
+    let Some(domain) = host.domain("lb-1").unwrap() else {
+        return;
+    };
+    let definitions = std::iter::once(&domain.config).chain(domain.live.as_ref());
+    for drive in definitions.flat_map(Definition::cdroms) {
+        let path = drive.source.as_ref().unwrap().to_string();
+        let at = places(&config.seed_volume)
+            .into_iter()
+            .find(|at| path == host::path(at))
+            .unwrap();
+        let bytes = host
+            .read_volume(&at, u64::MAX)
+            .expect("the drive's seed is there");
+        assert!(
+            matches!(recognise(&bytes, "lb-1"), SeedContent::Ours(_)),
+            "{at}"
+        );
+    }
+}
+
+/// Stops lbctl after each number of changes on the way from the state that `prepare` makes to the configuration's.
+fn stop_everywhere(prepare: impl Fn(&MemoryHost), target: &Config) -> usize {
+    let complete = MemoryHost::new();
+    prepare(&complete);
+    let before = complete.changes();
+    apply(&plan(target, &complete).steps, &complete, &mut Quiet).unwrap();
+    let total = complete.changes() - before;
+
+    for stop in 0..total {
+        for then_down in [false, true] {
+            let host = MemoryHost::new();
+            prepare(&host);
+            host.stop_after(stop);
+            apply(&plan(target, &host).steps, &host, &mut Quiet).unwrap_err();
+            host.go_on();
+            a_booting_guest_finds_a_whole_seed(target, &host);
+            if then_down {
+                down(target, &host);
+                assert_eq!(
+                    host,
+                    MemoryHost::new(),
+                    "down after a stop at change {stop}"
+                );
+            } else {
+                up(target, &host);
+                a_booting_guest_finds_a_whole_seed(target, &host);
+                assert_eq!(
+                    host.volumes(),
+                    3,
+                    "base, disk and one seed after a stop at {stop}"
+                );
+            }
+        }
+    }
+    total
+}
+
+/// Somebody presses Ctrl-C while the first step is under way.
+struct Impatient(usize);
+
+impl Progress for Impatient {
+    fn begin(&mut self, _: &Step) {
+        self.0 += 1;
+    }
+    fn end(&mut self, _: &Step, _: Duration) {}
+    fn note(&mut self, _: &str) {}
+    fn stop(&self) -> Option<Exit> {
+        (self.0 > 0).then_some(Exit::Interrupted)
+    }
+}
+
+#[test]
+fn an_interrupted_up_ends_the_step_at_hand_and_goes_on_later() {
+    let (config, host) = (config(""), MemoryHost::new());
+    let mut impatient = Impatient(0);
+    let error = apply(&plan(&config, &host).steps, &host, &mut impatient).unwrap_err();
+    assert_eq!((impatient.0, host.changes()), (1, 1));
+    let failure = Failure::from(error);
+    assert_eq!(failure.exit as u8, 130);
+    let said = failure.to_string();
+    assert!(
+        said.starts_with("stopped, next was: clone volume"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("the same command goes on from here"),
+        "{said}"
+    );
+    up(&config, &host);
+}
+
+#[test]
+fn a_first_up_may_stop_anywhere() {
+    let stops = stop_everywhere(|_| {}, &config(""));
+    assert_eq!(stops, 6, "reserve, clone, write, define, autostart, start");
+}
+
+#[test]
+fn an_update_may_stop_anywhere() {
+    // One that only redefines, and one that brings a new seed.
+    for (target, fewest) in [(config("memory = 4096"), 3), (config_with_password("y"), 5)] {
+        let stops = stop_everywhere(|host| up(&config(""), host), &target);
+        assert!(stops >= fewest, "{stops}");
+    }
+}
+
+fn config_with_password(password: &str) -> Config {
+    let mut config = config("");
+    config.admin.password = Some(lbctl::secret::Secret::new(password));
+    config
+}
+
+fn renew(config: &Config, host: &MemoryHost, force: bool) -> Option<Plan> {
+    let mut observed = observe(config, host, Ask::WhatIsNeeded).unwrap();
+    let found = current_seed(&observed).unwrap();
+    let renewal = Renewal::from_config(config, found, now(), force).unwrap()?;
+    observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
+    Some(plan_renew(&renewal, &observed).unwrap())
+}
+
+fn certificate(host: &MemoryHost) -> String {
+    let seed = host.seed_of_next_boot("lb-1").unwrap();
+    seed.client_pem.unwrap().expose().to_owned()
+}
+
+#[test]
+fn a_renewal_may_stop_anywhere() {
+    let config = config("");
+    let whole = MemoryHost::new();
+    up(&config, &whole);
+    assert!(renew(&config, &whole, false).is_none(), "it is not due");
+    let (old, before) = (certificate(&whole), whole.changes());
+    apply(
+        &renew(&config, &whole, true).unwrap().steps,
+        &whole,
+        &mut Quiet,
+    )
+    .unwrap();
+    let total = whole.changes() - before;
+    assert!(total >= 6, "{total}");
+    assert_ne!(certificate(&whole), old);
+    assert!(
+        whole
+            .guest("lb-1")
+            .unwrap()
+            .contains(&json_text(&certificate(&whole)))
+    );
+    assert!(
+        plan(&config, &whole).is_empty(),
+        "`up` keeps what `renew` made"
+    );
+    assert_eq!(whole.volumes(), 3);
+
+    for stop in 0..total {
+        for then_renew in [false, true] {
+            let host = MemoryHost::new();
+            up(&config, &host);
+            host.stop_after(stop);
+            apply(
+                &renew(&config, &host, true).unwrap().steps,
+                &host,
+                &mut Quiet,
+            )
+            .unwrap_err();
+            host.go_on();
+            a_booting_guest_finds_a_whole_seed(&config, &host);
+            if then_renew {
+                apply(
+                    &renew(&config, &host, true).unwrap().steps,
+                    &host,
+                    &mut Quiet,
+                )
+                .unwrap();
+            }
+            up(&config, &host);
+            assert_eq!(host.volumes(), 3, "after a stop at {stop}");
+            down(&config, &host);
+            assert_eq!(host, MemoryHost::new(), "after a stop at {stop}");
+        }
+    }
+}
+
+/// As a piece of a JSON text.
+fn json_text(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+#[test]
+fn a_renewal_leaves_what_was_edited_and_not_applied() {
+    let host = MemoryHost::new();
+    up(&config(""), &host);
+    let edited = config_with_password("y");
+    apply(
+        &renew(&edited, &host, true).unwrap().steps,
+        &host,
+        &mut Quiet,
+    )
+    .unwrap();
+    assert!(
+        plan(&config(""), &host).is_empty(),
+        "what was applied before is what there is"
+    );
+    let left = plan(&edited, &host);
+    let left: Vec<&str> = left.changes.iter().map(|c| c.what.as_str()).collect();
+    assert_eq!(left, ["admin password"]);
+}
+
+#[test]
+fn a_guest_that_refuses_leaves_the_host_as_it_was() {
+    let host = MemoryHost::new();
+    up(&config(""), &host);
+    let before = host.clone_state();
+    host.refuse("HAProxy refuses the configuration");
+    for steps in [
+        plan(&config_with_password("y"), &host).steps,
+        renew(&config(""), &host, true).unwrap().steps,
+    ] {
+        let error = apply(&steps, &host, &mut Quiet).unwrap_err();
+        let said = Failure::from(error).to_string();
+        assert!(said.contains("HAProxy refuses"), "{said}");
+        assert!(host == before, "something is not as it was before");
+    }
+}
+
+#[test]
+fn a_way_down_may_stop_anywhere() {
+    let config = config("");
+    let total = {
+        let host = MemoryHost::new();
+        up(&config, &host);
+        let before = host.changes();
+        down(&config, &host);
+        assert_eq!(host, MemoryHost::new());
+        host.changes() - before
+    };
+    assert!(total >= 5, "{total}");
+    for stop in 0..total {
+        let host = MemoryHost::new();
+        up(&config, &host);
+        host.stop_after(stop);
+        let observed = observe(&config, &host, Ask::Everything).unwrap();
+        let options = DownOptions {
+            stop_deadline: Duration::from_secs(5),
+            delete_volume: true,
+        };
+        let plan = plan_down(&config, &observed, options).unwrap();
+        apply(&plan.steps, &host, &mut Quiet).unwrap_err();
+        host.go_on();
+        down(&config, &host);
+        assert_eq!(
+            host,
+            MemoryHost::new(),
+            "down again after a stop at change {stop}"
+        );
+    }
+}
+
+#[test]
+fn the_certificate_survives_a_stop_before_the_domain_was_defined() {
+    let config = config("");
+    let host = MemoryHost::new();
+    host.stop_after(3);
+    apply(&plan(&config, &host).steps, &host, &mut Quiet).unwrap_err();
+    host.go_on();
+    let at = VolumeRef {
+        pool: "default".into(),
+        name: "lb-1-cloud-init.iso".into(),
+    };
+    let before = host.read_volume(&at, u64::MAX).unwrap();
+    up(&config, &host);
+    assert_eq!(
+        host.read_volume(&at, u64::MAX).unwrap(),
+        before,
+        "no second certificate is issued"
+    );
+}
