@@ -1,4 +1,4 @@
-"""HAProxy's answers, as lbctl's programs in the guest read them. A node's own words are in them: whatever it says, its row is
+"""HAProxy's answers, as lbctl's program in the guest reads them. A node's own words are in them: whatever it says, its row is
 one row, the others' stay as they are, and nothing raises. Standard library only; the same seed makes the same answers.
 
   python3 fuzz/haproxy.py [SEED [ANSWERS]]
@@ -12,11 +12,10 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "templates"))
+sys.path.insert(0, str(HERE.parent / "templates/guest"))
 sys.dont_write_bytecode = True
-import guest_old_workers  # noqa: E402
-import guest_status  # noqa: E402
-import guest_wait  # noqa: E402
+import wait  # noqa: E402
+from lbctl_guest import old_workers, status  # noqa: E402
 
 PIECES = [",", '"', '""', "\n", "\r", "\r\n", "\0", "\x0b", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2J", "\x9b", "\u202e", "# ",
           "pxname", "primary,evil," + "," * 15 + "UP", "UP", "MAINT", "<NONE>", ":0", "9" * 5000, "-1", "\ufeff", "高", "e\u0301" * 9]
@@ -26,15 +25,15 @@ WORDS = [piece for piece in PIECES if not set(piece) & set("\r\n\0")]
 
 def read(text):
     """Every reader; nothing may be raised, and everything must be fit for JSON."""
-    listed = guest_status.servers(text)
+    listed = status.servers(text)
     json.dumps(listed)
     for server in listed:
         assert isinstance(server["backend"], str) and isinstance(server["state"], str), server
         for name in ("check_code", "last_change_s", "sessions"):
             assert server[name] is None or 0 <= server[name] < 2 ** 63, server
-    json.dumps(guest_wait.up(text))
-    guest_old_workers.ask = lambda *_, **__: text
-    assert all(isinstance(name, str) for name in guest_old_workers.old_workers())
+    json.dumps(wait.up(text))
+    old_workers.ask = lambda *_, **__: text
+    assert all(isinstance(name, str) for name in old_workers.old_workers())
     return listed
 
 
@@ -74,7 +73,7 @@ def main(seed, count):
             found = [(s["backend"], s["name"], s["state"], s["address"]) for s in read(text)]
             assert found == expected, (seed, n, text, found)
             primaries = [address for backend, _, state, address in expected if backend == "primary" and state == "UP"]
-            assert guest_wait.up(text) == primaries, (seed, n, text)
+            assert wait.up(text) == primaries, (seed, n, text)
     print("%d answers, seed %d, %.1f s: none was misread" % (count, seed, time.monotonic() - started))
 
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
-use super::Checklist;
-use crate::config::{Addressing, Attach, Config, Disk, DiskFormat, DomainType, Interface};
+use super::{Checklist, Outcome};
+use crate::config::{Addressing, Config, Disk, DiskFormat, DomainType, HostLink, Interface};
+use crate::exit::MessageId;
 use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
-use crate::output::json::Verdict;
 use crate::reconcile::desired::Desired;
-use crate::reconcile::observe::{Ask, Observed, ObservedDisk, network_ref, observe};
+use crate::reconcile::observe::{Ask, Observed, ObservedDisk, observe};
 use crate::reconcile::plan::{Objection, ObjectionSubject, Refusal, RefusalKind, Restart, plan_up};
 use crate::text::size::Bytes;
 
@@ -91,7 +91,7 @@ fn kvm(
     if config.libvirt.domain_type == DomainType::Qemu {
         let help = "leave domain_type out of [libvirt] where the host has kvm";
         list.add(
-            Verdict::Warning,
+            Outcome::Warning,
             what,
             format!("not used, domain_type is \"qemu\": {emulated}"),
             help,
@@ -106,12 +106,12 @@ fn kvm(
             format!("offered for {architecture}; the first start of a guest proves it"),
         ),
         (Err(said), DomainType::Kvm) => list.add(
-            Verdict::Fails,
+            Outcome::Fails(MessageId::KvmMissing),
             what,
             format!("{said}, and domain_type is \"kvm\""),
             format!("{help} `domain_type = \"qemu\"` emulates"),
         ),
-        (Err(said), _) => list.add(Verdict::Warning, what, format!("{said}: {emulated}"), help),
+        (Err(said), _) => list.add(Outcome::Warning, what, format!("{said}: {emulated}"), help),
     }
     Ok(())
 }
@@ -135,8 +135,10 @@ impl HostList<'_> {
             return self.list.ok(what, well);
         }
         for objection in found {
-            self.list
-                .add(Verdict::Fails, what, &objection.message, &objection.hint);
+            let Objection {
+                id, message, hint, ..
+            } = objection;
+            self.list.add(Outcome::Fails(*id), what, message, hint);
         }
     }
 
@@ -149,11 +151,15 @@ impl HostList<'_> {
     }
 
     fn disk(&mut self) {
-        let (volume, base) = match &self.observed.disk {
-            ObservedDisk::Existing(volume) => (volume, None),
-            ObservedDisk::Clone { volume, base } => (volume, Some(base)),
+        let (volume, clone) = match &self.observed.disk {
+            ObservedDisk::Existing { volume, .. } => (volume, None),
+            ObservedDisk::Clone {
+                wanted,
+                volume,
+                base,
+            } => (volume, Some((wanted, base))),
         };
-        if let (Some(base), Disk::Clone(clone)) = (base, &self.config.disk) {
+        if let Some((clone, base)) = clone {
             let facts = base.present().map_or_else(
                 || format!("{}: not there, and not needed any more", clone.base),
                 |facts| {
@@ -192,27 +198,28 @@ impl HostList<'_> {
         self.tell(&ObjectionSubject::Seed, "seed", well);
     }
 
-    /// Networks and host interfaces, addresses and MACs of each card.
+    /// Networks and devices of the host, addresses and MACs of each network interface.
     fn links(mut self) -> Checklist {
         let mut named = BTreeSet::new();
-        for card in &self.config.interfaces {
-            let name = card.attach.name();
-            if named.insert(name) {
-                self.link(&card.attach);
+        for interface in &self.config.interfaces {
+            let link = interface.source.host_link();
+            if named.insert(link) {
+                self.link(link);
             }
-            self.address(card);
-            let mac = ObjectionSubject::Mac(card.mac);
-            self.tell(&mac, &format!("mac {}", card.mac), "free".into());
+            self.address(interface);
+            let mac = ObjectionSubject::Mac(interface.mac);
+            self.tell(&mac, &format!("mac {}", interface.mac), "free".into());
         }
         self.list
     }
 
-    fn link(&mut self, attach: &Attach) {
-        let name = attach.name();
-        let about = ObjectionSubject::Link(name.to_owned());
-        match network_ref(attach) {
-            Ok(_) => self.tell(&about, &format!("network {name}"), "active".into()),
-            Err(device) => {
+    fn link(&mut self, link: HostLink<'_>) {
+        let about = ObjectionSubject::Link(link.name().to_owned());
+        match link {
+            HostLink::Network(network) => {
+                self.tell(&about, &format!("network {network}"), "active".into());
+            }
+            HostLink::Device(device) => {
                 let what = format!("interface {device}");
                 if self.observed.devices.get(device) == Some(&Some(true)) {
                     return self.tell(&about, &what, "there".into());
@@ -221,7 +228,7 @@ impl HostList<'_> {
                     return self.tell(&about, &what, String::new());
                 }
                 self.list.add(
-                    Verdict::Unknown,
+                    Outcome::Unknown,
                     what,
                     "libvirt cannot tell whether the host has it",
                     "`ip link` on the host shows it",
@@ -230,13 +237,12 @@ impl HostList<'_> {
         }
     }
 
-    fn address(&mut self, card: &Interface) {
-        let what = format!("address {}", card.ip);
-        let about = ObjectionSubject::Address(card.ip);
-        let network = network_ref(&card.attach)
-            .ok()
-            .and_then(|which| self.observed.networks.get(&which)?.facts.as_ref());
-        let reserved = card.addressing == Addressing::DhcpReservation;
+    fn address(&mut self, interface: &Interface) {
+        let what = format!("address {}", interface.ip);
+        let about = ObjectionSubject::Address(interface.ip);
+        let network = interface.source.network();
+        let network = network.and_then(|which| self.observed.network(which));
+        let reserved = interface.addressing == Addressing::DhcpReservation;
         match network {
             Some(facts) if reserved => {
                 let well = format!("free in {}", subnets(facts));
@@ -245,10 +251,10 @@ impl HostList<'_> {
             // Told by the network's own line; nothing is known of the address then.
             None if reserved => {
                 self.list
-                    .add(Verdict::Unknown, what, "there is no network to look in", "");
+                    .add(Outcome::Unknown, what, "there is no network to look in", "");
             }
             _ => self.list.add(
-                Verdict::Unknown,
+                Outcome::Unknown,
                 what,
                 "static: whether another machine has it is known in its network only",
                 "",
@@ -276,7 +282,7 @@ struct Needed {
 }
 
 /// The pools, each once, in the order of their names.
-fn pools<'c>(config: &'c Config, observed: &Observed) -> Vec<(&'c str, Needed)> {
+fn pools<'c>(config: &'c Config, observed: &'c Observed) -> Vec<(&'c str, Needed)> {
     let seed = config.seed_volume.pool.as_str();
     let mut all = vec![(
         seed,
@@ -285,8 +291,11 @@ fn pools<'c>(config: &'c Config, observed: &Observed) -> Vec<(&'c str, Needed)> 
             later: SEEDS,
         },
     )];
-    if let (Disk::Clone(clone), ObservedDisk::Clone { volume, base }) =
-        (&config.disk, &observed.disk)
+    if let ObservedDisk::Clone {
+        wanted: clone,
+        volume,
+        base,
+    } = &observed.disk
     {
         let of_base = base.present().map_or(0, |facts| facts.capacity);
         let size = clone.size.unwrap_or(of_base);
@@ -313,13 +322,13 @@ fn space(pool: &str, available: u64, needed: Needed, list: &mut Checklist) {
     let help = format!("`virsh pool-info {pool}` shows its space");
     if available < needed.now {
         let said = format!("{free} free, {} are needed", Bytes(needed.now));
-        list.add(Verdict::Fails, what, said, help);
+        list.add(Outcome::Fails(MessageId::PoolFull), what, said, help);
     } else if available < needed.later {
         let said = format!(
             "{free} free: a disk that grows to its size takes {}",
             Bytes(needed.later)
         );
-        list.add(Verdict::Warning, what, said, help);
+        list.add(Outcome::Warning, what, said, help);
     } else {
         list.ok(what, format!("active, {free} free"));
     }

@@ -10,6 +10,7 @@ mod outside;
 pub use host::{Host, inspect};
 pub use outside::inspect_outside;
 
+use crate::exit::MessageId;
 use crate::output::json::{Finding, Verdict};
 use crate::text::width::wrap;
 
@@ -23,24 +24,40 @@ pub struct Checklist {
     pub findings: Vec<Finding>,
 }
 
+/// What came out of one look: the verdict, and of a failure its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Warning,
+    Fails(MessageId),
+    Unknown,
+}
+
 impl Checklist {
     pub fn add(
         &mut self,
-        verdict: Verdict,
+        outcome: Outcome,
         what: impl Into<String>,
         said: impl Into<String>,
         help: impl Into<String>,
     ) {
+        let (verdict, id) = match outcome {
+            Outcome::Ok => (Verdict::Ok, None),
+            Outcome::Warning => (Verdict::Warning, None),
+            Outcome::Fails(id) => (Verdict::Fails, Some(id)),
+            Outcome::Unknown => (Verdict::Unknown, None),
+        };
         self.findings.push(Finding {
             what: what.into(),
             verdict,
             said: said.into(),
             help: help.into(),
+            id,
         });
     }
 
     pub fn ok(&mut self, what: impl Into<String>, said: impl Into<String>) {
-        self.add(Verdict::Ok, what, said, "");
+        self.add(Outcome::Ok, what, said, "");
     }
 
     #[must_use]
@@ -89,6 +106,7 @@ fn lines(finding: &Finding, columns: Option<usize>) -> Vec<String> {
         verdict,
         said,
         help,
+        id: _,
     } = finding;
     let indent = 2 + VERDICT + WHAT;
     let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent));
@@ -130,13 +148,13 @@ mod tests {
         let mut list = Checklist::default();
         list.ok("libvirt", "9.0.0");
         list.add(
-            Verdict::Fails,
+            Outcome::Fails(MessageId::AddressReserved),
             "address 192.168.122.162",
             "reserved for somebody else, who is not this load balancer",
             "choose another one",
         );
         list.add(
-            Verdict::Unknown,
+            Outcome::Unknown,
             "interface with-a-long-name0",
             "not known",
             "",

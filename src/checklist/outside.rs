@@ -2,16 +2,16 @@
 //! it stands, so what cannot be reached from here is unknown and no failure.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
 use time::OffsetDateTime;
 
 use super::nodes::{CertVerdict, NodeAnswer, Question, Reply, rest_api};
-use super::{Checklist, dns};
+use super::{Checklist, Outcome, dns};
 use crate::cert;
 use crate::config::{Config, DomainName, Haproxy};
-use crate::output::json::{Finding, Verdict};
+use crate::exit::MessageId;
 use crate::reconcile::desired::policy;
 
 const DNS_PORT: u16 = 53;
@@ -30,14 +30,15 @@ pub fn inspect_outside(config: &Config) -> Checklist {
         if let dns::DnsAnswer::Addresses(addresses) = &answer {
             nodes.extend(addresses.iter().copied());
         }
-        list.findings.push(of_dns(*server, &answer, haproxy));
+        let (outcome, said, help) = of_dns(&answer, haproxy);
+        list.add(outcome, format!("DNS {server}"), said, help);
     }
     // HAProxy asks no more of them either.
     let most = usize::from(haproxy.postgres_nodes_max_count);
     let nodes: Vec<Ipv4Addr> = nodes.into_iter().take(most.min(dns::MOST)).collect();
     match question(config) {
         Ok(question) => ask_nodes(&nodes, &question, haproxy, &mut list),
-        Err(said) => list.add(Verdict::Unknown, "nodes", said, FROM_HERE),
+        Err(said) => list.add(Outcome::Unknown, "nodes", said, FROM_HERE),
     }
     list
 }
@@ -66,11 +67,12 @@ fn ask_nodes(nodes: &[Ipv4Addr], question: &Question, haproxy: &Haproxy, list: &
         .iter()
         .all(|answer| matches!(answer.reply, Reply::Status(_)));
     for (ip, answer) in nodes.iter().zip(&answers) {
-        list.findings.push(of_node(*ip, port, answer));
+        let (outcome, said, help) = judge(answer);
+        list.add(outcome, format!("node {ip}:{port}"), said, help);
     }
     if !nodes.is_empty() && answered && primaries != 1 {
         list.add(
-            Verdict::Warning,
+            Outcome::Warning,
             "primary",
             format!("{primaries} nodes say that they are"),
             "without exactly one, no session gets through; `patronictl list` on a node shows the cluster",
@@ -78,12 +80,12 @@ fn ask_nodes(nodes: &[Ipv4Addr], question: &Question, haproxy: &Haproxy, list: &
     }
 }
 
-fn of_dns(server: IpAddr, answer: &dns::DnsAnswer, haproxy: &Haproxy) -> Finding {
+fn of_dns(answer: &dns::DnsAnswer, haproxy: &Haproxy) -> (Outcome, String, String) {
     let name = haproxy.postgres_domain.as_str();
     let most = usize::from(haproxy.postgres_nodes_max_count);
-    let (verdict, said, help) = match answer {
+    match answer {
         dns::DnsAnswer::Addresses(all) if all.is_empty() => (
-            Verdict::Fails,
+            Outcome::Fails(MessageId::DnsNoAddress),
             format!("{name} has no IPv4 address"),
             "it must resolve to all nodes of the cluster".to_owned(),
         ),
@@ -94,71 +96,55 @@ fn of_dns(server: IpAddr, answer: &dns::DnsAnswer, haproxy: &Haproxy) -> Finding
                 let help = format!(
                     "postgres_nodes_max_count is {most}: nodes beyond it get no check and no session"
                 );
-                (Verdict::Fails, said, help)
+                (Outcome::Fails(MessageId::DnsTooManyNodes), said, help)
             } else {
-                (Verdict::Ok, said, String::new())
+                (Outcome::Ok, said, String::new())
             }
         }
         dns::DnsAnswer::Refused(said) => (
-            Verdict::Fails,
+            Outcome::Fails(MessageId::DnsError),
             format!("{name}: {said}"),
             "look at postgres_domain and at that server's zone".to_owned(),
         ),
         dns::DnsAnswer::Silent(said) => (
-            Verdict::Unknown,
+            Outcome::Unknown,
             format!("not reached from here: {said}"),
             FROM_HERE.to_owned(),
         ),
-    };
-    Finding {
-        what: format!("DNS {server}"),
-        verdict,
-        said,
-        help,
     }
 }
 
-fn of_node(ip: Ipv4Addr, port: u16, answer: &NodeAnswer) -> Finding {
-    let (verdict, said, help) = judge(answer);
-    Finding {
-        what: format!("node {ip}:{port}"),
-        verdict,
-        said,
-        help: help.to_owned(),
-    }
-}
-
-fn judge(answer: &NodeAnswer) -> (Verdict, String, &'static str) {
+fn judge(answer: &NodeAnswer) -> (Outcome, String, &'static str) {
     const TRUST: &str = "HAProxy verifies the nodes with that CA: patroni_client.ca_certificate must hold the one that \
                          signed restapi.certfile";
     match (&answer.reply, &answer.certificate) {
         (Reply::Unreachable(said), _) => (
-            Verdict::Unknown,
+            Outcome::Unknown,
             format!("not reached from here: {said}"),
             FROM_HERE,
         ),
         (_, CertVerdict::Bad(said)) => (
-            Verdict::Fails,
+            Outcome::Fails(MessageId::NodeCertificateInvalid),
             format!("its certificate is not good by the configured CA: {said}"),
             TRUST,
         ),
         (_, CertVerdict::OtherName(name)) => (
-            Verdict::Fails,
+            Outcome::Fails(MessageId::NodeCertificateName),
             format!("its certificate does not carry the name {name}"),
             "set verify_host to a name that it carries, or leave it out: then only the CA is verified",
         ),
         (Reply::RefusesUs(said), _) => (
-            Verdict::Fails,
+            Outcome::Fails(MessageId::NodeRefusesClient),
             format!("it refuses a client certificate of the configured CA: {said}"),
             "restapi.cafile on that node must hold this CA",
         ),
         (Reply::Strange(said), _) => (
-            Verdict::Fails,
+            Outcome::Fails(MessageId::NodeNotPatroni),
             said.clone(),
             "is this port Patroni's REST API, with TLS (restapi.certfile)? patroni_port names it",
         ),
         (_, CertVerdict::Unsure(said)) => (
-            Verdict::Unknown,
+            Outcome::Unknown,
             format!("its certificate cannot be judged here: {said}"),
             "HAProxy's OpenSSL may take it; `lbctl status` shows whether it does",
         ),
@@ -166,7 +152,7 @@ fn judge(answer: &NodeAnswer) -> (Verdict, String, &'static str) {
     }
 }
 
-fn role(code: u16, asked: bool) -> (Verdict, String, &'static str) {
+fn role(code: u16, asked: bool) -> (Outcome, String, &'static str) {
     let role = match code {
         200 => "the primary".to_owned(),
         503 => "not the primary".to_owned(),
@@ -174,17 +160,17 @@ fn role(code: u16, asked: bool) -> (Verdict, String, &'static str) {
     };
     match (code, asked) {
         (200 | 503, true) => (
-            Verdict::Ok,
+            Outcome::Ok,
             format!("{role}; takes a certificate of this CA, and its own is good"),
             "",
         ),
         (200 | 503, false) => (
-            Verdict::Warning,
+            Outcome::Warning,
             format!("{role}; it asks for no client certificate"),
             "anybody who reaches it may call it: restapi.verify_client = required on that node",
         ),
         _ => (
-            Verdict::Warning,
+            Outcome::Warning,
             role,
             "is this port Patroni's REST API? patroni_port names it",
         ),

@@ -1,36 +1,82 @@
 //! `lbctl check`: the configuration alone, or with everything around it, changing nothing.
 
 use super::{CommandResult, connect, load};
-use crate::checklist::{self, Checklist};
+use crate::checklist::{self, Checklist, Outcome};
 use crate::cli::Cli;
 use crate::config::{Config, DomainName};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::json::{Answer, CheckDocument, Verdict};
+use crate::output::json::{Answer, CheckDocument};
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::status::nodes_are_verified;
 
 pub(super) fn run(cli: &Cli, out: &Output, host: bool) -> CommandResult {
     let config = load(cli, out)?;
     let file = cli.global.config.display().to_string();
-    if host {
-        return Ok(whole(cli, &config, file, out));
-    }
-    if out.json {
-        out.answer(Answer::Check(CheckDocument {
-            file,
-            name: config.name.to_string(),
-            ok: true,
-            host: false,
-            findings: Vec::new(),
-        }));
-    } else {
-        out.say(&format!("{file}: is valid"));
-    }
-    Ok(Exit::Done)
+    let host = host.then(|| whole(cli, &config, &file));
+    Ok(Box::new(CheckReport {
+        file,
+        name: config.name.to_string(),
+        host,
+    }))
 }
 
-/// One list of everything; its worst decides how it ends.
-fn whole(cli: &Cli, config: &Config, file: String, out: &Output) -> Exit {
+/// What `check` has found. A configuration that is not valid has no such report: it is an error.
+struct CheckReport {
+    file: String,
+    name: String,
+    /// `None`: nobody asked for the host.
+    host: Option<HostCheck>,
+}
+
+struct HostCheck {
+    list: Checklist,
+    /// How lbctl ends if something fails.
+    exit: Exit,
+}
+
+impl CheckReport {
+    fn is_ok(&self) -> bool {
+        self.host.as_ref().is_none_or(|host| !host.list.fails())
+    }
+}
+
+impl CommandReport for CheckReport {
+    fn exit(&self) -> Exit {
+        match &self.host {
+            Some(host) if host.list.fails() => host.exit,
+            _ => Exit::Done,
+        }
+    }
+
+    fn document(&self) -> Option<Answer> {
+        let findings = self.host.as_ref().map(|host| host.list.findings.clone());
+        Some(Answer::Check(CheckDocument {
+            file: self.file.clone(),
+            name: self.name.clone(),
+            ok: self.is_ok(),
+            host: self.host.is_some(),
+            findings: findings.unwrap_or_default(),
+        }))
+    }
+
+    fn text(&self, options: TextOptions) -> Vec<TextPart> {
+        let Some(HostCheck { list, .. }) = &self.host else {
+            return vec![TextPart::Said(format!("{}: is valid", self.file))];
+        };
+        let verdict = if self.is_ok() {
+            "the host can take it"
+        } else {
+            "`lbctl up` would not go well"
+        };
+        let mut lines = vec![format!("{}: {verdict} ({})", self.name, list.summary())];
+        lines.extend(list.lines(options.columns));
+        vec![TextPart::Block(lines)]
+    }
+}
+
+/// One list of everything.
+fn whole(cli: &Cli, config: &Config, file: &str) -> HostCheck {
     let mut list = Checklist::default();
     list.ok("configuration", format!("{file} is valid"));
     let mut exit = Exit::Failed;
@@ -45,7 +91,8 @@ fn whole(cli: &Cli, config: &Config, file: String, out: &Output) -> Exit {
         }
         Err(failure) => {
             for message in failure.messages {
-                list.add(Verdict::Fails, "libvirt", message.text, message.hint);
+                let outcome = Outcome::Fails(message.id);
+                list.add(outcome, "libvirt", message.text, message.hint);
             }
         }
     }
@@ -53,24 +100,5 @@ fn whole(cli: &Cli, config: &Config, file: String, out: &Output) -> Exit {
         .extend(checklist::inspect_outside(config).findings);
     let verify_host = config.haproxy.verify_host.as_ref().map(DomainName::as_str);
     list.ok("nodes' TLS", nodes_are_verified(verify_host));
-    let ok = !list.fails();
-    if out.json {
-        out.answer(Answer::Check(CheckDocument {
-            file,
-            name: config.name.to_string(),
-            ok,
-            host: true,
-            findings: list.findings,
-        }));
-    } else {
-        let verdict = if ok {
-            "the host can take it"
-        } else {
-            "`lbctl up` would not go well"
-        };
-        let mut lines = vec![format!("{}: {verdict} ({})", config.name, list.summary())];
-        lines.extend(list.lines(out.columns()));
-        out.block(&lines);
-    }
-    if ok { Exit::Done } else { exit }
+    HostCheck { list, exit }
 }

@@ -1,13 +1,13 @@
 //! `lbctl down`: removes what carries lbctl's ownership record.
 
-use super::plan::document;
 use super::{CommandResult, Session, connect, load};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::output::Output;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::Answer;
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::converge::{Reconciler, Remaining, settle};
 use crate::reconcile::observe::{Ask, observe};
@@ -58,10 +58,26 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
     for note in &plan.notes {
         out.say(&format!("note: {note}"));
     }
-    if out.json {
-        out.answer(Answer::Down(document(&plan)));
+    Ok(Box::new(DownReport { plan }))
+}
+
+/// What a `down` has done that went well.
+struct DownReport {
+    plan: Plan,
+}
+
+impl CommandReport for DownReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
     }
-    Ok(Exit::Done)
+
+    fn document(&self) -> Option<Answer> {
+        Some(Answer::Down((&self.plan).into()))
+    }
+
+    fn text(&self, _: TextOptions) -> Vec<TextPart> {
+        Vec::new()
+    }
 }
 
 struct Removal<'a> {
@@ -96,7 +112,7 @@ impl Reconciler for Removal<'_> {
             steps.join("; ")
         );
         let hint = "is another lbctl bringing it up at the same time? Run `lbctl down` again";
-        Failure::new(Exit::Failed, text, hint)
+        Failure::new(Exit::Failed, MessageId::StateDiffers, text, hint)
     }
 }
 
@@ -110,11 +126,13 @@ fn consent(name: &str, steps: &[String], out: &Output) -> Result<(), Failure> {
         Some(true) => Ok(()),
         Some(false) => Err(Failure::new(
             Exit::Refused,
+            MessageId::Declined,
             format!("{name} stays: nothing was changed"),
             "",
         )),
         None => Err(Failure::new(
             Exit::Refused,
+            MessageId::ConsentNeeded,
             format!(
                 "{name} would be removed, and there is no terminal to ask on: nothing was changed"
             ),

@@ -1,21 +1,20 @@
 //! `lbctl man` and `lbctl completions`: what a package or an operator installs beside the program.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use time::OffsetDateTime;
 
-use super::CommandResult;
+use super::files::{Readers, write_all as write_files};
+use super::{CommandResult, text};
 use crate::cli::Cli;
-use crate::exit::{Exit, Failure};
-use crate::manual::{self, Page};
+use crate::exit::{Exit, Failure, MessageId};
+use crate::manual;
 use crate::output::Output;
+use crate::output::report::{TextPart, TextReport};
 
-pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
+pub(super) fn page(command: Option<&str>) -> CommandResult {
     let Some(page) = manual::page(command, &date()?) else {
         let asked = command.unwrap_or_default();
         let text = format!("there is no page of `{asked}` in the manual");
@@ -29,38 +28,16 @@ pub(super) fn print(command: Option<&str>, out: &Output) -> CommandResult {
             Some((_, topic)) => format!("did you mean `{topic}`?"),
             None => format!("there are: {}", topics.join(", ")),
         };
-        return Err(Failure::new(Exit::Usage, text, hint).into());
+        return Err(Failure::new(Exit::Usage, MessageId::PageUnknown, text, hint).into());
     };
-    out.data(&page.text);
-    Ok(Exit::Done)
+    Ok(text(TextPart::Data(page.text)))
 }
 
-/// Every page is whole or not there, and readable by everyone whatever the umask.
 pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
-    let fail = |doing: String, error: &std::io::Error| {
-        let hint = "give another --out, or make that one writable";
-        Failure::new(Exit::Failed, format!("{doing}: {error}"), hint)
-    };
     let pages = manual::pages(&date()?);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(directory)
-        .map_err(|e| fail(format!("creating directory {}", directory.display()), &e))?;
-    for page in &pages {
-        let path = directory.join(page.file());
-        write(directory, page).map_err(|e| fail(format!("writing {}", path.display()), &e))?;
-        out.say(&path.display().to_string());
-    }
-    Ok(Exit::Done)
-}
-
-fn write(directory: &Path, page: &Page) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(page.text.as_bytes())?;
-    fs::set_permissions(file.path(), Permissions::from_mode(0o644))?;
-    file.persist(directory.join(page.file()))?;
-    Ok(())
+    let files = pages.iter().map(|page| (page.file(), page.text.as_bytes()));
+    write_files(directory, Readers::Everyone, files, out)?;
+    Ok(Box::new(TextReport::done(Vec::new())))
 }
 
 /// The date that builders of packages give to what they make (reproducible-builds.org), and none where there is none: a
@@ -76,6 +53,7 @@ fn date() -> Result<String, Failure> {
         let text = format!("SOURCE_DATE_EPOCH is `{given}`, which is no time");
         Failure::new(
             Exit::Usage,
+            MessageId::SourceDateInvalid,
             text,
             "give seconds since 1970, or take it away",
         )

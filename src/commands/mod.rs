@@ -1,7 +1,10 @@
-//! The commands: read the configuration, then do. Each is one short flow over the modules; none prints by itself.
+//! The commands: read the configuration, then do. Each is one short flow over the modules and gives
+//! back its report as a value (`output/report`). None knows in which format that is printed; what
+//! is said while something happens goes through `Output` at once.
 
 mod check;
 mod down;
+mod files;
 mod man;
 mod plan;
 mod render;
@@ -18,12 +21,13 @@ use time::OffsetDateTime;
 
 use crate::cli::{Cli, Command, SchemaOf};
 use crate::config::{self, Config, DEFAULT_URI, Loaded, Name, Report};
-use crate::exit::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::guest::{AgentAvailability, Guest};
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{DomainFacts, HostReader as _, HostResult};
 use crate::output::interrupt::{Interrupt, Manner};
 use crate::output::json;
+use crate::output::report::{CommandReport, TextPart, TextReport};
 use crate::output::{Output, seconds};
 use crate::reconcile::apply::{ApplyError, Progress, apply};
 use crate::reconcile::desired::Desired;
@@ -46,22 +50,16 @@ impl<T: Into<Failure>> From<T> for CommandError {
     }
 }
 
-type CommandResult = Result<Exit, CommandError>;
+type CommandResult = Result<Box<dyn CommandReport>, CommandError>;
 
 /// Runs the command line, prints what there is to print, and says how it ended.
 #[must_use]
 pub fn run(cli: &Cli) -> Exit {
-    let global = &cli.global;
-    let out = Output::new(
-        cli.command.name(),
-        global.json,
-        global.verbose,
-        global.color,
-    );
+    let out = Output::new(cli.command.name(), &cli.global);
     match dispatch(cli, &out) {
-        Ok(exit) => exit,
+        Ok(report) => out.report(report.as_ref()),
         Err(CommandError::Config(report)) => {
-            out.report(&report);
+            out.problems(&report);
             Exit::Usage
         }
         Err(CommandError::Failure(failure)) => {
@@ -73,28 +71,21 @@ pub fn run(cli: &Cli) -> Exit {
 
 fn dispatch(cli: &Cli, out: &Output) -> CommandResult {
     match &cli.command {
-        Command::Init => {
-            out.data(EXAMPLE);
-            Ok(Exit::Done)
-        }
+        Command::Init => Ok(text(TextPart::Data(EXAMPLE.to_owned()))),
         Command::Schema { what } => {
             let schema = match what {
                 SchemaOf::Config => config::json_schema(),
                 SchemaOf::Output => json::json_schema(),
             };
-            out.data_line(&format!("{schema:#}"));
-            Ok(Exit::Done)
+            Ok(text(TextPart::LongLine(format!("{schema:#}"))))
         }
-        Command::Completions { shell } => {
-            out.data(&man::completions(*shell));
-            Ok(Exit::Done)
-        }
+        Command::Completions { shell } => Ok(text(TextPart::Data(man::completions(*shell)))),
         Command::Man {
             command,
             out: directory,
         } => match directory {
             Some(directory) => man::write_all(directory, out),
-            None => man::print(command.as_deref(), out),
+            None => man::page(command.as_deref()),
         },
         Command::Check { host } => check::run(cli, out, *host),
         Command::Render {
@@ -116,6 +107,11 @@ fn dispatch(cli: &Cli, out: &Output) -> CommandResult {
         Command::Status { watch } => status::run(cli, out, *watch),
         Command::Renew { check, force } => renew::run(cli, out, *check, *force),
     }
+}
+
+/// The report of a command that is asked for one text.
+fn text(part: TextPart) -> Box<dyn CommandReport> {
+    Box::new(TextReport::done(vec![part]))
 }
 
 /// The configuration, checked; its warnings are told.
@@ -188,10 +184,8 @@ fn not_so_before(name: &Name, mut refused: Failure) -> Failure {
     let text = format!(
         "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
     );
-    refused.messages.push(Message {
-        note: true,
-        ..Message::new(text, "")
-    });
+    let note = Message::note(MessageId::ConcurrentRun, text);
+    refused.messages.push(note);
     refused
 }
 

@@ -4,9 +4,10 @@ use super::{CommandResult, connect, load, observe_and_desire};
 use crate::cli::Cli;
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::output::json::{Answer, ChangeDocument, ClassDocument, PlanDocument};
+use crate::output::json::Answer;
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::observe::Ask;
-use crate::reconcile::plan::{Change, Class, Plan, Restart, plan_up};
+use crate::reconcile::plan::{Plan, Restart, plan_up};
 
 const RESTART: &str = "note: `lbctl up --restart now` restarts the guest for them, which cuts every session; \
                        `--restart later` leaves them to its next start";
@@ -16,58 +17,76 @@ pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> CommandResult {
     let host = connect(cli, &config)?;
     let (observed, desired) = observe_and_desire(&config, &host, Ask::WhatIsNeeded)?;
     let plan = plan_up(&desired, &observed, Restart::Later)?;
-    if out.json {
-        out.answer(Answer::Plan(document(&plan)));
-    } else {
-        show(&plan, out);
-    }
-    Ok(if exit_code && !plan.is_empty() {
-        Exit::Pending
-    } else {
-        Exit::Done
-    })
+    Ok(Box::new(PlanReport { plan, exit_code }))
 }
 
-/// The plan for a person, as data.
-fn show(plan: &Plan, out: &Output) {
-    let Plan {
-        name,
-        changes,
-        steps,
-        notes,
-    } = plan;
-    if plan.is_empty() {
-        out.line(&format!("{name}: nothing to do"));
-    } else {
-        out.heading(&format!("{name}: {}", summary(plan)));
-        for change in changes {
-            out.line(&format!("  {change}"));
-            if out.verbose > 0 {
-                change
-                    .diff
-                    .lines()
-                    .for_each(|line| out.data_line(&format!("    {line}")));
+struct PlanReport {
+    plan: Plan,
+    /// Whether something to do has an exit code of its own.
+    exit_code: bool,
+}
+
+impl CommandReport for PlanReport {
+    fn exit(&self) -> Exit {
+        if self.exit_code && !self.plan.is_empty() {
+            Exit::Pending
+        } else {
+            Exit::Done
+        }
+    }
+
+    fn document(&self) -> Option<Answer> {
+        Some(Answer::Plan((&self.plan).into()))
+    }
+
+    fn text(&self, options: TextOptions) -> Vec<TextPart> {
+        let Plan {
+            name,
+            changes,
+            steps: _,
+            notes,
+        } = &self.plan;
+        let mut text = Vec::new();
+        if self.plan.is_empty() {
+            text.push(TextPart::Line(format!("{name}: nothing to do")));
+        } else {
+            let heading = format!("{name}: {}", summary(&self.plan));
+            text.push(TextPart::Heading(heading));
+            for change in changes {
+                text.push(TextPart::Line(format!("  {change}")));
+                if options.verbose {
+                    let diff = change.diff.lines();
+                    text.extend(diff.map(|line| TextPart::LongLine(format!("    {line}"))));
+                }
             }
+            text.extend(steps(&self.plan).into_iter().map(TextPart::Line));
         }
-        let put_off = !plan.needing_restart().is_empty();
-        if !steps.is_empty() {
-            let how = if put_off {
-                ", with the restart put off"
-            } else {
-                ""
-            };
-            out.line(&format!("steps{how}:"));
-        }
-        for (number, step) in steps.iter().enumerate() {
-            out.line(&format!("  {}. {step}", number + 1));
-        }
-        if put_off {
-            out.line(RESTART);
-        }
+        text.extend(
+            notes
+                .iter()
+                .map(|note| TextPart::Line(format!("note: {note}"))),
+        );
+        text
     }
-    for note in notes {
-        out.line(&format!("note: {note}"));
+}
+
+fn steps(plan: &Plan) -> Vec<String> {
+    let put_off = !plan.needing_restart().is_empty();
+    let mut lines = Vec::new();
+    if !plan.steps.is_empty() {
+        let how = if put_off {
+            ", with the restart put off"
+        } else {
+            ""
+        };
+        lines.push(format!("steps{how}:"));
     }
+    let numbered = plan.steps.iter().enumerate();
+    lines.extend(numbered.map(|(at, step)| format!("  {}. {step}", at + 1)));
+    if put_off {
+        lines.push(RESTART.to_owned());
+    }
+    lines
 }
 
 /// `3 changes: 1 live, 2 need a restart of the guest`
@@ -82,45 +101,5 @@ pub(super) fn summary(plan: &Plan) -> String {
         0 => format!("{count} {noun}, none disturbs a session"),
         1 => format!("{count} {noun}, 1 needs a restart of the guest"),
         n => format!("{count} {noun}, {n} need a restart of the guest"),
-    }
-}
-
-/// The plan for a program.
-pub(super) fn document(plan: &Plan) -> PlanDocument {
-    let Plan {
-        name,
-        changes,
-        steps,
-        notes,
-    } = plan;
-    PlanDocument {
-        name: name.clone(),
-        empty: plan.is_empty(),
-        changes: changes.iter().map(change).collect(),
-        steps: steps.iter().map(ToString::to_string).collect(),
-        notes: notes.clone(),
-        restart: changes.iter().any(|c| c.class == Class::Restart),
-    }
-}
-
-fn change(change: &Change) -> ChangeDocument {
-    let Change {
-        what,
-        from,
-        to,
-        class,
-        diff,
-    } = change;
-    ChangeDocument {
-        what: what.clone(),
-        from: from.clone(),
-        to: to.clone(),
-        class: match class {
-            Class::Create => ClassDocument::Create,
-            Class::Live => ClassDocument::Live,
-            Class::Restart => ClassDocument::Restart,
-            Class::Replace => ClassDocument::Replace,
-        },
-        diff: diff.clone(),
     }
 }

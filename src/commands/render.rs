@@ -1,24 +1,22 @@
-//! `lbctl render`: everything that the VM is made from, on a machine that needs no libvirt. Also the texts that describe
-//! lbctl itself: completion and manual.
+//! `lbctl render`: everything that the VM is made from, on a machine that needs no libvirt.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
+use super::files::{Readers, write_all};
 use super::{CommandError, CommandResult, load};
 use crate::cli::Cli;
-use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
-use crate::exit::{Exit, Failure};
+use crate::config::{Config, Disk, VolumeRef};
+use crate::exit::{Exit, Failure, MessageId};
+use crate::host::Source;
 use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
-use crate::host::{NicFacts, NicSource, Source};
 use crate::output::Output;
 use crate::output::json::{Answer, RenderDocument};
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::desired;
-use crate::render::domain::{self, DomainKind, DomainSpec, RootDisk};
+use crate::render::domain::{self, RootDisk};
 use crate::render::haproxy_cfg;
 use crate::seed::Seed;
 
@@ -28,6 +26,12 @@ const IMAGE: &str = "seed.iso";
 struct Rendered {
     name: &'static str,
     data: Vec<u8>,
+}
+
+impl Rendered {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.data).into_owned()
+    }
 }
 
 pub(super) fn run(
@@ -41,43 +45,72 @@ pub(super) fn run(
     let shown = if show_secrets {
         seed
     } else {
-        seed.masked(&config).map_err(other)?
+        seed.masked(&config)
+            .map_err(|e| other(MessageId::SeedNotMade, e.to_string()))?
     };
     let files = rendered(&config, shown)?;
-    match directory {
-        Some(directory) => write_all(directory, &files, out)?,
-        None if out.json => {}
-        None => list(&files, out),
+    if let Some(directory) = directory {
+        let named = files.iter().map(|f| (f.name.to_owned(), &*f.data));
+        write_all(directory, Readers::Owner, named, out)?;
+        if !show_secrets {
+            out.say("secrets are masked, in seed.iso too, which therefore starts no load balancer: --show-secrets writes the real ones");
+        }
     }
-    if directory.is_some() && !show_secrets {
-        out.say("secrets are masked, in seed.iso too, which therefore starts no load balancer: --show-secrets writes the real ones");
-    }
-    if out.json {
-        out.answer(document(&config, &files, directory, !show_secrets));
-    }
-    Ok(Exit::Done)
+    Ok(Box::new(RenderReport {
+        name: config.name.to_string(),
+        masked: !show_secrets,
+        files,
+        directory: directory.map(Path::to_owned),
+    }))
 }
 
-fn document(config: &Config, files: &[Rendered], directory: Option<&Path>, masked: bool) -> Answer {
-    let mut document = RenderDocument {
-        name: config.name.to_string(),
-        masked,
-        files: BTreeMap::new(),
-        written: Vec::new(),
-    };
-    if let Some(directory) = directory {
-        let path = |file: &Rendered| directory.join(file.name).display().to_string();
-        document.written = files.iter().map(path).collect();
-    } else {
-        let texts = files.iter().filter(|f| f.name != IMAGE);
-        document.files = texts
-            .map(|f| {
-                let text = String::from_utf8_lossy(&f.data).into_owned();
-                (f.name.to_owned(), text)
-            })
-            .collect();
+struct RenderReport {
+    name: String,
+    masked: bool,
+    files: Vec<Rendered>,
+    /// Where they were written; `None`: they are to be shown.
+    directory: Option<PathBuf>,
+}
+
+impl CommandReport for RenderReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
     }
-    Answer::Render(document)
+
+    fn document(&self) -> Option<Answer> {
+        let mut document = RenderDocument {
+            name: self.name.clone(),
+            masked: self.masked,
+            files: BTreeMap::new(),
+            written: Vec::new(),
+        };
+        if let Some(directory) = &self.directory {
+            let path = |file: &Rendered| directory.join(file.name).display().to_string();
+            document.written = self.files.iter().map(path).collect();
+        } else {
+            let texts = self.files.iter().filter(|f| f.name != IMAGE);
+            document.files = texts.map(|f| (f.name.to_owned(), f.text())).collect();
+        }
+        Some(Answer::Render(document))
+    }
+
+    fn text(&self, _: TextOptions) -> Vec<TextPart> {
+        if self.directory.is_some() {
+            return Vec::new();
+        }
+        let mut text = Vec::new();
+        for file in &self.files {
+            text.push(TextPart::Heading(format!("==> {} <==", file.name)));
+            text.push(if file.name == IMAGE {
+                let size = file.data.len();
+                TextPart::LongLine(format!("({size} bytes; --out DIR writes it)"))
+            } else {
+                TextPart::Data(file.text())
+            });
+            text.push(TextPart::LongLine(String::new()));
+        }
+        text
+    }
 }
 
 fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> {
@@ -85,7 +118,8 @@ fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> 
         name,
         data: text.into_bytes(),
     };
-    let domain = domain_xml(config, &seed).map_err(|e| other(e.to_string()))?;
+    let domain = domain_xml(config, &seed)
+        .map_err(|e| other(MessageId::DefinitionNotMade, e.to_string()))?;
     let mut files = Vec::new();
     for name in ["user-data", "meta-data", "network-config"] {
         let data = seed
@@ -107,32 +141,6 @@ fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> 
 
 /// The domain as a host would get it, with volumes by pool and name: their paths are known on the host only.
 fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
-    let nic = |i: &crate::config::Interface| NicFacts {
-        mac: i.mac,
-        source: match &i.attach {
-            Attach::NetworkName(name) => NicSource::Network(name.clone()),
-            Attach::NetworkId(id) => NicSource::Network(id.clone()),
-            Attach::Macvtap(device) => NicSource::Macvtap(device.clone()),
-        },
-    };
-    let architecture = std::env::consts::ARCH;
-    let spec = DomainSpec {
-        name: config.name.as_str().to_owned(),
-        kind: if config.libvirt.domain_type == DomainType::Qemu {
-            DomainKind::Qemu
-        } else {
-            DomainKind::Kvm
-        },
-        architecture: architecture.to_owned(),
-        machine: config
-            .libvirt
-            .machine
-            .clone()
-            .unwrap_or_else(|| desired::default_machine(architecture).to_owned()),
-        memory_mib: config.memory.get(),
-        vcpus: config.vcpus.get(),
-        interfaces: config.interfaces.iter().map(nic).collect(),
-    };
     let root = match &config.disk {
         Disk::Clone(clone) => RootDisk {
             source: Source::Volume(clone.volume.clone()),
@@ -166,7 +174,7 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
         reservations: Vec::new(),
     };
     domain::render(
-        &spec,
+        &desired::domain(config, None),
         None,
         &ownership,
         &root,
@@ -174,56 +182,6 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
     )
 }
 
-fn list(files: &[Rendered], out: &Output) {
-    for Rendered { name, data } in files {
-        out.heading(&format!("==> {name} <=="));
-        if *name == IMAGE {
-            out.data_line(&format!("({} bytes; --out DIR writes it)", data.len()));
-        } else {
-            out.data(&String::from_utf8_lossy(data));
-        }
-        out.data_line("");
-    }
-}
-
-/// Each file is whole or not there, and 0600 from its first moment.
-fn write_all(directory: &Path, files: &[Rendered], out: &Output) -> Result<(), CommandError> {
-    let fail = |doing: String, error: &std::io::Error| {
-        CommandError::Failure(Failure::new(
-            Exit::Failed,
-            format!("{doing}: {error}"),
-            "give another --out, or make that one writable",
-        ))
-    };
-    let mut builder = fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(directory);
-    made.map_err(|e| fail(format!("creating directory {}", directory.display()), &e))?;
-    for Rendered { name, data } in files {
-        let path = directory.join(name);
-        let aside = directory.join(format!(".{name}.new"));
-        let written = fs::remove_file(&aside)
-            .or_else(|e| {
-                if e.kind() == std::io::ErrorKind::NotFound {
-                    Ok(())
-                } else {
-                    Err(e)
-                }
-            })
-            .and_then(|()| {
-                OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&aside)
-            })
-            .and_then(|mut file| file.write_all(data))
-            .and_then(|()| fs::rename(&aside, &path));
-        written.map_err(|e| fail(format!("writing {}", path.display()), &e))?;
-        out.say(&format!("{}", path.display()));
-    }
-    Ok(())
-}
-
-fn other(said: String) -> CommandError {
-    CommandError::Failure(Failure::new(Exit::Failed, said, ""))
+fn other(id: MessageId, said: String) -> CommandError {
+    CommandError::Failure(Failure::new(Exit::Failed, id, said, ""))
 }

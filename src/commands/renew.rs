@@ -6,10 +6,11 @@ use super::{CommandResult, Session, ask_availability, connect, load, not_so_befo
 use crate::cert::{self, ClientPair, Facts};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::output::Output;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, RenewDocument};
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::converge::{Reconciler, Remaining, settle};
 use crate::reconcile::desired::{Renewal, current_seed, policy};
@@ -32,6 +33,7 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
     let Some(found) = current_seed(&observed) else {
         return Err(Failure::new(
             Exit::Failed,
+            MessageId::SeedMissing,
             format!("{name} has no seed, so no certificate that could be renewed"),
             "`lbctl up` makes the load balancer; `lbctl status` shows what is there",
         )
@@ -44,11 +46,12 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
             now,
         );
         let reason = reason.map(|r| r.to_string());
-        return Ok(reported(&observed, reason.as_deref(), name, now, out));
+        let found = certificate(&observed);
+        return Ok(Box::new(RenewReport::only_looked(name, found, reason, now)));
     }
     let Some(renewal) = Renewal::from_config(&config, found, now, force)? else {
-        reported(&observed, None, name, now, out);
-        return Ok(Exit::Done);
+        let found = certificate(&observed);
+        return Ok(Box::new(RenewReport::only_looked(name, found, None, now)));
     };
     if let Some(clamp) = &renewal.certificate.clamp {
         out.warn(&clamp.to_string());
@@ -75,11 +78,83 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
         facts.serial,
         facts.not_after.date()
     ));
-    if out.json {
-        let reason = renewal.certificate.issued.as_ref().map(ToString::to_string);
-        out.answer(document(name, Some(&facts), reason.as_deref(), true, now));
+    let reason = renewal.certificate.issued.as_ref().map(ToString::to_string);
+    Ok(Box::new(RenewReport {
+        name: name.to_owned(),
+        facts: Some(facts),
+        reason,
+        renewed: true,
+        now,
+    }))
+}
+
+/// The client certificate as it is now, and what was found or done about it.
+struct RenewReport {
+    name: String,
+    /// `None`: the one in the seed cannot be read.
+    facts: Option<Facts>,
+    /// Why it is or was due; `None`: it is not.
+    reason: Option<String>,
+    renewed: bool,
+    now: OffsetDateTime,
+}
+
+impl RenewReport {
+    fn only_looked(
+        name: &str,
+        facts: Option<Facts>,
+        reason: Option<String>,
+        now: OffsetDateTime,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            facts,
+            reason,
+            renewed: false,
+            now,
+        }
     }
-    Ok(Exit::Done)
+
+    fn is_due(&self) -> bool {
+        self.reason.is_some() && !self.renewed
+    }
+}
+
+impl CommandReport for RenewReport {
+    fn exit(&self) -> Exit {
+        if self.is_due() {
+            Exit::Pending
+        } else {
+            Exit::Done
+        }
+    }
+
+    fn document(&self) -> Option<Answer> {
+        let facts = self.facts.as_ref();
+        Some(Answer::Renew(RenewDocument {
+            name: self.name.clone(),
+            due: self.is_due(),
+            reason: self.reason.clone(),
+            renewed: self.renewed,
+            certificate: facts.map(|facts| certificate_document(facts, self.now)),
+        }))
+    }
+
+    fn text(&self, _: TextOptions) -> Vec<TextPart> {
+        if self.renewed {
+            return Vec::new();
+        }
+        let days = |f: &Facts| {
+            let left = (f.not_after - self.now).whole_days();
+            format!("it ends on {}, in {left} days", f.not_after.date())
+        };
+        let ends = self.facts.as_ref().map_or_else(String::new, days);
+        let verdict = match &self.reason {
+            None => format!("the client certificate is not due: {ends}"),
+            Some(reason) => format!("the client certificate is due: {reason}"),
+        };
+        vec![TextPart::Said(format!("{}: {verdict}", self.name))]
+    }
 }
 
 /// A renewal at work.
@@ -145,6 +220,7 @@ impl Reconciler for RenewRun<'_> {
     fn unfinished(&self, _: &Plan) -> Failure {
         Failure::new(
             Exit::Failed,
+            MessageId::StateDiffers,
             format!(
                 "every step was done, and yet the seed of {} holds another certificate",
                 self.config.name
@@ -157,6 +233,7 @@ impl Reconciler for RenewRun<'_> {
 fn gone(config: &Config) -> Failure {
     Failure::new(
         Exit::Failed,
+        MessageId::SeedVanished,
         format!(
             "the seed of {} has vanished: another lbctl is at work",
             config.name
@@ -192,48 +269,67 @@ fn certificate(observed: &Observed) -> Option<Facts> {
     Some(pair.facts().clone())
 }
 
-/// Whether it is due, for a person or a program.
-fn reported(
-    observed: &Observed,
-    reason: Option<&str>,
-    name: &str,
-    now: OffsetDateTime,
-    out: &Output,
-) -> Exit {
-    let facts = certificate(observed);
-    let days = |f: &Facts| {
-        let left = (f.not_after - now).whole_days();
-        format!("it ends on {}, in {left} days", f.not_after.date())
-    };
-    let ends = facts.as_ref().map_or_else(String::new, days);
-    let verdict = match reason {
-        None => format!("the client certificate is not due: {ends}"),
-        Some(reason) => format!("the client certificate is due: {reason}"),
-    };
-    if out.json {
-        out.answer(document(name, facts.as_ref(), reason, false, now));
-    } else {
-        out.say(&format!("{name}: {verdict}"));
-    }
-    if reason.is_some() {
-        Exit::Pending
-    } else {
-        Exit::Done
-    }
-}
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
 
-fn document(
-    name: &str,
-    facts: Option<&Facts>,
-    reason: Option<&str>,
-    renewed: bool,
-    now: OffsetDateTime,
-) -> Answer {
-    Answer::Renew(RenewDocument {
-        name: name.to_owned(),
-        due: reason.is_some() && !renewed,
-        reason: reason.map(str::to_owned),
-        renewed,
-        certificate: facts.map(|facts| certificate_document(facts, now)),
-    })
+    use super::*;
+
+    fn report(reason: Option<&str>, renewed: bool) -> RenewReport {
+        RenewReport {
+            name: "lb-1".into(),
+            facts: Some(Facts {
+                subject: "CN=patroni-client".into(),
+                issuer: "CN=Patroni CA".into(),
+                serial: "0a".into(),
+                not_before: datetime!(2025-12-31 00:00 UTC),
+                not_after: datetime!(2026-01-11 00:00 UTC),
+                key_algorithm: "ECDSA P-256".into(),
+                fingerprint: "0b".into(),
+            }),
+            reason: reason.map(str::to_owned),
+            renewed,
+            now: datetime!(2026-01-01 00:00 UTC),
+        }
+    }
+
+    fn text(report: &RenewReport) -> Vec<String> {
+        let options = TextOptions {
+            columns: None,
+            verbose: false,
+        };
+        let parts = report.text(options).into_iter();
+        parts
+            .map(|part| match part {
+                TextPart::Said(said) => said,
+                _ => "on standard output".to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_due_has_an_exit_code_of_its_own_until_it_is_renewed() {
+        for (reason, renewed, exit, said) in [
+            (
+                None,
+                false,
+                Exit::Done,
+                "lb-1: the client certificate is not due: it ends on 2026-01-11, in 10 days",
+            ),
+            (
+                Some("it ends soon"),
+                false,
+                Exit::Pending,
+                "lb-1: the client certificate is due: it ends soon",
+            ),
+            (Some("it ends soon"), true, Exit::Done, ""),
+        ] {
+            let report = report(reason, renewed);
+            assert_eq!(report.exit(), exit);
+            assert_eq!(text(&report).join("\n"), said);
+            let document = serde_json::to_value(report.document()).unwrap_or_default();
+            assert_eq!(document["due"], exit == Exit::Pending);
+            assert_eq!(document["reason"].as_str(), reason);
+        }
+    }
 }

@@ -14,8 +14,10 @@ use crate::exit::Exit;
 use crate::host::libvirt::LibvirtHost;
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
 use crate::output::Output;
+use crate::output::failure::id_of;
 use crate::output::interrupt::{Interrupt, Manner};
 use crate::output::json::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
+use crate::output::report::{CommandReport, TextReport, WatchReport};
 use crate::status::{Status, ago};
 use crate::text::width::wrap;
 
@@ -23,31 +25,17 @@ pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Comman
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
     match interval {
-        Some(interval) => Ok(watch(config, host, interval, out)),
-        None => once(&config, &host, out),
+        // Each look has printed its own report.
+        Some(interval) => Ok(Box::new(TextReport {
+            exit: watch(config, host, interval, out),
+            text: Vec::new(),
+        })),
+        None => Ok(Box::new(fetch_status(&config, &host)?)),
     }
-}
-
-fn once(config: &Config, host: &LibvirtHost, out: &Output) -> CommandResult {
-    let status = fetch_status(config, host)?;
-    if out.json {
-        out.answer(Answer::Status(Box::new(status.document())));
-    } else {
-        out.block(&status.lines(out.columns()));
-    }
-    Ok(verdict(&status))
 }
 
 fn fetch_status(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
     Status::fetch(config, host, host.uri(), OffsetDateTime::now_utc())
-}
-
-fn verdict(status: &Status) -> Exit {
-    if status.is_ready() {
-        Exit::Done
-    } else {
-        Exit::Failed
-    }
 }
 
 type Seen = HostResult<Status>;
@@ -66,23 +54,14 @@ fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) ->
     let mut exit = Exit::Failed;
     while let Some(new) = next(&looks, out.has_screen()) {
         if let New::Look(seen) = new {
-            exit = seen.as_ref().as_ref().map_or(Exit::Failed, verdict);
+            exit = seen.as_ref().as_ref().map_or(Exit::Failed, Status::exit);
             shown.take(*seen);
             interrupt.set(Manner::AtOnce {
                 words: String::new(),
                 exit: Some(exit),
             });
         }
-        let read = match (out.json, out.has_screen()) {
-            (true, _) => out.next_document(shown.document()),
-            (false, true) => {
-                let columns = out.columns();
-                out.screen(&shown.picture(columns), &shown.foot(columns));
-                true
-            }
-            (false, false) => out.next_block(&shown.block()),
-        };
-        if !read {
+        if !out.next_report(&shown) {
             break;
         }
     }
@@ -159,9 +138,11 @@ impl Shown {
             }
         }
     }
+}
 
-    /// One screen: what was seen last.
-    fn picture(&self, columns: Option<usize>) -> Vec<String> {
+impl WatchReport for Shown {
+    /// What was seen last.
+    fn screen(&self, columns: Option<usize>) -> Vec<String> {
         match &self.last {
             Some(status) => status.lines(columns),
             None => vec![format!("{}: asking for the first time", self.name)],
@@ -187,7 +168,6 @@ impl Shown {
         lines
     }
 
-    /// One block of many.
     fn block(&self) -> Vec<String> {
         match (&self.broken, &self.last) {
             (None, Some(status)) => {
@@ -212,7 +192,7 @@ impl Shown {
 
     fn document(&self) -> Body {
         match (&self.broken, &self.last) {
-            (None, Some(status)) => Answer::Status(Box::new(status.document())).into(),
+            (None, Some(status)) => Answer::Status(Box::new(status.to_document())).into(),
             (broken, _) => Body::Failure(FailureDocument {
                 command: "status".into(),
                 name: Some(self.name.clone()),
@@ -229,6 +209,7 @@ impl Shown {
 
 fn silence(error: &HostError) -> MessageDocument {
     MessageDocument {
+        id: id_of(error),
         message: error.to_string(),
         help: error.hint.clone().unwrap_or_default(),
         detail: Vec::new(),
@@ -305,7 +286,7 @@ mod tests {
             last: None,
             broken: None,
         };
-        assert_eq!(shown.picture(Some(80)), ["lb-1: asking for the first time"]);
+        assert_eq!(shown.screen(Some(80)), ["lb-1: asking for the first time"]);
         shown.take(Ok(status()));
         assert_eq!(
             shown.foot(Some(80)),
@@ -313,7 +294,7 @@ mod tests {
         );
         shown.take(Err(broken()));
         assert_eq!(
-            shown.picture(Some(80))[0],
+            shown.screen(Some(80))[0],
             "lb-1: not ready: the domain is shut off"
         );
         let foot = shown.foot(Some(80)).join(" ");

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::{document, summary};
+use super::plan::summary;
 use super::wait::until_ready;
 use super::{CommandResult, Session, connect, load, not_so_before, observe_and_desire};
 use crate::cli::{Cli, RestartPolicy, UpArgs};
 use crate::config::{Config, Disk};
-use crate::exit::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::host::Inspect;
 use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, UpDocument};
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::output::{Output, seconds};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::converge::{Reconciler, Remaining, settle};
@@ -52,16 +53,43 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
         until_ready(&config, &mut host, deadline, out)?;
     }
     tracing::info!("{} calls to libvirt", host.calls());
-    if out.json {
-        out.answer(Answer::Up(UpDocument {
-            plan: document(&plan),
-            ready: args.wait.map(|_| true),
-            address: config.address(),
-            seconds: started.elapsed().as_secs_f64(),
-            libvirt_calls: host.calls(),
-        }));
+    Ok(Box::new(UpReport {
+        ready: args.wait.map(|_| true),
+        address: config.address(),
+        took: started.elapsed(),
+        libvirt_calls: host.calls(),
+        plan,
+    }))
+}
+
+/// What an `up` has done that went well.
+struct UpReport {
+    plan: Plan,
+    /// `None`: nobody waited for it.
+    ready: Option<bool>,
+    address: String,
+    took: Duration,
+    libvirt_calls: u32,
+}
+
+impl CommandReport for UpReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
     }
-    Ok(Exit::Done)
+
+    fn document(&self) -> Option<Answer> {
+        Some(Answer::Up(UpDocument {
+            plan: (&self.plan).into(),
+            ready: self.ready,
+            address: self.address.clone(),
+            seconds: self.took.as_secs_f64(),
+            libvirt_calls: self.libvirt_calls,
+        }))
+    }
+
+    fn text(&self, _: TextOptions) -> Vec<TextPart> {
+        Vec::new()
+    }
 }
 
 /// Applies the plan and plans again: what remains is an error, unless it was put off.
@@ -91,7 +119,7 @@ fn reconcile(plan: &Plan, making: &mut UpRun<'_>) -> Result<(), Failure> {
         Some(Restart::Later) => plan
             .needing_restart()
             .iter()
-            .map(|c| c.what.clone())
+            .map(|c| c.subject.to_string())
             .collect(),
         _ => Vec::new(),
     };
@@ -152,10 +180,8 @@ impl UpRun<'_> {
         let volumes = disk.into_iter().chain([&self.config.seed_volume]);
         let reported = volumes.filter_map(|at| {
             let access = self.working.host.access(at).ok()??;
-            Some(Message {
-                note: true,
-                ..Message::new(format!("volume {at} is {access}"), "")
-            })
+            let text = format!("volume {at} is {access}");
+            Some(Message::note(MessageId::VolumeAccess, text))
         });
         reported.collect()
     }
@@ -218,6 +244,7 @@ impl Reconciler for UpRun<'_> {
         let left: Vec<String> = left.changes.iter().map(ToString::to_string).collect();
         Failure::new(
             Exit::Failed,
+            MessageId::StateDiffers,
             format!(
                 "every step was done, and yet {} differs: {}",
                 self.config.name,
@@ -228,7 +255,7 @@ impl Reconciler for UpRun<'_> {
     }
 }
 
-/// Whether the guest may be restarted for the changes that need it.
+/// Whether the guest may be restarted for the changes that need it; there are some.
 fn decide(
     plan: &Plan,
     args: &UpArgs,
@@ -236,10 +263,6 @@ fn decide(
     made: bool,
     out: &Output,
 ) -> Result<Restart, Failure> {
-    let needing = plan.needing_restart();
-    if needing.is_empty() {
-        return Ok(Restart::Later);
-    }
     let now = Restart::Now {
         deadline: args.stop_timeout,
     };
@@ -248,7 +271,11 @@ fn decide(
         RestartPolicy::Later => Ok(Restart::Later),
         RestartPolicy::Ask if yes => Ok(now),
         RestartPolicy::Ask => {
-            let mut list: Vec<String> = needing.iter().map(|c| format!("  {c}")).collect();
+            let mut list: Vec<String> = plan
+                .needing_restart()
+                .iter()
+                .map(|c| format!("  {c}"))
+                .collect();
             list.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
             let question = format!(
                 "{}\nThese need a restart of {}, which cuts every session through it. Restart it now?",
@@ -267,6 +294,7 @@ fn decide(
 /// `made`: steps were done before it.
 fn restart_refused(plan: &Plan, made: bool) -> Failure {
     let mut message = Message::new(
+        MessageId::RestartNeeded,
         format!(
             "{}: {} restart of the guest, and {}",
             plan.name,
@@ -289,10 +317,8 @@ fn restart_refused(plan: &Plan, made: bool) -> Failure {
         .map(ToString::to_string)
         .collect();
     // Why they do, where that is not plain: the guest's agent is silent, for instance.
-    let why = plan.notes.iter().map(|note| Message {
-        note: true,
-        ..Message::new(note, "")
-    });
+    let notes = plan.notes.iter();
+    let why = notes.map(|note| Message::note(MessageId::PlanNote, note));
     Failure {
         exit: Exit::Refused,
         messages: std::iter::once(message).chain(why).collect(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::exit::{Exit, Failure, Message};
+use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::guest::ready::{News, Outcome, Patience, Phase, wait};
 use crate::guest::{CloudInit, Guest, HaproxyStatus, Server};
 use crate::host::HostErrorKind;
@@ -49,6 +49,7 @@ pub(super) fn until_ready(
         }
         Outcome::Died(state) => failure(
             Exit::Failed,
+            MessageId::DomainStopped,
             format!("{name} stopped while lbctl waited for it: it is {state}"),
             "the console's last lines tell why; `lbctl up --wait` starts it again",
             console.lines(),
@@ -67,6 +68,7 @@ pub(super) fn until_ready(
             detail.extend(console.lines());
             failure(
                 Exit::NotReady,
+                MessageId::NotReady,
                 format!(
                     "{name} runs, and was not ready within {}: {phase}",
                     seconds(ready)
@@ -103,6 +105,7 @@ fn cloud_init_failed(name: &str, verdict: &CloudInit, host: &LibvirtHost) -> Fai
     detail.extend(Guest::new(host, name).tail(CLOUD_INIT_LOG, CONSOLE_LINES, LOG));
     failure(
         Exit::Failed,
+        MessageId::CloudInitFailed,
         format!("cloud-init failed in {name}"),
         format!(
             "`virsh console {name}` or ssh leads in; after a change of the configuration run `lbctl up --restart now --wait`"
@@ -113,13 +116,14 @@ fn cloud_init_failed(name: &str, verdict: &CloudInit, host: &LibvirtHost) -> Fai
 
 fn failure(
     exit: Exit,
+    id: MessageId,
     text: impl Into<String>,
     hint: impl Into<String>,
     detail: Vec<String>,
 ) -> Failure {
     let message = Message {
         detail,
-        ..Message::new(text, hint)
+        ..Message::new(id, text, hint)
     };
     Failure {
         exit,

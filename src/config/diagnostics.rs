@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::report::Draft;
+use super::report::{Draft, ProblemId};
 use super::types::InvalidValue;
 
 /// The problems and warnings so far.
@@ -60,12 +60,14 @@ impl Diagnostics {
     /// Something wrong at a place. `message` is a whole sentence without its stop.
     pub fn problem(
         &self,
+        id: ProblemId,
         key: &str,
         span: Option<Range<usize>>,
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> Refused {
         self.problems.borrow_mut().push(Draft {
+            id,
             key: key.into(),
             span,
             message: message.into(),
@@ -77,8 +79,13 @@ impl Diagnostics {
 
     /// Something wrong with a value. `what` stands behind its key.
     pub fn refuse<T>(&self, given: &Spanned<T>, what: &str, help: impl Into<String>) -> Refused {
+        self.invalid(given, InvalidValue::new(what, help))
+    }
+
+    pub fn invalid<T>(&self, given: &Spanned<T>, invalid: InvalidValue) -> Refused {
+        let InvalidValue { id, what, help } = invalid;
         let message = format!("`{}` {what}", given.key);
-        self.problem(&given.key, Some(given.span.clone()), message, help)
+        self.problem(id, &given.key, Some(given.span.clone()), message, help)
     }
 
     /// Two places that do not go together: the caret at the first, the label at the other.
@@ -91,6 +98,7 @@ impl Diagnostics {
         help: &str,
     ) -> Refused {
         self.problems.borrow_mut().push(Draft {
+            id: ProblemId::Conflict,
             key: given.key.clone(),
             span: Some(given.span.clone()),
             message: format!("`{}` {what}", given.key),
@@ -102,6 +110,7 @@ impl Diagnostics {
 
     pub fn warn<T>(&self, given: &Spanned<T>, what: &str, help: &str) {
         self.warnings.borrow_mut().push(Draft {
+            id: ProblemId::Advice,
             key: given.key.clone(),
             span: Some(given.span.clone()),
             message: format!("`{}` {what}", given.key),
@@ -113,6 +122,7 @@ impl Diagnostics {
     /// Worth knowing of the file as a whole.
     pub fn warn_whole(&self, key: &str, message: &str, help: &str) {
         self.warnings.borrow_mut().push(Draft {
+            id: ProblemId::Advice,
             key: key.into(),
             span: None,
             message: message.into(),
@@ -129,7 +139,7 @@ impl Diagnostics {
     ) -> Read<Spanned<U>> {
         match check(&given.value) {
             Ok(value) => Ok(given.with(value)),
-            Err(invalid) => Err(self.refuse(given, &invalid.what, invalid.help)),
+            Err(invalid) => Err(self.invalid(given, invalid)),
         }
     }
 }

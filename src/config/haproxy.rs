@@ -8,7 +8,8 @@ use super::diagnostics::{Read, Refused, Spanned};
 use super::model::{Check, Haproxy, Metrics, PatroniClient, Replicas, Runtime, Timeouts};
 use super::ports;
 use super::reader::Section;
-use super::types::{DomainName, HaproxyVersion, HourSpan, MemoryMib};
+use super::report::ProblemId;
+use super::types::{DomainName, HaproxyVersion, HourSpan, InvalidValue, MemoryMib};
 use crate::cert::{Ca, Part, Policy};
 
 const MOST_NAMESERVERS: usize = 8;
@@ -242,17 +243,19 @@ fn ca(section: &Section<'_>) -> Read<Ca> {
     let diagnostics = section.diagnostics();
     let (key, certificate) = (section.secret("ca_key"), section.secret("ca_certificate"));
     let (key, certificate) = (key?, certificate?);
-    let loaded =
-        Ca::load(&key.value, certificate.value.expose()).and_then(|ca| match section.reader.now {
-            Some(now) => ca.check_time(now).map(|()| ca),
-            None => Ok(ca),
-        });
-    loaded.map_err(|error| {
+    let invalid = |error| (ProblemId::InvalidValue, error);
+    let not_in_force = |error| (ProblemId::CaNotInForce, error);
+    let loaded = Ca::load(&key.value, certificate.value.expose()).map_err(invalid);
+    let loaded = loaded.and_then(|ca| match section.reader.now {
+        Some(now) => ca.check_time(now).map(|()| ca).map_err(not_in_force),
+        None => Ok(ca),
+    });
+    loaded.map_err(|(id, error)| {
         let help = error.hint.unwrap_or_default();
-        let what = format!("is {}", error.message);
+        let invalid = InvalidValue::new(format!("is {}", error.message), &*help).with_id(id);
         match error.part {
-            Part::Key => diagnostics.refuse(&key, &what, help),
-            Part::Certificate => diagnostics.refuse(&certificate, &what, help),
+            Part::Key => diagnostics.invalid(&key, invalid),
+            Part::Certificate => diagnostics.invalid(&certificate, invalid),
             Part::Pair => {
                 let what = format!("and `ca_certificate` are not a pair: {}", error.message);
                 diagnostics.conflict(&key, &certificate, &what, "the certificate", &help)

@@ -1,8 +1,8 @@
 //! Every key there is, declared once: where it stands, what it takes, what a change of it does, its
 //! default, its bounds and what it means. From here its reader takes default and bounds; from here
 //! are made the JSON Schema, the reference, lbctl.toml(5), and the finding of unknown, misplaced,
-//! mistyped and missing keys. `config.example.toml` and tests/it/effects.rs are held against it. What
-//! a value must be beyond its bounds is decided where it is read.
+//! mistyped and missing keys. `config.example.toml` and tests/it/effects.rs are held against it.
+//! What a value must be beyond its bounds is decided where it is read.
 
 use super::model::{DiskFormat, DomainType, Runtime};
 use super::types::MAX_HAPROXY_MILLIS;

@@ -15,6 +15,7 @@ mod key;
 pub mod keys;
 mod model;
 mod network;
+mod nic;
 mod ports;
 mod reader;
 mod report;
@@ -32,7 +33,8 @@ pub use inputs::*;
 pub use json_schema::json_schema;
 pub use keys::{Bounds, DEFAULT_URI, Effect, KEYS, Key, Kind, Literal, Need};
 pub use model::*;
-pub use report::{Problem, Report, render_warnings};
+pub use nic::*;
+pub use report::{Problem, ProblemId, Report, render_warnings};
 pub use types::*;
 
 use diagnostics::{Diagnostics, Read};
@@ -95,6 +97,7 @@ pub fn parse(
             warnings: source.problems(reader.diagnostics.warnings.take()),
         }),
         Err(_) if problems.is_empty() => Err(Report::whole_file(
+            ProblemId::Unexplained,
             file_name,
             "the configuration is refused, but lbctl cannot say why",
             "this is a defect of lbctl: please report it with the file, its secrets taken out",

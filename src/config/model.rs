@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::nic::NicSource;
 use super::types::{
     CpuCount, DomainName, HaproxyTime, HaproxyVersion, HourSpan, MacAddr, MemoryMib, Name, Port,
     VolumeRef,
@@ -81,36 +82,15 @@ impl DiskFormat {
     }
 }
 
-/// One network interface of the guest, in the order given: `libvirt_network`, `libvirt_networks`,
-/// `macvtap_interfaces`.
+/// One network interface of the guest, in the order of the keys of its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// As given, or derived from the VM's name and the interface's place, in the 52:54:00 range.
     pub mac: MacAddr,
     pub mac_derived: bool,
     pub ip: Ipv4Addr,
-    pub attach: Attach,
+    pub source: NicSource,
     pub addressing: Addressing,
-}
-
-/// What the interface is attached to on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attach {
-    NetworkName(String),
-    /// Lower case, with dashes.
-    NetworkId(String),
-    /// Host device, macvtap bridge mode.
-    Macvtap(String),
-}
-
-impl Attach {
-    /// As the configuration has it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::NetworkName(name) | Self::NetworkId(name) | Self::Macvtap(name) => name,
-        }
-    }
 }
 
 /// How the guest comes by the address.
@@ -118,7 +98,7 @@ impl Attach {
 pub enum Addressing {
     /// By a DHCP reservation of `ip` in the libvirt network (`libvirt_network`).
     DhcpReservation,
-    /// Written into network-config (`libvirt_networks`, `macvtap_interfaces`).
+    /// Written into network-config: all that is not reserved.
     Static {
         prefix_length: u8,
         gateway: Option<Ipv4Addr>,

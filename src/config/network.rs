@@ -7,8 +7,10 @@ use aws_lc_rs::digest;
 
 use super::checks;
 use super::diagnostics::{Read, Refused, Spanned};
-use super::model::{Addressing, Attach, Interface};
+use super::model::{Addressing, Interface};
+use super::nic::{NetworkRef, NicSource};
 use super::reader::Section;
+use super::report::ProblemId;
 use super::types::{InvalidValue, MacAddr, Name};
 
 /// A network interface as far as it could be read, with places, to be held against the others.
@@ -17,7 +19,7 @@ struct InterfaceDraft {
     mac: Read<Spanned<MacAddr>>,
     mac_derived: bool,
     gateway: Option<Spanned<Ipv4Addr>>,
-    attach: Read<Attach>,
+    source: Read<NicSource>,
     addressing: Read<Addressing>,
 }
 
@@ -26,7 +28,7 @@ struct InterfaceDraft {
 pub(super) fn interfaces(root: &Section<'_>, name: &Read<Spanned<Name>>) -> Read<Vec<Interface>> {
     let mut drafts = Vec::new();
     if let Some(section) = root.section("libvirt_network") {
-        let attach = network(&section);
+        let source = network(&section);
         let ip = section.parsed("ip", checks::host_address);
         let (mac, mac_derived) = mac(&section, name, "libvirt_network");
         drafts.push(InterfaceDraft {
@@ -34,21 +36,23 @@ pub(super) fn interfaces(root: &Section<'_>, name: &Read<Spanned<Name>>) -> Read
             mac,
             mac_derived,
             gateway: None,
-            attach,
+            source,
             addressing: Ok(Addressing::DhcpReservation),
         });
     }
     for (place, section) in root.sections("libvirt_networks").iter().enumerate() {
-        let attach = network(section);
+        let source = network(section);
         let place = format!("libvirt_networks/{place}");
-        drafts.push(static_interface(section, attach, name, &place));
+        drafts.push(static_interface(section, source, name, &place));
     }
     for (place, section) in root.sections("macvtap_interfaces").iter().enumerate() {
-        let attach = section
+        let source = section
             .parsed("interface", checks::device)
-            .map(|device| Attach::Macvtap(device.value));
+            .map(|device| NicSource::Macvtap {
+                device: device.value,
+            });
         let place = format!("macvtap_interfaces/{place}");
-        drafts.push(static_interface(section, attach, name, &place));
+        drafts.push(static_interface(section, source, name, &place));
     }
     if drafts.is_empty() {
         return Err(none(root));
@@ -64,6 +68,7 @@ fn none(root: &Section<'_>) -> Refused {
         return Refused::BY_SCHEMA;
     }
     root.diagnostics().problem(
+        ProblemId::MissingKey,
         kinds[0],
         None,
         "no network interface is given, so nothing could reach the load balancer",
@@ -77,14 +82,14 @@ fn interface(draft: InterfaceDraft) -> Read<Interface> {
         mac,
         mac_derived,
         gateway: _,
-        attach,
+        source,
         addressing,
     } = draft;
     Ok(Interface {
         mac: mac?.value,
         mac_derived,
         ip: ip?.value,
-        attach: attach?,
+        source: source?,
         addressing: addressing?,
     })
 }
@@ -124,7 +129,7 @@ fn distinct(root: &Section<'_>, drafts: &[InterfaceDraft]) -> Read<()> {
     distinct
 }
 
-fn network(section: &Section<'_>) -> Read<Attach> {
+fn network(section: &Section<'_>) -> Read<NicSource> {
     let id = section.optional("network_id", |s, k| s.parsed(k, checks::uuid));
     let name = section.optional("network_name", |s, k| s.parsed(k, checks::libvirt_name));
     if let (Some(id), Some(name)) = (section.given("network_id"), section.given("network_name")) {
@@ -134,8 +139,8 @@ fn network(section: &Section<'_>) -> Read<Attach> {
         return Err(diagnostics.conflict(&id, &name, what, "the other one", help));
     }
     match (id?, name?) {
-        (Some(id), _) => Ok(Attach::NetworkId(id.value)),
-        (None, Some(name)) => Ok(Attach::NetworkName(name.value)),
+        (Some(id), _) => Ok(NicSource::Network(NetworkRef::Id(id.value))),
+        (None, Some(name)) => Ok(NicSource::Network(NetworkRef::Name(name.value))),
         (None, None) => {
             let what = "names no network: neither `network_name` nor `network_id` is given";
             let help = "add a line such as: network_name = \"default\"";
@@ -147,7 +152,7 @@ fn network(section: &Section<'_>) -> Read<Attach> {
 
 fn static_interface(
     section: &Section<'_>,
-    attach: Read<Attach>,
+    source: Read<NicSource>,
     name: &Read<Spanned<Name>>,
     place: &str,
 ) -> InterfaceDraft {
@@ -163,7 +168,7 @@ fn static_interface(
         mac,
         mac_derived,
         gateway: gateway.ok().flatten(),
-        attach,
+        source,
         addressing,
     }
 }

@@ -15,7 +15,7 @@ use super::checks;
 use super::diagnostics::{Diagnostics, Read, Refused, Spanned, all};
 use super::inputs::{Inputs, MAX_INPUT, reason};
 use super::keys::{self, Bounds, Key, Literal};
-use super::report::quoted;
+use super::report::{ProblemId, quoted};
 use super::types::{HaproxyTime, InvalidValue, Port};
 use super::words::Word;
 use crate::secret::Secret;
@@ -421,7 +421,8 @@ impl<'a> Section<'a> {
             key: found.key.clone(),
             span,
         };
-        let mut bytes = diagnostics.check(&place, |_| content)?;
+        let unreadable = |invalid: InvalidValue| invalid.with_id(ProblemId::ReferenceUnreadable);
+        let mut bytes = diagnostics.check(&place, |_| content.map_err(unreadable))?;
         let secret = diagnostics.check(&bytes, |bytes| {
             let text = std::str::from_utf8(bytes).map_err(|_| {
                 let what = format!("is taken from {source}, which is not UTF-8 text");

@@ -6,6 +6,8 @@ use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::secret::MASK;
 use crate::text::sanitize::drives_terminal;
@@ -17,9 +19,44 @@ const SHOWN: usize = 40;
 /// characters.
 const PART: usize = 60;
 
+/// What is wrong with a configuration, for programs. Words may change, an id keeps its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemId {
+    /// The file cannot be read.
+    FileUnreadable,
+    /// The file is too large to be a configuration.
+    FileTooLarge,
+    /// The file is not UTF-8 text.
+    FileNotText,
+    /// The file is empty.
+    FileEmpty,
+    /// The file is not valid TOML.
+    Syntax,
+    /// There is no such key, or not in that place.
+    UnknownKey,
+    /// A key or a section that is needed is missing or empty.
+    MissingKey,
+    /// The value has another type than the key takes.
+    WrongType,
+    /// The key does not take that value.
+    InvalidValue,
+    /// The value comes from a file or a variable that cannot be read.
+    ReferenceUnreadable,
+    /// Two values do not go together.
+    Conflict,
+    /// The CA is not in force at this time.
+    CaNotInForce,
+    /// lbctl cannot say what is wrong, which is a defect of lbctl.
+    Unexplained,
+    /// A warning: it is worth knowing, and the configuration is accepted.
+    Advice,
+}
+
 /// One thing that is wrong (or, as a warning, worth knowing), and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    pub id: ProblemId,
     /// Dotted path of the key, such as `haproxy.check.rise` or `libvirt_networks[0].ip`. Empty:
     /// the file as a whole.
     pub key: String,
@@ -59,11 +96,13 @@ impl Report {
     /// A report of one problem with the file as a whole.
     #[must_use]
     pub(super) fn whole_file(
+        id: ProblemId,
         file: &str,
         message: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
         let problem = Problem {
+            id,
             key: String::new(),
             line: 0,
             column: 0,
@@ -184,6 +223,7 @@ impl Problem {
 /// A problem before it is tied to its source: spans are byte offsets into the text.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
+    pub id: ProblemId,
     pub key: String,
     pub span: Option<Range<usize>>,
     pub message: String,
@@ -221,6 +261,7 @@ impl SourceText<'_> {
         let (line, column) = excerpts.first().map_or((0, 0), |e| (e.line, e.column));
         let file = self.file.to_owned();
         Problem {
+            id: draft.id,
             key: draft.key,
             line,
             column,

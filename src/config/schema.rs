@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::diagnostics::Diagnostics;
 use super::keys::{self, Key, Kind, Literal, Need};
 use super::reader::{blank, is_variable, join};
-use super::report::{may_hold_secret, quoted};
+use super::report::{ProblemId, may_hold_secret, quoted};
 
 /// How alike two keys must be for "did you mean" (Jaro-Winkler; 1.0 is equal).
 const ALIKE: f64 = 0.85;
@@ -196,8 +196,9 @@ impl Schema<'_> {
             place.shown,
             type_name(value)
         );
+        let id = ProblemId::WrongType;
         self.diagnostics
-            .problem(place.shown, place.span.clone(), message, help);
+            .problem(id, place.shown, place.span.clone(), message, help);
     }
 
     fn missing(&self, table: &DeTable<'_>, place: &Place<'_>) {
@@ -229,8 +230,8 @@ impl Schema<'_> {
                 )
             };
             let span = found.map(|(_, value)| value.span());
-            self.diagnostics
-                .problem(&path, span.or(place.span.clone()), message, help);
+            let (id, span) = (ProblemId::MissingKey, span.or(place.span.clone()));
+            self.diagnostics.problem(id, &path, span, message, help);
         }
     }
 
@@ -263,6 +264,7 @@ impl Schema<'_> {
             format!("in [{}]", place.shown)
         };
         self.diagnostics.problem(
+            ProblemId::UnknownKey,
             &path,
             Some(span),
             format!("unknown key {} {table}", quoted(name)),

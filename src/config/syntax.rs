@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::inputs::{read_bounded, reason};
 use super::keys::{KEYS, Kind};
-use super::report::{Draft, Report, SourceText, plain};
+use super::report::{Draft, ProblemId, Report, SourceText, plain};
 
 /// How many syntax errors are reported: those after the first few are mostly its consequences.
 const MOST: usize = 5;
@@ -28,6 +28,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, Report> {
             _ => "name another with -c".to_owned(),
         };
         Report::whole_file(
+            ProblemId::FileUnreadable,
             &file,
             format!(
                 "reading the configuration {}: {}",
@@ -43,6 +44,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, Report> {
             limit / 1024 / 1024
         );
         return Err(Report::whole_file(
+            ProblemId::FileTooLarge,
             &file,
             message,
             "name the right file with -c",
@@ -51,6 +53,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, Report> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Report::whole_file(
+            ProblemId::FileNotText,
             &file,
             format!(
                 "the configuration is not UTF-8 text (byte {} is not)",
@@ -65,6 +68,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, Report> {
 pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>, Report> {
     if text.contains('\0') {
         return Err(Report::whole_file(
+            ProblemId::FileNotText,
             file,
             "the configuration is not a text file: it has NUL bytes in it",
             "name a TOML file with -c, saved as UTF-8",
@@ -74,6 +78,7 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
     if errors.is_empty() {
         if tree.get_ref().is_empty() {
             return Err(Report::whole_file(
+                ProblemId::FileEmpty,
                 file,
                 "the configuration is empty",
                 START,
@@ -133,6 +138,7 @@ fn draft(error: &toml::de::Error, text: &str, values: &Harmful) -> Draft {
         .filter(|_| message.contains("multi-line"));
     let other = opened.map(|place| (place, "the text that begins here has no end".to_owned()));
     Draft {
+        id: ProblemId::Syntax,
         key: String::new(),
         span,
         message: format!("not valid TOML: {message}"),

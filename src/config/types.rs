@@ -4,12 +4,13 @@
 use std::fmt;
 use std::num::{NonZero, TryFromIntError};
 
-use super::report::quoted;
+use super::report::{ProblemId, quoted};
 
 /// Why a value is refused: `what` stands behind the key's name ("is not …"), `help` says what to
 /// do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidValue {
+    pub id: ProblemId,
     pub what: String,
     pub help: String,
 }
@@ -17,9 +18,15 @@ pub struct InvalidValue {
 impl InvalidValue {
     pub fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
+            id: ProblemId::InvalidValue,
             what: what.into(),
             help: help.into(),
         }
+    }
+
+    /// Where it is not the value itself that is wrong.
+    pub(super) fn with_id(self, id: ProblemId) -> Self {
+        Self { id, ..self }
     }
 
     /// `is "text"`, and then `what`, which begins with a comma or a colon.

@@ -5,7 +5,7 @@ use super::checks;
 use super::diagnostics::{Read, Refused, Spanned};
 use super::model::{Admin, CloneVolume, Disk};
 use super::reader::Section;
-use super::report::quoted;
+use super::report::{ProblemId, quoted};
 use super::ssh;
 use super::types::{CpuCount, InvalidValue, MemoryMib, Name, VolumeRef, character};
 use crate::secret::Secret;
@@ -71,6 +71,7 @@ pub(super) fn disk(root: &Section<'_>, seed: Option<&VolumeRef>) -> Read<Disk> {
         (None, Some((_, clone))) => clone.map(Disk::Clone),
         (None, None) if root.gives("volume") => Err(Refused::BY_SCHEMA),
         (None, None) => Err(diagnostics.problem(
+            ProblemId::MissingKey,
             "volume_id",
             None,
             "no root disk is given: neither `volume_id` nor [volume]",

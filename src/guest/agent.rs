@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::status::GuestStatus;
-use crate::host::{AgentChannel, HostError, HostErrorKind};
+use crate::host::{AgentChannel, HostError, HostErrorKind, Operation};
 use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, programs};
 use crate::secret::Secret;
 use crate::text::sanitize::sanitize_line;
@@ -95,7 +95,7 @@ pub enum ConvergeError {
 impl ConvergeError {
     /// As the failed step's error.
     #[must_use]
-    pub fn into_host_error(self, doing: &str) -> HostError {
+    pub fn into_host_error(self, doing: impl Into<Operation>) -> HostError {
         let (kind, said, hint) = match self {
             Self::Refused {
                 said,
@@ -137,6 +137,8 @@ impl fmt::Display for GuestError {
         }
     }
 }
+
+impl std::error::Error for GuestError {}
 
 /// The answer of lbctl's program to `converge`.
 #[derive(Deserialize)]
@@ -232,7 +234,7 @@ impl<'a> Guest<'a> {
             "-I",
             "-B",
             "-c",
-            include_str!("../../templates/guest_receive.py"),
+            include_str!("../../templates/guest/receive.py"),
         ];
         let output = self
             .run_with("/usr/bin/python3", &args, Some(&input), deadline)

@@ -9,7 +9,7 @@ use super::agent::{decode, malformed};
 use super::{Guest, GuestError, GuestStatus};
 use crate::text::sanitize::sanitize_line;
 
-const PROGRAM: &str = include_str!("../../templates/guest_wait.py");
+const PROGRAM: &str = include_str!("../../templates/guest/wait.py");
 
 /// The process in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]

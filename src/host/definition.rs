@@ -6,7 +6,7 @@ use std::fmt;
 use roxmltree::{Document, Node};
 
 use super::xml::{attribute, child, number, text};
-use crate::config::{MacAddr, VolumeRef};
+use crate::config::{MacAddr, NetworkRef, NicSource, VolumeRef};
 use crate::host::ownership::Ownership;
 
 /// Where a disk's bytes are.
@@ -17,6 +17,17 @@ pub enum Source {
     Volume(VolumeRef),
     /// A kind that lbctl never makes, such as a network disk.
     Other(String),
+}
+
+impl Source {
+    /// The path by which a clone refers to it as its base (`backingStore` in libvirt's XML).
+    #[must_use]
+    pub fn backing_path(&self) -> String {
+        match self {
+            Self::File(path) | Self::Block(path) | Self::Other(path) => path.clone(),
+            Self::Volume(at) => format!("{}/{}", at.pool, at.name),
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -47,22 +58,20 @@ pub struct DiskFacts {
     pub format: Option<String>,
 }
 
-/// What a network card is plugged into.
+/// What a network interface was found attached to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum NicSource {
-    /// By the network's name; libvirt turns a uuid into nothing else, so lbctl writes names.
-    Network(String),
-    /// Host device in macvtap bridge mode.
-    Macvtap(String),
+pub enum ObservedNicSource {
+    /// A network always by its name: libvirt keeps no other reference.
+    Known(NicSource),
+    /// A kind that lbctl never makes.
     Other(String),
 }
 
-impl fmt::Display for NicSource {
+impl fmt::Display for ObservedNicSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(name) => write!(f, "network {name}"),
-            Self::Macvtap(device) => write!(f, "macvtap on {device}"),
-            Self::Other(what) => write!(f, "{what}"),
+            Self::Known(source) => write!(f, "{source}"),
+            Self::Other(what) => f.write_str(what),
         }
     }
 }
@@ -70,7 +79,7 @@ impl fmt::Display for NicSource {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NicFacts {
     pub mac: MacAddr,
-    pub source: NicSource,
+    pub source: ObservedNicSource,
 }
 
 /// A domain's definition, inactive or live.
@@ -200,20 +209,23 @@ fn disk_source(disk: Node<'_, '_>, source: Node<'_, '_>) -> Option<Source> {
 }
 
 fn interface(node: Node<'_, '_>) -> Option<NicFacts> {
+    use ObservedNicSource::{Known, Other};
     let mac = MacAddr::parse(child(node, "mac")?.attribute("address")?).ok()?;
     let source = child(node, "source");
     let kind = attribute(node, "type");
     let named = |name: &str| source.map(|s| attribute(s, name)).unwrap_or_default();
     let source = match kind.as_str() {
-        "network" => NicSource::Network(named("network")),
-        "direct" if named("mode") == "bridge" => NicSource::Macvtap(named("dev")),
-        "direct" => NicSource::Other(format!(
+        "network" => Known(NicSource::Network(NetworkRef::Name(named("network")))),
+        "direct" if named("mode") == "bridge" => Known(NicSource::Macvtap {
+            device: named("dev"),
+        }),
+        "direct" => Other(format!(
             "macvtap on {} in mode {}",
             named("dev"),
             named("mode")
         )),
-        "bridge" => NicSource::Other(format!("bridge {}", named("bridge"))),
-        other => NicSource::Other(other.into()),
+        "bridge" => Other(format!("bridge {}", named("bridge"))),
+        other => Other(other.into()),
     };
     Some(NicFacts { mac, source })
 }

@@ -6,7 +6,7 @@ use virt::error::{Error, ErrorDomain, ErrorNumber};
 
 use virt::sys;
 
-use super::{DomainState, HostError, HostErrorKind};
+use super::{DomainState, HostError, HostErrorKind, Operation};
 
 pub(super) fn domain_state(raw: sys::virDomainState) -> DomainState {
     match raw {
@@ -23,7 +23,7 @@ pub(super) fn is(error: &Error, number: ErrorNumber) -> bool {
     error.code() == Enum::Known(number)
 }
 
-pub(super) fn error(doing: &str, said: &Error) -> HostError {
+pub(super) fn error(doing: impl Into<Operation>, said: &Error) -> HostError {
     use ErrorNumber as N;
     let from_rpc = said.domain() == Enum::Known(ErrorDomain::Rpc);
     let kind = match said.code() {
@@ -54,7 +54,7 @@ pub(super) fn error(doing: &str, said: &Error) -> HostError {
     HostError::new(kind, doing, said.message())
 }
 
-pub(super) fn connect_error(doing: &str, uri: &str, said: &Error) -> HostError {
+pub(super) fn connect_error(doing: impl Into<Operation>, uri: &str, said: &Error) -> HostError {
     let mut error = error(doing, said);
     let text = said.message().to_ascii_lowercase();
     // The code alone does not part "no daemon" from "not allowed": both are a system error of the socket. The words are

@@ -4,6 +4,7 @@
 //! for in both.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::time::Duration;
 
 use virt::connect::Connect;
@@ -20,8 +21,8 @@ use super::error::{connect_error, domain_state, error, is};
 use super::stream::{receive, send};
 use super::{
     AgentChannel, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind, HostReader,
-    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef, Reconnect, Scope, StopBy,
-    VolumeFacts, VolumeState, xml,
+    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef, Operation, Reconnect,
+    Scope, StopBy, VolumeFacts, VolumeState, xml,
 };
 use crate::config::VolumeRef;
 use crate::host::ownership::{NAMESPACE, Ownership};
@@ -83,28 +84,30 @@ impl LibvirtHost {
     }
 
     /// Before each call: counts it, and logs what is about to be done, so that the log's last line names a call that hangs.
-    pub(super) fn begin(&self, doing: &str) {
+    pub(super) fn begin(&self, doing: impl Display) {
         self.calls.set(self.calls.get() + 1);
         tracing::debug!("libvirt: {doing}");
     }
 
     pub(super) fn call<T>(
         &self,
-        doing: &str,
+        doing: impl Into<Operation>,
         call: impl FnOnce() -> Result<T, Error>,
     ) -> HostResult<T> {
-        self.begin(doing);
+        let doing = doing.into();
+        self.begin(&doing);
         call().map_err(|e| error(doing, &e))
     }
 
     /// Like `call`, but the given error code means "absent".
     fn find<T>(
         &self,
-        doing: &str,
+        doing: impl Into<Operation>,
         absent: ErrorNumber,
         call: impl FnOnce() -> Result<T, Error>,
     ) -> HostResult<Option<T>> {
-        self.begin(doing);
+        let doing = doing.into();
+        self.begin(&doing);
         match call() {
             Ok(found) => Ok(Some(found)),
             Err(e) if is(&e, absent) => Ok(None),
@@ -112,7 +115,7 @@ impl LibvirtHost {
         }
     }
 
-    fn lookup(&self, name: &str, doing: &str) -> HostResult<Domain> {
+    fn lookup(&self, name: &str, doing: impl Into<Operation>) -> HostResult<Domain> {
         self.call(doing, || self.connection.lookup_domain_by_name(name))
     }
 
@@ -135,7 +138,7 @@ impl LibvirtHost {
     }
 
     /// The pool, which must be there, for a call that needs it.
-    fn need_pool(&self, name: &str, doing: &str) -> HostResult<StoragePool> {
+    fn need_pool(&self, name: &str, doing: impl Into<Operation>) -> HostResult<StoragePool> {
         self.pool(name)?.ok_or_else(|| {
             HostError::new(
                 HostErrorKind::NotFound,
@@ -145,8 +148,9 @@ impl LibvirtHost {
         })
     }
 
-    fn need_volume(&self, at: &VolumeRef, doing: &str) -> HostResult<StorageVol> {
-        let pool = self.need_pool(&at.pool, doing)?;
+    fn need_volume(&self, at: &VolumeRef, doing: impl Into<Operation>) -> HostResult<StorageVol> {
+        let doing = doing.into();
+        let pool = self.need_pool(&at.pool, &doing)?;
         self.volume_in(&pool, at)?.ok_or_else(|| {
             HostError::new(
                 HostErrorKind::NotFound,
@@ -156,7 +160,11 @@ impl LibvirtHost {
         })
     }
 
-    fn need_network(&self, network: &NetworkId, doing: &str) -> HostResult<Network> {
+    fn need_network(
+        &self,
+        network: &NetworkId,
+        doing: impl Into<Operation>,
+    ) -> HostResult<Network> {
         self.call(doing, || {
             self.connection.lookup_network_by_uuid_string(&network.uuid)
         })
@@ -196,12 +204,13 @@ impl LibvirtHost {
 
     fn transfer<T>(
         &self,
-        doing: &str,
+        doing: impl Into<Operation>,
         work: impl FnOnce(&Stream) -> Result<T, Error>,
     ) -> HostResult<T> {
-        let stream = self.call(doing, || Stream::new(&self.connection, 0))?;
+        let doing = doing.into();
+        let stream = self.call(&doing, || Stream::new(&self.connection, 0))?;
         match work(&stream) {
-            Ok(value) => self.call(doing, || stream.finish()).map(|()| value),
+            Ok(value) => self.call(&doing, || stream.finish()).map(|()| value),
             Err(e) => {
                 let _ = stream.abort(); // the first error is the one to report
                 Err(error(doing, &e))
@@ -285,9 +294,8 @@ impl HostReader for LibvirtHost {
         let Some(pool) = self.pool(&at.pool)? else {
             return Ok(VolumeState::NoPool);
         };
-        if !self.call(&format!("reading the state of pool {}", at.pool), || {
-            pool.is_active()
-        })? {
+        let doing = format!("reading the state of pool {}", at.pool);
+        if !self.call(doing, || pool.is_active())? {
             return Ok(VolumeState::PoolInactive);
         }
         Ok(match self.volume_in(&pool, at)? {
@@ -422,7 +430,10 @@ impl HostWriter for LibvirtHost {
         entry: &HostEntry,
         scope: Scope,
     ) -> HostResult<()> {
-        let doing = format!("reserving {entry} in network {network}");
+        let doing = Operation::Reserve {
+            network: network.name.clone(),
+            entry: entry.clone(),
+        };
         self.update_network(
             network,
             sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST,
@@ -438,7 +449,10 @@ impl HostWriter for LibvirtHost {
         entry: &HostEntry,
         scope: Scope,
     ) -> HostResult<()> {
-        let doing = format!("removing the reservation of {entry} from network {network}");
+        let doing = Operation::Release {
+            network: network.name.clone(),
+            entry: entry.clone(),
+        };
         self.update_network(
             network,
             sys::VIR_NETWORK_UPDATE_COMMAND_DELETE,
@@ -449,7 +463,10 @@ impl HostWriter for LibvirtHost {
     }
 
     fn clone_volume(&self, spec: &CloneSpec) -> HostResult<()> {
-        let doing = format!("cloning volume {} from {}", spec.volume, spec.base);
+        let doing = Operation::CloneVolume {
+            volume: spec.volume.clone(),
+            base: spec.base.clone(),
+        };
         let pool = self.need_pool(&spec.volume.pool, &doing)?;
         let base = self.need_volume(&spec.base, &doing)?;
         let base_facts = self.volume_facts(spec.base.clone(), &base)?;
@@ -466,13 +483,20 @@ impl HostWriter for LibvirtHost {
     }
 
     fn grow_volume(&self, at: &VolumeRef, capacity: u64) -> HostResult<()> {
-        let doing = format!("growing volume {at} to {capacity} bytes");
+        let doing = Operation::GrowVolume {
+            at: at.clone(),
+            capacity,
+        };
         let volume = self.need_volume(at, &doing)?;
         self.call(&doing, || volume.resize(capacity, 0))
     }
 
     fn grow_live_disk(&self, name: &str, target: &str, capacity: u64) -> HostResult<()> {
-        let doing = format!("growing disk {target} of domain {name} to {capacity} bytes");
+        let doing = Operation::GrowLiveDisk {
+            domain: name.to_owned(),
+            target: target.to_owned(),
+            capacity,
+        };
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || {
             domain.block_resize(target, capacity, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES)
@@ -480,7 +504,7 @@ impl HostWriter for LibvirtHost {
     }
 
     fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()> {
-        let doing = format!("uploading seed {} to pool {}", at.name, at.pool);
+        let doing = Operation::WriteSeed(at.clone());
         let pool = self.need_pool(&at.pool, &doing)?;
         let text = format!(
             "<volume><name>{}</name><capacity unit='bytes'>{}</capacity>\
@@ -500,13 +524,13 @@ impl HostWriter for LibvirtHost {
     }
 
     fn delete_volume(&self, at: &VolumeRef) -> HostResult<()> {
-        let doing = format!("deleting volume {at}");
+        let doing = Operation::DeleteVolume(at.clone());
         let volume = self.need_volume(at, &doing)?;
         self.call(&doing, || volume.delete(0))
     }
 
     fn define(&self, name: &str, text: &str) -> HostResult<()> {
-        let doing = format!("defining domain {name}");
+        let doing = Operation::Define(name.to_owned());
         // Without VIR_DOMAIN_DEFINE_VALIDATE: the schema is held against what lbctl writes in the tests, and libvirt's
         // own parser judges it here; the schema costs more than all the rest of a definition.
         self.call(&doing, || self.connection.define_domain_xml(text))
@@ -514,26 +538,26 @@ impl HostWriter for LibvirtHost {
     }
 
     fn undefine(&self, name: &str) -> HostResult<()> {
-        let doing = format!("undefining domain {name}");
+        let doing = Operation::Undefine(name.to_owned());
         let flags = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || domain.undefine_flags(flags))
     }
 
     fn set_autostart(&self, name: &str, on: bool) -> HostResult<()> {
-        let doing = format!("setting autostart of domain {name}");
+        let doing = Operation::SetAutostart(name.to_owned());
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || domain.set_autostart(on))
     }
 
     fn start(&self, name: &str) -> HostResult<()> {
-        let doing = format!("starting domain {name}");
+        let doing = Operation::Start(name.to_owned());
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || domain.create())
     }
 
     fn resume(&self, name: &str) -> HostResult<()> {
-        let doing = format!("resuming domain {name}");
+        let doing = Operation::Resume(name.to_owned());
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || domain.resume())
     }
@@ -541,7 +565,7 @@ impl HostWriter for LibvirtHost {
     fn request_shutdown(&self, name: &str, by: StopBy) -> HostResult<()> {
         match by {
             StopBy::PowerButton => {
-                let doing = format!("asking domain {name} to shut down");
+                let doing = Operation::RequestShutdown(name.to_owned());
                 let domain = self.lookup(name, &doing)?;
                 self.call(&doing, || {
                     domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
@@ -557,19 +581,19 @@ impl HostWriter for LibvirtHost {
     }
 
     fn power_off(&self, name: &str) -> HostResult<()> {
-        let doing = format!("powering off domain {name}");
+        let doing = Operation::PowerOff(name.to_owned());
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || domain.destroy())
     }
 
     fn update_device(&self, name: &str, text: &str, scope: Scope) -> HostResult<()> {
-        let doing = format!("changing the medium in the CD-ROM drive of domain {name}");
+        let doing = Operation::ChangeMedium(name.to_owned());
         let domain = self.lookup(name, &doing)?;
         self.call(&doing, || domain.update_device_flags(text, impact(scope)))
     }
 
     fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()> {
-        let doing = format!("writing lbctl's ownership record into domain {name}");
+        let doing = Operation::SetOwnership(name.to_owned());
         let domain = self.lookup(name, &doing)?;
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
         let xml = ownership.to_bare_xml();
@@ -625,7 +649,7 @@ impl LibvirtHost {
         command: sys::virNetworkUpdateCommand,
         entry: &HostEntry,
         scope: Scope,
-        doing: &str,
+        doing: &Operation,
     ) -> HostResult<()> {
         let found = self.need_network(network, doing)?;
         // Never restart a network that is not ours: every VM on it would lose its link.

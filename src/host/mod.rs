@@ -8,6 +8,7 @@ mod definition;
 mod error;
 mod inspect;
 pub mod libvirt;
+mod operation;
 pub mod ownership;
 mod stream;
 mod sys;
@@ -19,9 +20,10 @@ use std::time::Duration;
 
 pub use inspect::{Inspect, Version, Versions};
 
-pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, NicSource, Source};
+pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, ObservedNicSource, Source};
+pub use operation::Operation;
 
-use crate::config::{MacAddr, VolumeRef};
+use crate::config::{MacAddr, NetworkRef, VolumeRef};
 use crate::host::ownership::Ownership;
 
 /// What went wrong, by libvirt's error code and never by its words.
@@ -47,8 +49,8 @@ pub enum HostErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostError {
     pub kind: HostErrorKind,
-    /// A lower-case gerund that names the object: `uploading seed lb-1-cloud-init.iso to pool default`.
-    pub doing: String,
+    /// What was being done, and to what.
+    pub doing: Box<Operation>,
     /// libvirt's or the system's own words.
     pub said: String,
     pub hint: Option<String>,
@@ -56,10 +58,10 @@ pub struct HostError {
 
 impl HostError {
     #[must_use]
-    pub fn new(kind: HostErrorKind, doing: impl Into<String>, said: impl Into<String>) -> Self {
+    pub fn new(kind: HostErrorKind, doing: impl Into<Operation>, said: impl Into<String>) -> Self {
         Self {
             kind,
-            doing: doing.into(),
+            doing: Box::new(doing.into()),
             said: said.into(),
             hint: None,
         }
@@ -178,7 +180,7 @@ impl VolumeState {
 }
 
 /// A DHCP host entry of a libvirt network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostEntry {
     pub mac: Option<MacAddr>,
     pub ip: Ipv4Addr,
@@ -287,21 +289,6 @@ pub struct NetworkId {
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
-    }
-}
-
-/// How a network is named in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum NetworkRef {
-    Name(String),
-    Id(String),
-}
-
-impl fmt::Display for NetworkRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(text) | Self::Id(text) => f.write_str(text),
-        }
     }
 }
 

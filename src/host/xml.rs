@@ -196,7 +196,7 @@ pub(super) fn clone_xml(spec: &CloneSpec, base: &VolumeFacts) -> String {
     let backing = if spec.format == "raw" {
         String::new()
     } else {
-        let path = escape(&base.source.to_string());
+        let path = escape(&base.source.backing_path());
         format!(
             "<backingStore><path>{path}</path><format type='{}'/></backingStore>",
             escape(&base.format)

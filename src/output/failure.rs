@@ -1,6 +1,8 @@
 //! What becomes of each module's error at the edge: the words, the hint and the exit code. The values are `exit`'s.
 
-use crate::exit::{Exit, Failure, Message};
+use crate::cert::CertError;
+use crate::config::DEVICE_KEYS;
+use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::host::{HostError, HostErrorKind};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::desired::DesireError;
@@ -13,7 +15,21 @@ impl From<HostError> for Failure {
             .clone()
             .or_else(|| hint_for(&error))
             .unwrap_or_default();
-        Self::new(Exit::Failed, error.to_string(), hint)
+        Self::new(Exit::Failed, id_of(&error), error.to_string(), hint)
+    }
+}
+
+/// The id of an error of the host, by its kind.
+#[must_use]
+pub fn id_of(error: &HostError) -> MessageId {
+    match error.kind {
+        HostErrorKind::Connection => MessageId::LibvirtUnreachable,
+        HostErrorKind::Permission => MessageId::LibvirtDenied,
+        HostErrorKind::NotFound => MessageId::NotFound,
+        HostErrorKind::Exists => MessageId::AlreadyExists,
+        HostErrorKind::State => MessageId::WrongState,
+        HostErrorKind::Agent => MessageId::AgentError,
+        HostErrorKind::Other => MessageId::LibvirtError,
     }
 }
 
@@ -35,15 +51,18 @@ impl From<ApplyError> for Failure {
             .unwrap_or_default();
         // The guest refused, and what had been prepared for it was taken away again.
         let undone = matches!(*step, Step::Converge(_));
-        let step = step.to_string();
+        let id = if undone && error.kind == HostErrorKind::Other {
+            MessageId::GuestRefused
+        } else {
+            id_of(&error)
+        };
         // "start domain x" and "starting domain x" are one thing, and said once.
-        let rest = |text: &str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
-        let said = if rest(&step) == rest(&error.doing) {
+        let said = if step.is_done_by(&error.doing) {
             error.said.clone()
         } else {
             error.to_string()
         };
-        let mut failure = Self::new(Exit::Failed, format!("cannot {step}: {said}"), hint);
+        let mut failure = Self::new(Exit::Failed, id, format!("cannot {step}: {said}"), hint);
         if undone {
             return failure;
         }
@@ -52,10 +71,9 @@ impl From<ApplyError> for Failure {
             1 => "1 step was done before it; ".to_owned(),
             n => format!("{n} steps were done before it; "),
         };
-        failure.messages.push(Message {
-            note: true,
-            ..Message::new(format!("{progress}the same command goes on from here"), "")
-        });
+        let text = format!("{progress}the same command goes on from here");
+        let note = Message::note(MessageId::StepsDone, text);
+        failure.messages.push(note);
         failure
     }
 }
@@ -70,7 +88,7 @@ impl From<Refusal> for Failure {
         let messages = refusal
             .objections
             .into_iter()
-            .map(|o| Message::new(o.message, o.hint))
+            .map(|o| Message::new(o.id, o.message, o.hint))
             .collect();
         Self { exit, messages }
     }
@@ -78,8 +96,16 @@ impl From<Refusal> for Failure {
 
 impl From<DesireError> for Failure {
     fn from(error: DesireError) -> Self {
+        let id = match &error {
+            DesireError::Certificate(CertError::Ca(_)) => MessageId::CaNotInForce,
+            DesireError::Certificate(CertError::NoValidity | CertError::Issuing(_)) => {
+                MessageId::CertificateNotIssued
+            }
+            DesireError::SeedOutdated => MessageId::SeedOutdated,
+            DesireError::Seed(_) => MessageId::SeedNotMade,
+        };
         let hint = error.hint().unwrap_or_default().to_owned();
-        Self::new(Exit::Failed, error.to_string(), hint)
+        Self::new(Exit::Failed, id, error.to_string(), hint)
     }
 }
 
@@ -110,9 +136,56 @@ fn hint_for(error: &HostError) -> Option<String> {
         "somebody was faster, perhaps another lbctl: run the same command again. If a volume's file is in the way still, \
          `virsh pool-refresh POOL` lets libvirt see it"
     } else if has("cannot find device") || has("no such device") || has("unable to get index") {
-        "`ip link` on the host lists its network devices; set `interface` of macvtap_interfaces to one of them"
+        return Some(format!(
+            "`ip link` on the host lists its network devices; set {DEVICE_KEYS} to one of them"
+        ));
     } else {
         return None;
     };
     Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Operation;
+
+    fn failed(step: Step, doing: Operation) -> Failure {
+        let error = HostError::new(HostErrorKind::Other, doing, "no");
+        let step = Box::new(step);
+        let done = 1;
+        ApplyError::Failed { step, done, error }.into()
+    }
+
+    fn start() -> Step {
+        let domain = "lb-1".into();
+        Step::Start { domain }
+    }
+
+    #[test]
+    fn what_the_step_is_itself_is_said_once() {
+        for (doing, said) in [
+            (
+                Operation::Start("lb-1".into()),
+                "cannot start domain lb-1: no",
+            ),
+            (
+                Operation::Start("lb-2".into()),
+                "cannot start domain lb-1: starting domain lb-2: no",
+            ),
+            (
+                Operation::from("starting domain lb-1"),
+                "cannot start domain lb-1: starting domain lb-1: no",
+            ),
+        ] {
+            assert_eq!(failed(start(), doing).messages[0].text, said);
+        }
+    }
+
+    #[test]
+    fn a_failed_step_has_the_id_of_its_error_and_a_note_of_those_before() {
+        let failure = failed(start(), Operation::Start("lb-1".into()));
+        let ids: Vec<MessageId> = failure.messages.iter().map(|m| m.id).collect();
+        assert_eq!(ids, [MessageId::LibvirtError, MessageId::StepsDone]);
+    }
 }

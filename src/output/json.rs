@@ -1,12 +1,23 @@
-//! What `--json` prints, as types: their fields are the documents, their comments the descriptions in `lbctl schema`.
+//! What `--json` prints, as types: their fields are the documents, their comments the descriptions
+//! in `lbctl schema`. Ids and kinds are declared where they belong, and published from there. How a
+//! plan becomes a document is in `plan`.
 //!
-//! Invariant: within one [`SCHEMA`] nothing that stands here is removed, renamed or given another type or meaning; what is
-//! added is optional for the reader. tests/it/schema.rs holds this against the schema that was published first.
+//! They stay apart from the types of what the guest says (`guest/status`), although many fields are
+//! alike. Those change with the guest's program, and nothing in them is believed; these are what
+//! lbctl promises. `status/json` alone makes one from the other.
+//!
+//! Invariant: within one [`SCHEMA`] nothing that stands here is removed, renamed or given another
+//! type or meaning; what is added is optional for the reader. tests/it/schema.rs holds this against
+//! the schema that was published first.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::config::ProblemId;
+use crate::exit::MessageId;
+use crate::reconcile::plan::{OwnershipKind, StepKind, SubjectKind};
 
 /// Version of every document that lbctl prints.
 pub const SCHEMA: u32 = 1;
@@ -98,6 +109,8 @@ pub struct ErrorDocument {
 /// One thing that is wrong in the configuration.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ProblemDocument {
+    /// What is wrong, for programs: compare this and not the words.
+    pub id: ProblemId,
     /// Dotted path of the key; empty where it is none.
     pub key: String,
     /// Counted from 1; `null` where there is no place to point at.
@@ -111,6 +124,8 @@ pub struct ProblemDocument {
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct MessageDocument {
+    /// What it says, for programs: compare this and not the words.
+    pub id: MessageId,
     /// What was being done, to what, and what libvirt or the system said.
     pub message: String,
     /// What to do about it; empty where there is nothing.
@@ -143,6 +158,8 @@ pub struct Finding {
     pub said: String,
     /// What to do about it; empty where there is nothing.
     pub help: String,
+    /// What fails, for programs; `null`: nothing does.
+    pub id: Option<MessageId>,
 }
 
 /// What came out of one look at the host.
@@ -177,8 +194,10 @@ pub struct PlanDocument {
     /// Whether there is nothing to do.
     pub empty: bool,
     pub changes: Vec<ChangeDocument>,
-    /// In the words that people see; not for parsing.
+    /// In the words that people see; not for parsing: `step_details` has them for programs.
     pub steps: Vec<String>,
+    /// The same steps in the same order, for programs.
+    pub step_details: Vec<StepDocument>,
     /// What stays as it is and is worth a word.
     pub notes: Vec<String>,
     /// Whether a change needs a restart of the guest.
@@ -188,6 +207,8 @@ pub struct PlanDocument {
 /// One difference.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ChangeDocument {
+    /// What differs, for programs.
+    pub kind: SubjectKind,
     /// `memory`, `vcpus`, `reservation`, the path of a file in the guest…
     pub what: String,
     /// Empty where there was nothing.
@@ -196,6 +217,49 @@ pub struct ChangeDocument {
     pub class: ClassDocument,
     /// Unified diff of a file in the guest; empty where there is none, or where the file holds a secret.
     pub diff: String,
+}
+
+/// One step.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct StepDocument {
+    pub kind: StepKind,
+    pub target: TargetDocument,
+    /// As in `steps`.
+    pub text: String,
+}
+
+/// What a step is done to. Each kind of step has some of these.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct TargetDocument {
+    /// Name of the domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// As `pool/name`: the root disk, or a seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// The base volume, as `pool/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The disk in the running guest, such as `vda`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The size that the disk has afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Name of the libvirt network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Of the DHCP host entry, as the two below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_name: Option<String>,
+    /// What the ownership record is written for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<OwnershipKind>,
 }
 
 /// How a difference reaches the guest.

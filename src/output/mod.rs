@@ -2,22 +2,25 @@
 //! never alone: what a colour says, a word says too.
 
 pub mod failure;
+mod format;
 pub mod interrupt;
 pub mod json;
+mod plan;
+pub mod report;
 mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use crate::cli::ColorChoice;
+use crate::cli::{ColorChoice, Global};
 use crate::config::{Problem, Report, render_warnings};
 use crate::exit::{Exit, Failure, Message};
-use crate::output::json::{
-    Answer, Body, Document, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument,
-};
-use crate::text::sanitize::{escape_json, sanitize_for_terminal};
+use crate::output::json::{Body, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument};
+use crate::output::report::{CommandReport, TextOptions, TextPart, WatchReport};
+use crate::text::sanitize::sanitize_for_terminal;
 use crate::text::width::hang;
 
+use format::Format;
 use terminal::{Pictures, can_draw, columns};
 
 const BOLD: &str = "\u{1b}[1m";
@@ -28,10 +31,10 @@ const RESET: &str = "\u{1b}[0m";
 
 #[derive(Clone)]
 pub struct Output {
-    /// The command that was given, for a JSON document of its failure.
+    /// The command that was given, for the document of its failure.
     command: String,
-    pub json: bool,
-    pub verbose: u8,
+    format: Format,
+    verbose: u8,
     color_stdout: bool,
     color_stderr: bool,
     pictures: Pictures,
@@ -39,19 +42,62 @@ pub struct Output {
 
 impl Output {
     #[must_use]
-    pub fn new(command: &str, json: bool, verbose: u8, color: ColorChoice) -> Self {
+    pub fn new(command: &str, global: &Global) -> Self {
         Self {
             command: command.to_owned(),
-            json,
-            verbose,
-            color_stdout: colored(color, &io::stdout()),
-            color_stderr: colored(color, &io::stderr()),
+            format: Format::new(global),
+            verbose: global.verbose,
+            color_stdout: colored(global.color, &io::stdout()),
+            color_stderr: colored(global.color, &io::stderr()),
             pictures: Pictures::default(),
         }
     }
 
+    /// Prints a command's report in the format that was asked for, and gives its exit code.
+    pub fn report(&self, report: &dyn CommandReport) -> Exit {
+        let body = report.document().map(Body::from);
+        if let Some(document) = body.and_then(|body| self.format.document(body)) {
+            Self::data_line(&document);
+        } else {
+            let options = TextOptions {
+                columns: Self::stdout_columns(),
+                verbose: self.verbose > 0,
+            };
+            for part in report.text(options) {
+                self.part(&part);
+            }
+        }
+        report.exit()
+    }
+
+    /// Prints the report of one look of many. Whether somebody reads them still.
+    #[must_use]
+    pub fn next_report(&self, report: &dyn WatchReport) -> bool {
+        if let Some(line) = self.format.line(report.document()) {
+            return Self::written(&format!("{line}\n")).is_ok();
+        }
+        if !self.has_screen() {
+            let text = self.with_heading(&report.block());
+            return Self::written(&format!("{text}\n")).is_ok();
+        }
+        let columns = Self::stdout_columns();
+        self.screen(&report.screen(columns), &report.foot(columns));
+        true
+    }
+
+    fn part(&self, part: &TextPart) {
+        match part {
+            TextPart::Heading(text) => self.block(&[hang(text, Self::stdout_columns())]),
+            TextPart::Line(text) => Self::data_line(&hang(text, Self::stdout_columns())),
+            TextPart::LongLine(text) => Self::data_line(text),
+            TextPart::Block(lines) => self.block(lines),
+            TextPart::Data(text) => Self::data(text),
+            TextPart::Said(text) => self.say(text),
+        }
+    }
+
     /// Writes data. A reader that has gone away (`| head`) is no error.
-    pub fn data(&self, text: &str) {
+    fn data(text: &str) {
         // A file or a pipe gets what was asked for, to the byte.
         let _ = if io::stdout().is_terminal() {
             Self::written(&sanitize_for_terminal(text))
@@ -66,29 +112,13 @@ impl Output {
         out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
-    pub fn data_line(&self, text: &str) {
-        self.data(&format!("{}\n", sanitize_for_terminal(text)));
-    }
-
-    /// A heading in data for people.
-    pub fn heading(&self, text: &str) {
-        self.block(&[hang(text, self.columns())]);
-    }
-
-    /// A line of data for people, broken to the terminal's width if it goes to one.
-    pub fn line(&self, text: &str) {
-        self.data_line(&hang(text, self.columns()));
+    fn data_line(text: &str) {
+        Self::data(&format!("{}\n", sanitize_for_terminal(text)));
     }
 
     /// Data for people: the first line is its heading.
-    pub fn block(&self, lines: &[String]) {
-        self.data(&self.with_heading(lines));
-    }
-
-    /// One of many blocks. Whether somebody reads them still.
-    #[must_use]
-    pub fn next_block(&self, lines: &[String]) -> bool {
-        Self::written(&format!("{}\n", self.with_heading(lines))).is_ok()
+    fn block(&self, lines: &[String]) {
+        Self::data(&self.with_heading(lines));
     }
 
     fn with_heading(&self, lines: &[String]) -> String {
@@ -100,42 +130,24 @@ impl Output {
     }
 
     /// Columns for data for people; `None`: as many as it takes.
-    #[must_use]
-    pub fn columns(&self) -> Option<usize> {
+    fn stdout_columns() -> Option<usize> {
         columns(&io::stdout())
     }
 
-    /// Whether [`Output::screen`] can draw.
+    /// Whether a report is drawn on the whole screen, and so can show how old it is.
     #[must_use]
     pub fn has_screen(&self) -> bool {
-        !self.json && self.verbose == 0 && can_draw(&io::stdout())
+        self.format.is_text() && self.verbose == 0 && can_draw(&io::stdout())
     }
 
     /// Draws the whole screen anew, until [`Output::leave`], which lets `lines` stand and not the foot. The first line is
     /// the heading.
-    pub fn screen(&self, lines: &[String], foot: &[String]) {
+    fn screen(&self, lines: &[String], foot: &[String]) {
         let foot: Vec<String> = foot
             .iter()
             .map(|line| sanitize_for_terminal(line).into_owned())
             .collect();
         self.pictures.screen(self.with_heading(lines), &foot);
-    }
-
-    /// The one JSON document of a command that did what it is for.
-    pub fn answer(&self, answer: Answer) {
-        self.document(answer.into());
-    }
-
-    fn document(&self, body: Body) {
-        let text = serde_json::to_string_pretty(&Document::new(body)).unwrap_or_default();
-        self.data_line(&escape_json(&text));
-    }
-
-    /// One of many JSON documents, a line each. Whether somebody reads them still.
-    #[must_use]
-    pub fn next_document(&self, body: Body) -> bool {
-        let text = serde_json::to_string(&Document::new(body)).unwrap_or_default();
-        Self::written(&format!("{}\n", escape_json(&text))).is_ok()
     }
 
     /// What is going on, for people.
@@ -182,24 +194,24 @@ impl Output {
         }
     }
 
-    pub fn report(&self, report: &Report) {
+    /// What is wrong with the configuration.
+    pub fn problems(&self, report: &Report) {
         let text = report.render(self.color_stderr, columns(&io::stderr()));
         self.stderr(text.trim_end());
-        if self.json {
-            let place = |count: usize| (count > 0).then_some(count);
-            let problem = |p: &Problem| ProblemDocument {
-                key: p.key.clone(),
-                line: place(p.line),
-                column: place(p.column),
-                message: p.message.clone(),
-                help: p.help.clone(),
-            };
-            self.error(
-                Exit::Usage,
-                report.problems.iter().map(problem).collect(),
-                Vec::new(),
-            );
-        }
+        let place = |count: usize| (count > 0).then_some(count);
+        let problem = |p: &Problem| ProblemDocument {
+            id: p.id,
+            key: p.key.clone(),
+            line: place(p.line),
+            column: place(p.column),
+            message: p.message.clone(),
+            help: p.help.clone(),
+        };
+        self.error(
+            Exit::Usage,
+            report.problems.iter().map(problem).collect(),
+            Vec::new(),
+        );
     }
 
     pub fn failure(&self, failure: &Failure) {
@@ -218,23 +230,23 @@ impl Output {
                 self.stderr(&format!("  | {line}"));
             }
         }
-        if self.json {
-            let message = |m: &Message| MessageDocument {
-                message: m.text.clone(),
-                help: m.hint.clone(),
-                detail: m.detail.clone(),
-                note: m.note,
-            };
-            self.error(
-                failure.exit,
-                Vec::new(),
-                failure.messages.iter().map(message).collect(),
-            );
-        }
+        let message = |m: &Message| MessageDocument {
+            id: m.id,
+            message: m.text.clone(),
+            help: m.hint.clone(),
+            detail: m.detail.clone(),
+            note: m.note,
+        };
+        self.error(
+            failure.exit,
+            Vec::new(),
+            failure.messages.iter().map(message).collect(),
+        );
     }
 
+    /// The document of a failure, for programs; people have read its text on standard error.
     fn error(&self, exit: Exit, problems: Vec<ProblemDocument>, messages: Vec<MessageDocument>) {
-        self.document(Body::Failure(FailureDocument {
+        let body = Body::Failure(FailureDocument {
             command: self.command.clone(),
             name: None,
             time: None,
@@ -243,7 +255,10 @@ impl Output {
                 problems,
                 messages,
             },
-        }));
+        });
+        if let Some(document) = self.format.document(body) {
+            Self::data_line(&document);
+        }
     }
 
     /// Asks on the terminal; `None` where there is none.

@@ -4,10 +4,10 @@
 //!
 //! What belongs elsewhere: how a command looks, and what it says (`commands`).
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, MessageId};
 use crate::host::HostErrorKind;
 use crate::reconcile::apply::ApplyError;
-use crate::reconcile::plan::{Plan, Step};
+use crate::reconcile::plan::{Action, Plan, Step};
 
 /// How often another may be faster before this one gives way.
 const ROUNDS: usize = 12;
@@ -42,7 +42,7 @@ pub fn settle(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
                 if left.done {
                     return Ok(());
                 }
-                if round >= ROUNDS || texts(&left.plan.steps) == texts(&plan.steps) {
+                if round >= ROUNDS || same_work(&left.plan.steps, &plan.steps) {
                     return Err(work.unfinished(&left.plan));
                 }
                 plan = left.plan;
@@ -53,7 +53,7 @@ pub fn settle(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
                     return Err(failed.into());
                 };
                 let Remaining { plan: again, done } = work.replan()?;
-                same = if again.steps.first().map(ToString::to_string) == Some(step) {
+                same = if again.steps.first().map(Step::action) == Some(step) {
                     same + 1
                 } else {
                     0
@@ -80,7 +80,7 @@ pub fn settle(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
 
 /// The step that failed, and how, if that may be because something else was done meanwhile. What stops or changes a guest
 /// is not tried again by itself: each time costs sessions.
-fn perhaps_overtaken(failed: &ApplyError) -> Option<(String, String)> {
+fn perhaps_overtaken(failed: &ApplyError) -> Option<(Action, String)> {
     let ApplyError::Failed { step, error, .. } = failed else {
         return None;
     };
@@ -90,17 +90,120 @@ fn perhaps_overtaken(failed: &ApplyError) -> Option<(String, String)> {
         error.kind,
         HostErrorKind::Connection | HostErrorKind::Permission | HostErrorKind::Agent
     );
-    (!tried_once && !of_the_host).then(|| (step.to_string(), error.to_string()))
+    (!tried_once && !of_the_host).then(|| (step.action(), error.to_string()))
 }
 
-fn texts(steps: &[Step]) -> Vec<String> {
-    steps.iter().map(ToString::to_string).collect()
+/// Whether both do the same things to the same targets. The steps themselves may differ: a plan made
+/// again may have issued another certificate.
+fn same_work(one: &[Step], other: &[Step]) -> bool {
+    one.iter()
+        .map(Step::action)
+        .eq(other.iter().map(Step::action))
 }
 
 fn outrun(name: &str, why: &str) -> Failure {
     Failure::new(
         Exit::Failed,
+        MessageId::Overtaken,
         format!("another lbctl is at work on {name} and was faster {ROUNDS} times, at last: {why}"),
         "let it come to its end, then run the same command again: it goes on from what is there",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::{HostError, Operation};
+
+    fn stop(domain: &str, seconds: u64) -> Step {
+        Step::Stop {
+            domain: domain.into(),
+            deadline: Duration::from_secs(seconds),
+        }
+    }
+
+    fn plan(steps: Vec<Step>) -> Plan {
+        Plan {
+            name: "lb-1".into(),
+            changes: Vec::new(),
+            steps,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Plans as they are made one after the other; the last one is empty. How often steps were
+    /// carried out is counted.
+    struct Scripted {
+        plans: VecDeque<Vec<Step>>,
+        fail: Option<HostErrorKind>,
+        rounds: usize,
+    }
+
+    impl Reconciler for Scripted {
+        fn replan(&mut self) -> Result<Remaining, Failure> {
+            let steps = self.plans.pop_front().unwrap_or_default();
+            let done = steps.is_empty();
+            let plan = plan(steps);
+            Ok(Remaining { plan, done })
+        }
+
+        fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
+            self.rounds += 1;
+            match self.fail {
+                None => Ok(()),
+                Some(kind) => Err(ApplyError::Failed {
+                    step: Box::new(steps.first().unwrap().clone()),
+                    done: 0,
+                    error: HostError::new(kind, Operation::PowerOff("lb-1".into()), "no"),
+                }),
+            }
+        }
+
+        fn back_off(&mut self, _: usize, _: &str) {}
+
+        fn unfinished(&self, _: &Plan) -> Failure {
+            Failure::new(Exit::Failed, MessageId::StateDiffers, "unfinished", "")
+        }
+    }
+
+    fn settled(plans: &[Vec<Step>], fail: Option<HostErrorKind>) -> (Option<MessageId>, usize) {
+        let mut work = Scripted {
+            plans: plans[1..].iter().cloned().collect(),
+            fail,
+            rounds: 0,
+        };
+        let ended = settle(plan(plans[0].clone()), &mut work);
+        let id = ended.err().map(|failure| failure.messages[0].id);
+        (id, work.rounds)
+    }
+
+    #[test]
+    fn steps_that_are_the_same_work_are_no_progress() {
+        // The steps differ, and what they do to what does not.
+        let again = [vec![stop("lb-1", 1)], vec![stop("lb-1", 2)]];
+        assert_eq!(settled(&again, None), (Some(MessageId::StateDiffers), 1));
+        let another = [vec![stop("lb-1", 1)], vec![stop("lb-2", 1)]];
+        assert_eq!(settled(&another, None), (None, 2));
+    }
+
+    #[test]
+    fn a_step_that_fails_again_and_again_ends_it() {
+        let exists = Some(HostErrorKind::Exists);
+        let same: Vec<_> = (1..20).map(|seconds| vec![stop("lb-1", seconds)]).collect();
+        assert_eq!(
+            settled(&same, exists),
+            (Some(MessageId::AlreadyExists), SAME + 1)
+        );
+        let others: Vec<_> = (1..20)
+            .map(|number| vec![stop(&format!("lb-{number}"), 1)])
+            .collect();
+        assert_eq!(
+            settled(&others, exists),
+            (Some(MessageId::Overtaken), ROUNDS)
+        );
+    }
 }

@@ -6,20 +6,20 @@ use std::fmt;
 use time::OffsetDateTime;
 
 use crate::cert::{self, CertError, Clamp, ClientPair, Facts, IssueReason, Policy, Resolution};
-use crate::config::{Addressing, Attach, Config, Disk, DomainType, Interface, VolumeRef};
-use crate::host::{HostEntry, NetworkRef, NicFacts, NicSource};
-use crate::reconcile::observe::{Observed, network_ref};
-use crate::render::domain::{DomainKind, DomainSpec};
+use crate::config::{Addressing, Config, DomainType, Interface, NetworkRef, VolumeRef};
+use crate::host::HostEntry;
+use crate::reconcile::observe::Observed;
+use crate::render::domain::{DomainKind, DomainSpec, NicSpec};
 use crate::secret::Secret;
-use crate::seed::{FoundSeed, Seed, SeedContent};
+use crate::seed::{FoundSeed, Seed, SeedContent, SeedError};
 
-/// Everything that `up` makes so.
+/// Everything that `up` makes so, but the root disk: what is asked of that stands with what was
+/// observed of it ([`crate::reconcile::observe::ObservedDisk`]).
 #[derive(Debug, Clone)]
 pub struct Desired {
     pub domain: DomainSpec,
     /// Whether the configuration names a machine type; otherwise the one a domain has stays.
     pub machine_given: bool,
-    pub disk: Disk,
     pub seed: Seed,
     pub seed_volume: VolumeRef,
     pub interfaces: Vec<Interface>,
@@ -64,7 +64,7 @@ impl Renewal {
             return Ok(None);
         }
         let seed = Seed::renewed(found, config, &pair)
-            .ok_or_else(|| DesireError::Seed("the seed was written by another version of lbctl: `lbctl up` brings it up to date first, and renews what is due".into()))?
+            .ok_or(DesireError::SeedOutdated)?
             .map_err(DesireError::Seed)?;
         Ok(Some(Self {
             seed,
@@ -78,14 +78,22 @@ impl Renewal {
 #[derive(Debug)]
 pub enum DesireError {
     Certificate(CertError),
-    Seed(String),
+    /// The seed in use was written by another version of lbctl, and cannot be written again.
+    SeedOutdated,
+    Seed(SeedError),
 }
+
+impl std::error::Error for DesireError {}
 
 impl fmt::Display for DesireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Certificate(error) => write!(f, "issuing the client certificate: {error}"),
-            Self::Seed(said) => f.write_str(said),
+            Self::SeedOutdated => f.write_str(
+                "the seed was written by another version of lbctl: `lbctl up` brings it up to date \
+                 first, and renews what is due",
+            ),
+            Self::Seed(error) => write!(f, "{error}"),
         }
     }
 }
@@ -96,7 +104,7 @@ impl DesireError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Certificate(error) => error.hint(),
-            Self::Seed(_) => None,
+            Self::SeedOutdated | Self::Seed(_) => None,
         }
     }
 }
@@ -109,9 +117,8 @@ impl Desired {
     ) -> Result<Self, DesireError> {
         let (seed, certificate) = seed(config, current_seed(observed), now)?;
         Ok(Self {
-            domain: domain(config, observed),
+            domain: domain(config, Some(observed)),
             machine_given: config.libvirt.machine.is_some(),
-            disk: config.disk.clone(),
             seed,
             seed_volume: config.seed_volume.clone(),
             interfaces: config.interfaces.clone(),
@@ -188,63 +195,53 @@ pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
     }
 }
 
-fn domain(config: &Config, observed: &Observed) -> DomainSpec {
-    let architecture = observed.architecture.clone();
-    let existing = observed
-        .domain
-        .as_ref()
-        .map(|d| d.config.domain_type.as_str());
-    let kind = match config.libvirt.domain_type {
-        DomainType::Kvm => DomainKind::Kvm,
-        // What a domain is, it stays, unless it is told to change.
-        DomainType::Auto if existing == Some("kvm") => DomainKind::Kvm,
-        DomainType::Auto if existing.is_none() && observed.offers_kvm == Some(true) => {
-            DomainKind::Kvm
-        }
-        DomainType::Auto | DomainType::Qemu => DomainKind::Qemu,
-    };
+/// The domain as the configuration wants it on that host. Without a host: on a machine like this
+/// one, with kvm, in networks as the configuration names them.
+#[must_use]
+pub fn domain(config: &Config, observed: Option<&Observed>) -> DomainSpec {
+    let architecture = observed.map_or(std::env::consts::ARCH, |o| &o.architecture);
     DomainSpec {
         name: config.name.as_str().to_owned(),
-        kind,
+        kind: kind(config.libvirt.domain_type, observed),
         machine: config
             .libvirt
             .machine
             .clone()
-            .unwrap_or_else(|| default_machine(&architecture).to_owned()),
-        architecture,
+            .unwrap_or_else(|| default_machine(architecture).to_owned()),
+        architecture: architecture.to_owned(),
         memory_mib: config.memory.get(),
         vcpus: config.vcpus.get(),
-        interfaces: config.interfaces.iter().map(|i| nic(i, observed)).collect(),
+        interfaces: config
+            .interfaces
+            .iter()
+            .map(|i| NicSpec {
+                mac: i.mac,
+                source: observed.map_or_else(|| i.source.clone(), |o| o.by_name(&i.source)),
+            })
+            .collect(),
+    }
+}
+
+fn kind(wanted: DomainType, observed: Option<&Observed>) -> DomainKind {
+    match (wanted, observed) {
+        (DomainType::Kvm, _) | (DomainType::Auto, None) => DomainKind::Kvm,
+        (DomainType::Qemu, _) => DomainKind::Qemu,
+        (DomainType::Auto, Some(observed)) => match &observed.domain {
+            // What a domain is, it stays, unless it is told to change.
+            Some(domain) if domain.config.domain_type == "kvm" => DomainKind::Kvm,
+            None if observed.offers_kvm == Some(true) => DomainKind::Kvm,
+            Some(_) | None => DomainKind::Qemu,
+        },
     }
 }
 
 /// The machine type where the configuration names none.
-#[must_use]
-pub fn default_machine(architecture: &str) -> &'static str {
+fn default_machine(architecture: &str) -> &'static str {
     match architecture {
         "x86_64" | "i686" => "q35",
         "s390x" => "s390-ccw-virtio",
         "ppc64le" => "pseries",
         _ => "virt",
-    }
-}
-
-fn nic(interface: &Interface, observed: &Observed) -> NicFacts {
-    let source = match (&interface.attach, network_ref(&interface.attach)) {
-        (Attach::Macvtap(device), _) => NicSource::Macvtap(device.clone()),
-        (_, Err(device)) => NicSource::Macvtap(device.to_owned()),
-        (_, Ok(network)) => {
-            let facts = observed
-                .networks
-                .get(&network)
-                .and_then(|n| n.facts.as_ref());
-            // A network that is not there has no name; the plan refuses before anything is made of it.
-            NicSource::Network(facts.map_or_else(|| network.to_string(), |f| f.id.name.clone()))
-        }
-    };
-    NicFacts {
-        mac: interface.mac,
-        source,
     }
 }
 
@@ -256,7 +253,7 @@ fn reservations(config: &Config) -> Vec<DesiredReservation> {
     by_dhcp
         .filter_map(|interface| {
             Some(DesiredReservation {
-                network: network_ref(&interface.attach).ok()?,
+                network: interface.source.network()?.clone(),
                 entry: HostEntry {
                     mac: Some(interface.mac),
                     ip: interface.ip,

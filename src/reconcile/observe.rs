@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::config::{Attach, Config, Disk, DomainType, VolumeRef};
+use crate::config::{
+    CloneVolume, Config, Disk, DomainType, HostLink, NetworkRef, NicSource, VolumeRef,
+};
 use crate::guest::AgentAvailability;
 use crate::host::{
     Claims, DomainFacts, HostError, HostErrorKind, HostReader, HostResult, Lease, NetworkFacts,
-    NetworkRef, VolumeState,
+    VolumeState,
 };
 use crate::seed::{self, SeedContent};
 
@@ -27,13 +29,33 @@ pub struct Observed {
     /// What the host's other domains claim. Asked only where something is about to be claimed; empty otherwise.
     pub claims: Vec<Claims>,
     pub networks: BTreeMap<NetworkRef, ObservedNetwork>,
-    /// Of the macvtap devices named: whether the host has them, where that can be told.
+    /// Of the network devices that are named: whether the host has them. `None`: libvirt does not
+    /// say.
     pub devices: BTreeMap<String, Option<bool>>,
     pub disk: ObservedDisk,
     /// Every place where a seed of this VM may stand.
     pub seeds: Vec<ObservedSeed>,
     /// Whether the running guest can be changed: asked last, and only where it is to be.
     pub availability: AgentAvailability,
+}
+
+impl Observed {
+    /// A network that was asked about; `None`: the host does not have it.
+    #[must_use]
+    pub fn network(&self, which: &NetworkRef) -> Option<&NetworkFacts> {
+        self.networks.get(which)?.facts.as_ref()
+    }
+
+    /// As a definition has it, which names a network by its name and never by its UUID. A network
+    /// that is not there stays as configured: the plan refuses before anything is made of it.
+    #[must_use]
+    pub fn by_name(&self, source: &NicSource) -> NicSource {
+        let facts = source.network().and_then(|which| self.network(which));
+        facts.map_or_else(
+            || source.clone(),
+            |facts| NicSource::Network(NetworkRef::Name(facts.id.name.clone())),
+        )
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -44,12 +66,15 @@ pub struct ObservedNetwork {
     pub leases: Vec<Lease>,
 }
 
+/// The root disk that the configuration asks for, and what the host has of it. Both are one value, so
+/// that no plan can hold one disk against what was observed of another.
 #[derive(Debug, Clone)]
 pub enum ObservedDisk {
     /// `volume_id`
-    Existing(VolumeState),
+    Existing { id: String, volume: VolumeState },
     /// `[volume]`
     Clone {
+        wanted: CloneVolume,
         volume: VolumeState,
         base: VolumeState,
     },
@@ -108,17 +133,17 @@ fn observe_once(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult
     let mut networks = BTreeMap::new();
     let mut devices = BTreeMap::new();
     for interface in &config.interfaces {
-        match network_ref(&interface.attach) {
-            Ok(network) if networks.contains_key(&network) => {} // several cards on one network
-            Ok(network) => {
-                let facts = host.network(&network)?;
+        match interface.source.host_link() {
+            HostLink::Network(network) if networks.contains_key(network) => {} // several on one
+            HostLink::Network(network) => {
+                let facts = host.network(network)?;
                 let leases = match &facts {
                     Some(facts) if claiming && facts.active => host.leases(&facts.id)?,
                     _ => Vec::new(),
                 };
-                networks.insert(network, ObservedNetwork { facts, leases });
+                networks.insert(network.clone(), ObservedNetwork { facts, leases });
             }
-            Err(device) => {
+            HostLink::Device(device) => {
                 let has = if claiming {
                     host.has_device(device)?
                 } else {
@@ -130,8 +155,12 @@ fn observe_once(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult
     }
     add_recorded_networks(domain.as_ref(), host, &mut networks)?;
     let disk = match &config.disk {
-        Disk::Existing { id } => ObservedDisk::Existing(host.volume_by_id(id)?),
+        Disk::Existing { id } => ObservedDisk::Existing {
+            id: id.clone(),
+            volume: host.volume_by_id(id)?,
+        },
         Disk::Clone(clone) => ObservedDisk::Clone {
+            wanted: clone.clone(),
             volume: host.volume(&clone.volume)?,
             base: host.volume(&clone.base)?,
         },
@@ -153,17 +182,9 @@ fn observe_once(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult
     })
 }
 
-/// The libvirt network that an interface is on, or the host device under its macvtap.
-pub fn network_ref(attach: &Attach) -> Result<NetworkRef, &str> {
-    match attach {
-        Attach::NetworkName(name) => Ok(NetworkRef::Name(name.clone())),
-        Attach::NetworkId(id) => Ok(NetworkRef::Id(id.clone())),
-        Attach::Macvtap(device) => Err(device),
-    }
-}
-
-/// Whether `up` may have to claim an address, a MAC or a disk, so that the claims of others matter. Where the domain has
-/// its cards already, and its own ownership record lists its reservations, nothing is claimed anew.
+/// Whether `up` may have to claim an address, a MAC or a disk, so that the claims of others matter.
+/// Where the domain has its network interfaces already, and its own ownership record lists its
+/// reservations, nothing new is claimed.
 fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
     let Some(domain) = domain else { return true };
     let Some(ownership) = &domain.config.ownership else {

@@ -4,9 +4,9 @@ use std::fmt;
 
 use askama::Template;
 
-use crate::config::MacAddr;
+use crate::config::{MacAddr, NicSource};
 use crate::host::ownership::Ownership;
-use crate::host::{NicFacts, NicSource, Source};
+use crate::host::{NicFacts, ObservedNicSource, Source};
 use crate::text::xml::escape;
 
 /// What the domain is to be, without the paths that only the host knows.
@@ -19,7 +19,25 @@ pub struct DomainSpec {
     pub machine: String,
     pub memory_mib: u64,
     pub vcpus: u32,
-    pub interfaces: Vec<NicFacts>,
+    pub interfaces: Vec<NicSpec>,
+}
+
+/// A network interface that the domain is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicSpec {
+    pub mac: MacAddr,
+    /// A network by its name: libvirt would not keep a UUID.
+    pub source: NicSource,
+}
+
+/// As it is found once the domain has it.
+impl From<&NicSpec> for NicFacts {
+    fn from(spec: &NicSpec) -> Self {
+        Self {
+            mac: spec.mac,
+            source: ObservedNicSource::Known(spec.source.clone()),
+        }
+    }
 }
 
 /// libvirt's domain type, chosen.
@@ -29,12 +47,20 @@ pub enum DomainKind {
     Qemu,
 }
 
-impl fmt::Display for DomainKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl DomainKind {
+    /// As it is in the domain's XML.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Kvm => "kvm",
             Self::Qemu => "qemu",
-        })
+        }
+    }
+}
+
+impl fmt::Display for DomainKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -48,7 +74,7 @@ pub struct RootDisk {
 
 #[derive(Template)]
 #[template(path = "domain.xml", escape = "none")]
-struct DomainTemplate {
+struct DomainTemplate<'a> {
     domain_type: DomainKind,
     name: String,
     uuid: Option<String>,
@@ -62,13 +88,16 @@ struct DomainTemplate {
     cpu_mode: &'static str,
     root_disk: String,
     seed_disk: String,
-    interfaces: Vec<NicTemplate>,
+    interfaces: &'a [NicSpec],
 }
 
-struct NicTemplate {
-    macvtap: bool,
-    source: String,
-    mac: MacAddr,
+/// Text in an attribute of the template.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(self.0))
+    }
 }
 
 /// Renders the whole definition. `uuid` is that of the domain it replaces.
@@ -104,7 +133,7 @@ pub fn render(
             "<target dev=\"vda\" bus=\"virtio\"/>",
         ),
         seed_disk: seed_cdrom(seed),
-        interfaces: spec.interfaces.iter().map(nic).collect(),
+        interfaces: &spec.interfaces,
     }
     .render()
 }
@@ -143,14 +172,57 @@ fn disk(source: &Source, device: &str, format: &str, rest: &str) -> String {
     )
 }
 
-fn nic(facts: &NicFacts) -> NicTemplate {
-    let (macvtap, source) = match &facts.source {
-        NicSource::Macvtap(device) => (true, device),
-        NicSource::Network(name) | NicSource::Other(name) => (false, name),
-    };
-    NicTemplate {
-        macvtap,
-        source: escape(source),
-        mac: facts.mac,
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{VolumeRef, one_of_each_kind};
+    use crate::host::Definition;
+    use crate::host::ownership::{LAYOUT, PartPrints, SeedRecord};
+
+    fn written(interfaces: Vec<NicSpec>) -> String {
+        let at = VolumeRef {
+            pool: "default".into(),
+            name: "lb-1".into(),
+        };
+        let spec = DomainSpec {
+            name: "lb-1".into(),
+            kind: DomainKind::Kvm,
+            architecture: "x86_64".into(),
+            machine: "q35".into(),
+            memory_mib: 1024,
+            vcpus: 2,
+            interfaces,
+        };
+        let ownership = Ownership {
+            layout: LAYOUT,
+            seed: SeedRecord {
+                volume: at.clone(),
+                fingerprint: String::new(),
+                parts: PartPrints {
+                    guest: String::new(),
+                    start: String::new(),
+                    boot: String::new(),
+                },
+            },
+            stale_seeds: Vec::new(),
+            disk: None,
+            reservations: Vec::new(),
+        };
+        let root = RootDisk {
+            source: Source::Volume(at.clone()),
+            format: "qcow2".into(),
+        };
+        render(&spec, None, &ownership, &root, &Source::Volume(at)).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_network_interface_is_read_back_as_written() {
+        let mac = MacAddr([0x52, 0x54, 0, 1, 2, 3]);
+        let specs = one_of_each_kind().into_iter();
+        let specs: Vec<NicSpec> = specs.map(|source| NicSpec { mac, source }).collect();
+        let wanted: Vec<NicFacts> = specs.iter().map(NicFacts::from).collect();
+        let read = Definition::parse(&written(specs)).unwrap();
+        assert_eq!(read.interfaces, wanted);
     }
 }

@@ -1,21 +1,19 @@
-//! Serde of the fields that hold a secret. `Secret` has no `Serialize`, so that none is written by accident: the fields
-//! that are to be written name one of these modules.
+//! [`Secret`] has no `Serialize`, so that none is written by accident: the fields that are to be
+//! written name this module, or `option`.
 
-pub(super) mod one {
-    use serde::{Deserialize as _, Deserializer, Serializer};
+use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use crate::secret::Secret;
+use crate::secret::Secret;
 
-    pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(secret.expose())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-        String::deserialize(from).map(Secret::new)
-    }
+pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(secret.expose())
 }
 
-pub(super) mod option {
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    String::deserialize(from).map(Secret::new)
+}
+
+pub mod option {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
     use crate::secret::Secret;

@@ -10,19 +10,22 @@
 pub mod domain;
 mod exposed;
 mod files;
+mod guest_file;
 mod haproxy;
 mod image;
 mod network;
 mod password;
+mod programs;
 mod seed;
 mod services;
 mod spec;
 pub mod yaml;
 
-pub use files::{CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, Owner, Service, programs};
+pub use guest_file::{CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, Owner, Service};
 pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;
+pub use programs::programs;
 pub use seed::{SeedFiles, fingerprint, seed_files};
 pub use spec::{AdminSpec, GuestSpec, Start};
 

@@ -16,9 +16,10 @@ struct NetworkConfig {
 struct NetworkInterface {
     mac: String,
     fixed: Option<Fixed>,
-    /// The earlier card's gateway wins where several are given; the later ones are there when it goes away.
+    /// The earlier interface's gateway wins where several are given; the later ones are there when
+    /// it goes away.
     metric: usize,
-    /// Only the first card, which carries the advertised address, holds up the boot.
+    /// Only the first interface, which carries the advertised address, holds up the boot.
     optional: bool,
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use askama::Template;
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::files::GUEST_SCRIPT;
+use super::programs::GUEST_PROGRAM;
 use super::spec::GuestSpec;
 use super::yaml::{Block, Quoted};
 use crate::secret::Secret;
@@ -27,7 +27,7 @@ struct UserData<'a> {
     public_keys: Vec<Quoted<'a>>,
     packages: &'a [String],
     files: Vec<FileView<'a>>,
-    guest_script: &'static str,
+    guest_program: &'static str,
 }
 
 struct FileView<'a> {
@@ -104,7 +104,7 @@ fn user_data(spec: &GuestSpec) -> String {
         public_keys: admin.public_keys.iter().map(|key| Quoted(key)).collect(),
         packages,
         files: files.iter().map(file_view).collect(),
-        guest_script: GUEST_SCRIPT,
+        guest_program: GUEST_PROGRAM,
     })
 }
 

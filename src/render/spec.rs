@@ -1,17 +1,20 @@
-//! What the guest is to be, as one value: its administrator, its packages, its files, and how HAProxy is started. The
-//! seed's user-data is rendered from it, it lies in the seed as JSON so that the next lbctl can tell what changed, and a
-//! live change sends the same JSON through the guest agent. So the three cannot differ.
+//! What the guest is to be, as one value: its administrator, its packages, its files, and how
+//! HAProxy is started. The seed's user-data is rendered from it, it is in the seed as JSON so that
+//! the next lbctl can see what changed, and a live change sends the same JSON through the guest
+//! agent. So the three cannot differ.
 
 use serde::{Deserialize, Serialize};
 
 use super::exposed;
-use super::files::{CA_PEM, CLIENT_PEM, GuestFile, Service, files, tidy_pem};
+use super::files::files;
+use super::guest_file::{CA_PEM, CLIENT_PEM, GuestFile, Service, tidy_pem};
 use super::password::admin_password_hash;
-use super::{CheckTls, Secrets, fingerprint, image_reference, services};
+use super::services::{open_files, wanted};
+use super::{CheckTls, Secrets, fingerprint, image_reference};
 use crate::config::{Config, Runtime};
 use crate::secret::Secret;
 
-/// Generation of the JSON. An lbctl that meets another one renders the seed anew.
+/// Generation of the JSON. An lbctl that meets another one renders the seed again.
 const SCHEMA: u32 = 1;
 
 /// Everything of the guest but its hardware and its network.
@@ -80,10 +83,10 @@ impl GuestSpec {
                 password_hash,
                 public_keys: config.admin.public_keys.clone(),
             },
-            packages: packages(config).into_iter().map(String::from).collect(),
+            packages: packages(config),
             start: Start {
                 image: container.then(|| image_reference(config)),
-                nofile: services::open_files(config),
+                nofile: open_files(config),
             },
             files: files(config, tls, secrets),
         }
@@ -136,23 +139,15 @@ impl GuestSpec {
     }
 }
 
-/// Packages of the distribution, by the names Debian and Ubuntu share.
-fn packages(config: &Config) -> Vec<&'static str> {
+/// Packages of the distribution: the guest agent's, and those of the services that are wanted.
+fn packages(config: &Config) -> Vec<String> {
     if !config.install_dependencies {
         return Vec::new();
     }
-    let mut packages = vec!["qemu-guest-agent"];
-    match config.haproxy.runtime {
-        // Docker starts no container without AppArmor's tools where the kernel has AppArmor; its package only recommends
-        // them, and not every image installs what is recommended.
-        Runtime::Container => packages.extend(["docker.io", "apparmor"]),
-        Runtime::Package => packages.push("haproxy"),
-    }
-    if config.node_exporter {
-        packages.push("prometheus-node-exporter");
-    }
-    if config.chrony.is_some() {
-        packages.push("chrony");
-    }
-    packages
+    let services = wanted(config).flat_map(|service| (service.packages)(config));
+    ["qemu-guest-agent"]
+        .iter()
+        .chain(services)
+        .map(|&package| package.to_owned())
+        .collect()
 }

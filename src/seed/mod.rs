@@ -93,9 +93,21 @@ impl fmt::Debug for FoundSeed {
     }
 }
 
+/// Why the image of a seed could not be made.
+#[derive(Debug)]
+pub struct SeedError(iso::IsoError);
+
+impl fmt::Display for SeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "writing the seed's image: {}", self.0)
+    }
+}
+
+impl std::error::Error for SeedError {}
+
 impl Seed {
     /// Renders the configuration's seed with the certificate given.
-    pub fn build(config: &Config, client: &ClientPair) -> Result<Self, String> {
+    pub fn build(config: &Config, client: &ClientPair) -> Result<Self, SeedError> {
         let pem = client.pem();
         let guest = GuestSpec::from_config(config, &check_tls(config, pem.clone()));
         Self::assemble(guest, render::network_config(config), &pem)
@@ -108,7 +120,7 @@ impl Seed {
         found: &FoundSeed,
         config: &Config,
         client: &ClientPair,
-    ) -> Option<Result<Self, String>> {
+    ) -> Option<Result<Self, SeedError>> {
         let network_config = found.text(NETWORK_CONFIG)?.to_owned();
         let pem = client.pem();
         let guest = found.guest.clone()?;
@@ -117,7 +129,7 @@ impl Seed {
     }
 
     /// The seed as it may be shown, each secret masked. It starts no load balancer. Its instance-id is the real one's.
-    pub fn masked(&self, config: &Config) -> Result<Self, String> {
+    pub fn masked(&self, config: &Config) -> Result<Self, SeedError> {
         let pem = text(&self.files, CLIENT_PEM).unwrap_or_default();
         let guest = GuestSpec::masked(config, &check_tls(config, Secret::new(pem)));
         let network_config = render::network_config(config);
@@ -128,12 +140,16 @@ impl Seed {
         Self::new(guest, &shown, &Secret::new(MASK))
     }
 
-    fn assemble(guest: GuestSpec, network_config: String, pem: &Secret) -> Result<Self, String> {
+    fn assemble(guest: GuestSpec, network_config: String, pem: &Secret) -> Result<Self, SeedError> {
         let rendered = render::seed_files(&guest, network_config);
         Self::new(guest, &rendered, pem)
     }
 
-    fn new(guest: GuestSpec, rendered: &render::SeedFiles, pem: &Secret) -> Result<Self, String> {
+    fn new(
+        guest: GuestSpec,
+        rendered: &render::SeedFiles,
+        pem: &Secret,
+    ) -> Result<Self, SeedError> {
         let file = |name: &str, text: &str| iso::File {
             name: name.into(),
             data: text.as_bytes().to_vec(),
@@ -151,7 +167,7 @@ impl Seed {
             tag,
             files: files.clone(),
         })
-        .map_err(|e| format!("writing the seed's image: {e}"))?;
+        .map_err(SeedError)?;
         Ok(Self {
             parts: part_prints(&guest, &rendered.network_config),
             fingerprint: fingerprint(&files),

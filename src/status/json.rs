@@ -14,7 +14,7 @@ use crate::output::json::{
 impl Status {
     /// The whole of it.
     #[must_use]
-    pub fn document(&self) -> StatusDocument {
+    pub fn to_document(&self) -> StatusDocument {
         let guest = self.answer();
         let silent = match &self.guest {
             GuestAnswer::None(said) => Some(said.clone()),

@@ -1,5 +1,6 @@
-//! What is known of a load balancer at one moment, as a value: gathered by the command, shown by `text` and `json`. Texts
-//! of the guest in it are cleaned and bounded (by `guest`), so both may show them as they are.
+//! What is known of a load balancer at one moment, as a value: it is the report of `lbctl status`,
+//! made a text by `text` and a document by `json`. Texts of the guest in it are cleaned and bounded
+//! (by `guest`), so both may show them as they are.
 
 mod json;
 mod text;
@@ -9,9 +10,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::cert::{self, ClientPair, Facts};
-use crate::config::{Attach, Config};
+use crate::config::Config;
+use crate::exit::Exit;
 use crate::guest::{AgentAvailability, Guest, GuestStatus};
 use crate::host::{AgentChannel, HostErrorKind, HostReader, HostResult};
+use crate::output::json::Answer;
+use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::desired::{Desired, current_seed, policy};
 use crate::reconcile::observe::{Ask, Observed, observe};
 use crate::reconcile::plan::{Restart, guest_differs, plan_up};
@@ -144,6 +148,24 @@ impl Status {
     }
 }
 
+impl CommandReport for Status {
+    fn exit(&self) -> Exit {
+        if self.is_ready() {
+            Exit::Done
+        } else {
+            Exit::Failed
+        }
+    }
+
+    fn document(&self) -> Option<Answer> {
+        Some(Answer::Status(Box::new(self.to_document())))
+    }
+
+    fn text(&self, options: TextOptions) -> Vec<TextPart> {
+        vec![TextPart::Block(self.lines(options.columns))]
+    }
+}
+
 impl Certificate {
     /// Whether the guest's certificate is this one, by its serial number.
     fn is(&self, serial: &str) -> bool {
@@ -168,10 +190,7 @@ pub fn nodes_are_verified(name: Option<&str>) -> String {
 fn addresses(config: &Config) -> Vec<Address> {
     let address = |i: &crate::config::Interface| Address {
         ip: i.ip.to_string(),
-        at: match &i.attach {
-            Attach::NetworkName(name) | Attach::NetworkId(name) => format!("network {name}"),
-            Attach::Macvtap(device) => format!("macvtap on {device}"),
-        },
+        at: i.source.to_string(),
     };
     config.interfaces.iter().map(address).collect()
 }
@@ -204,9 +223,6 @@ fn drift(
     }
     match plan_up(&desired, observed, Restart::Later) {
         Ok(plan) => Ok(plan.changes.iter().map(ToString::to_string).collect()),
-        Err(refusal) => {
-            let objections = refusal.objections.iter().map(|o| o.message.clone());
-            Err(objections.collect::<Vec<_>>().join("; "))
-        }
+        Err(refusal) => Err(refusal.to_string()),
     }
 }

@@ -293,9 +293,9 @@ impl Place {
         let config = self.config();
         let (before, rest) = config.split_once("[libvirt_network]").unwrap();
         let (_, after) = rest.split_once("[haproxy]").unwrap();
-        let card =
+        let interface =
             "[[macvtap_interfaces]]\ninterface = \"eth0\"\nip = \"10.0.0.9\"\nprefix_length = 24\n";
-        self.write(&format!("{before}{card}[haproxy]{after}"));
+        self.write(&format!("{before}{interface}[haproxy]{after}"));
         self
     }
 

@@ -6,11 +6,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use lbctl::cli::Cli;
 use lbctl::config::{KEYS, render_warnings};
+use serde_json::Value;
 
 use crate::support::inputs::{inputs, now};
 
@@ -46,20 +48,82 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-#[test]
-fn the_reference_lists_every_key_as_it_is() {
+/// What is made between two marks of the reference is as it would be made now.
+fn check_made(begin: &str, end: &str, made: &str) {
+    // The marks of one page are written one after the other.
+    static PAGE: Mutex<()> = Mutex::new(());
+    let _alone = PAGE.lock().unwrap();
     let path = root().join("docs/reference.md");
     let page = fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (listed, after) = rest.split_once(END).unwrap();
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (listed, after) = rest.split_once(end).unwrap();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
+        fs::write(&path, format!("{before}{begin}{made}{end}{after}")).unwrap();
         return;
     }
     assert!(
-        listed == table(),
-        "docs/reference.md is behind src/config/keys.rs: UPDATE_DOCS=1 cargo test --test it docs::"
+        listed == made,
+        "docs/reference.md is behind: UPDATE_DOCS=1 cargo test --test it docs::"
     );
+}
+
+#[test]
+fn the_reference_lists_every_key_and_id_as_it_is() {
+    check_made(BEGIN, END, &table());
+    for (id, heading) in IDS {
+        let name = format!(
+            "<!-- {id}: made from the JSON Schema by `UPDATE_DOCS=1 cargo test --test it docs::` -->\n"
+        );
+        check_made(&name, &format!("<!-- end of {id} -->"), &ids(id, heading));
+    }
+}
+
+/// The lists that programs compare with: their names in the JSON Schema, and the head of their table.
+const IDS: [(&str, &str); 4] = [
+    ("MessageId", "id of a message or a finding"),
+    ("ProblemId", "id of a problem"),
+    ("SubjectKind", "kind of a change"),
+    ("StepKind", "kind of a step"),
+];
+
+/// What the JSON Schema of the output has of such a list: each value and its meaning.
+fn values(list: &str) -> Vec<(String, String)> {
+    let schema = lbctl::output::json::json_schema();
+    let values = schema["$defs"][list]["oneOf"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    values
+        .iter()
+        .map(|value| (text(&value["const"]), text(&value["description"])))
+        .collect()
+}
+
+fn ids(list: &str, heading: &str) -> String {
+    let mut text = format!("| {heading} | |\n|---|---|\n");
+    for (id, meaning) in values(list) {
+        let meaning = meaning.trim_end_matches('.');
+        let _ = writeln!(text, "| `{id}` | {meaning} |");
+    }
+    text
+}
+
+#[test]
+fn every_id_is_one_that_lbctl_gives() {
+    let sources = sources(&["src"]);
+    let mut unused = Vec::new();
+    for list in ["MessageId", "ProblemId"] {
+        for (id, _) in values(list) {
+            let words = id.split('-').map(|word| {
+                let (first, rest) = word.split_at(1);
+                first.to_uppercase() + rest
+            });
+            let name = format!("{list}::{}", words.collect::<String>());
+            let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric());
+            if !sources.split(&name).skip(1).any(ends) {
+                unused.push(name);
+            }
+        }
+    }
+    assert!(unused.is_empty(), "{unused:?}");
 }
 
 #[test]
@@ -369,26 +433,29 @@ fn pictures_are_small_sound_and_shown() {
     }
 }
 
-/// Each message on its page is one that lbctl has: its parts between `…` stand in the sources, or in what tests expect.
-#[test]
-fn the_page_of_messages_quotes_what_lbctl_says() {
-    let page = fs::read_to_string("docs/messages.md").unwrap();
-    let mut sources = String::new();
-    // What it says of a configuration is put together from parts; these are whole.
-    let mut folders = vec![
-        Path::new("src").to_owned(),
-        Path::new("tests/config").to_owned(),
-    ];
+/// Every file in the folders, as one text.
+fn sources(folders: &[&str]) -> String {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut text = String::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
             } else {
-                sources.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
+                text.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
             }
         }
     }
+    text
+}
+
+/// Each message on its page is one that lbctl has: its parts between `…` stand in the sources, or in what tests expect.
+#[test]
+fn the_page_of_messages_quotes_what_lbctl_says() {
+    let page = fs::read_to_string("docs/messages.md").unwrap();
+    // What it says of a configuration is put together from parts; these are whole.
+    let sources = sources(&["src", "tests/config"]);
     // A text goes on in the next line of the source; what libvirt says is no source of ours.
     let joined = sources.replace("\\\n", "");
     let sources: String = joined.split_whitespace().collect::<Vec<_>>().join(" ");

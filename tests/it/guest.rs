@@ -50,8 +50,8 @@ impl Kind {
 }
 
 impl Guest {
-    /// A guest of that name, with the table of its network card. What an earlier run left behind goes first.
-    fn new(name: &'static str, ip: String, kind: Kind, card: &str) -> Self {
+    /// A guest of that name, with the table of its network interface. What an earlier run left behind goes first.
+    fn new(name: &'static str, ip: String, kind: Kind, interface: &str) -> Self {
         let lab = Lab::full();
         let client = lab["CLIENT_NETNS"].clone();
         let guest = Self {
@@ -63,7 +63,7 @@ impl Guest {
             directory: tempfile::tempdir().unwrap(),
             changed: RefCell::default(),
         };
-        guest.configure(card, "");
+        guest.configure(interface, "");
         guest
             .lbctl(
                 300,
@@ -73,7 +73,7 @@ impl Guest {
         guest
     }
 
-    fn configure(&self, card: &str, haproxy: &str) {
+    fn configure(&self, interface: &str, haproxy: &str) {
         let Self {
             lab, name, kind, ..
         } = self;
@@ -94,7 +94,7 @@ pool = "{pool}"
 size = "4 GiB"
 base_volume_pool = "{base_pool}"
 base_volume_name = "{base}"
-{card}
+{interface}
 [haproxy]
 runtime = "{runtime}"
 postgres_nodes_max_count = 3
@@ -328,7 +328,7 @@ fn across_a_switchover(what: impl Fn() -> Ran) -> Ran {
 fn on_a_libvirt_network() {
     let lab = Lab::full();
     let ip = lab["NETWORK_GUEST_IP"].clone();
-    let card = format!(
+    let interface = format!(
         "[libvirt_network]\nnetwork_name = \"{}\"\nip = \"{ip}\"",
         lab["NETWORK_NAME"]
     );
@@ -336,7 +336,7 @@ fn on_a_libvirt_network() {
         tables: inside::chrony(&lab),
         ..Kind::package()
     };
-    let guest = Guest::new("guest-network", ip, kind, &card);
+    let guest = Guest::new("guest-network", ip, kind, &interface);
 
     // Up, and what was promised holds the moment it returns.
     guest
@@ -405,7 +405,7 @@ fn on_a_libvirt_network() {
     guest.reaches_the_primary();
     assert_ne!(guest.primary(), old);
 
-    live::story(&guest, &card);
+    live::story(&guest, &interface);
     guest.goes_away();
 }
 
@@ -413,12 +413,12 @@ fn on_a_libvirt_network() {
 fn on_macvtap() {
     let lab = Lab::full();
     let ip = lab["MACVTAP_GUEST_IP"].clone();
-    let card = format!(
+    let interface = format!(
         "[[macvtap_interfaces]]\ninterface = \"{}\"\nip = \"{ip}\"\nprefix_length = {}\ngateway = \"{}\"\n\
          dns_servers = [\"{}\"]",
         lab["MACVTAP_INTERFACE"], lab["MACVTAP_PREFIX"], lab["MACVTAP_GATEWAY"], lab["MACVTAP_DNS"]
     );
-    let mut guest = Guest::new("guest-macvtap", ip, Kind::package(), &card);
+    let mut guest = Guest::new("guest-macvtap", ip, Kind::package(), &interface);
     guest.client.clone_from(&lab["MACVTAP_CLIENT_NETNS"]);
     guest
         .lbctl(BOOT, &["up", &format!("--wait={}", BOOT - 60)])
@@ -428,6 +428,6 @@ fn on_macvtap() {
     across_a_switchover(|| guest.rest_api("/primary"));
     guest.lbctl(60, &["up"]).ok().says(&["already so"]);
     across_a_switchover(|| guest.lbctl(60, &["status"])).says(&["ready", "primary"]);
-    hostile::story(&guest, &card);
+    hostile::story(&guest, &interface);
     guest.goes_away();
 }

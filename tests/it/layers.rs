@@ -148,3 +148,60 @@ fn what_is_against_the_order_is_found() {
         assert_eq!(offenders(file, text), [""; 0]);
     }
 }
+
+/// What a line of code does with displayed text that only a person should: compare it, or cut it.
+fn judges_words(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let words = ["to_string()", "ToString::to_string", "format!("];
+    let made = words.iter().any(|made| code.contains(made));
+    let compared = code.contains("==") || code.contains("!=");
+    let cuts = [
+        "contains(",
+        "starts_with(",
+        "ends_with(",
+        "split(",
+        "strip_prefix(",
+    ];
+    let cut = cuts.iter().any(|cut| {
+        let behind = code.split("to_string().").skip(1);
+        behind.into_iter().any(|rest| rest.starts_with(cut))
+    });
+    made && compared || cut || code.contains("split_once(' ')")
+}
+
+/// Steps, changes, errors and objections are compared by their values: kind, target, id.
+#[test]
+fn nothing_compares_or_cuts_what_people_read() {
+    let mut found = Vec::new();
+    for (file, text) in sources() {
+        let judged = file.starts_with("reconcile/") || file.starts_with("output/");
+        if !judged || file.contains("/tests/") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = code.lines().enumerate();
+        let judging = lines.filter(|(_, line)| judges_words(line));
+        found.extend(judging.map(|(number, line)| format!("src/{file}:{}: {line}", number + 1)));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_line_that_compares_or_cuts_words_is_found() {
+    for line in [
+        "if step.to_string() == other {",
+        "let same = a.iter().map(ToString::to_string).eq(b) && x != y;",
+        "if format!(\"{step}\") != said {",
+        "let rest = |text: &str| text.split_once(' ');",
+        "if error.to_string().contains(\"volume\") {",
+    ] {
+        assert!(judges_words(line), "{line}");
+    }
+    for line in [
+        "if step.action() == other.action() {",
+        "let text = step.to_string();",
+        "// step.to_string() == other",
+    ] {
+        assert!(!judges_words(line), "{line}");
+    }
+}

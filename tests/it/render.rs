@@ -1,5 +1,6 @@
 //! What the guest is given, judged by those who will read it: PyYAML, cloud-init, netplan, HAProxy and chrony.
 
+mod contract;
 mod documents;
 mod fluentd;
 mod haproxy;

@@ -27,7 +27,7 @@ impl AgentChannel for Says {
 }
 
 fn document(status: &Status) -> Value {
-    serde_json::to_value(status.document()).unwrap()
+    serde_json::to_value(status.to_document()).unwrap()
 }
 
 fn said(status: Value) -> GuestStatus {

@@ -332,7 +332,8 @@ fn a_renewal_leaves_what_was_edited_and_not_applied() {
         "what was applied before is what there is"
     );
     let left = plan(&edited, &host);
-    let left: Vec<&str> = left.changes.iter().map(|c| c.what.as_str()).collect();
+    let subjects = left.changes.iter().map(|c| c.subject.to_string());
+    let left: Vec<String> = subjects.collect();
     assert_eq!(left, ["admin password"]);
 }
 

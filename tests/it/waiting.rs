@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::config::VolumeRef;
+use lbctl::config::{NetworkRef, VolumeRef};
 use lbctl::guest::ready::{News, Outcome, Patience, wait};
 use lbctl::host::{
     AgentChannel, Claims, Definition, DomainFacts, DomainState, HostError, HostErrorKind,
-    HostReader, HostResult, Lease, NetworkFacts, NetworkId, NetworkRef, Reconnect, VolumeState,
+    HostReader, HostResult, Lease, NetworkFacts, NetworkId, Reconnect, VolumeState,
 };
 use serde_json::{Value, json};
 

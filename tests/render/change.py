@@ -18,12 +18,15 @@ from guest import CONFIG, Guest, enter, eventually, install, sh
 from load import Session, answering
 
 CLIENT_PEM, CA_PEM, SETTINGS = "/etc/haproxy/client.pem", "/etc/haproxy/ca.pem", "/etc/lbctl/guest.json"
+TABLE = {"haproxy": {"unit": "haproxy.service", "on_change": "reload"},
+         "node-exporter": {"unit": "prometheus-node-exporter.service", "on_change": "nothing"}}
 AFFECTS = {CONFIG: "haproxy", CLIENT_PEM: "haproxy", CA_PEM: "haproxy", SETTINGS: "guest"}
 
 
 def settings(*services, paths=(CONFIG, CLIENT_PEM, CA_PEM, SETTINGS)):
     return json.dumps({
-        "runtime": "package", "nofile": 4096, "install": False, "services": services, "settle_s": 2.0, "image": None,
+        "runtime": "package", "nofile": 4096, "install": False, "services": services, "service_table": TABLE,
+        "settle_s": 2.0, "image": None,
         "admin": {"user": "nobody-here", "keys": []}, "probe": {"port": 4443, "host": DOMAIN, "verify_host": DOMAIN},
         "files": [{"path": p, "owner": "root", "affects": AFFECTS.get(p, "guest")} for p in paths]})
 

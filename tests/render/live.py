@@ -92,7 +92,7 @@ class Live(unittest.TestCase):
 
     def wait(self, known, patience):
         """The program that lbctl starts in the guest while it waits."""
-        script = str(pathlib.Path(SCRIPT).with_name("guest_wait.py"))
+        script = str(pathlib.Path(SCRIPT).with_name("wait.py"))
         return subprocess.Popen(["/usr/bin/python3", "-ISBc", pathlib.Path(script).read_text(encoding="utf-8"),
                                  str(known), str(patience)], stdout=subprocess.PIPE)
 

@@ -1,11 +1,13 @@
 //! The root disk: found, cloned or grown. Never shrunk, never replaced.
 
 use super::step::RootRef;
-use super::{Change, Class, Objection, ObjectionSubject, RefusalKind, Step};
-use crate::config::{CloneVolume, Disk, DiskFormat};
+use super::{
+    Change, Class, Condition, Objection, ObjectionSubject, RefusalKind, Step, Subject, Value,
+};
+use crate::config::{CloneVolume, DiskFormat};
+use crate::exit::MessageId;
 use crate::host::ownership::DiskRecord;
 use crate::host::{CloneSpec, DomainFacts, Source, VolumeFacts, VolumeState};
-use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Observed, ObservedDisk};
 use crate::text::size::Bytes;
 
@@ -23,22 +25,14 @@ pub(super) struct DiskPart {
     pub ownership: Option<DiskRecord>,
 }
 
-pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
-    match (&desired.disk, &observed.disk) {
-        (Disk::Existing { id }, ObservedDisk::Existing(volume)) => existing(id, volume, observed),
-        (Disk::Clone(clone), ObservedDisk::Clone { volume, base }) => {
-            cloned(clone, volume, base, observed)
-        }
-        (Disk::Existing { id }, ObservedDisk::Clone { .. }) => Err(vec![unfit(
-            ObjectionSubject::RootDisk,
-            format!("volume {id} was not looked at"),
-            "run lbctl again",
-        )]),
-        (Disk::Clone(clone), ObservedDisk::Existing(_)) => Err(vec![unfit(
-            ObjectionSubject::RootDisk,
-            format!("volume {} was not looked at", clone.volume),
-            "run lbctl again",
-        )]),
+pub(super) fn plan(observed: &Observed) -> Result<DiskPart, Vec<Objection>> {
+    match &observed.disk {
+        ObservedDisk::Existing { id, volume } => existing(id, volume, observed),
+        ObservedDisk::Clone {
+            wanted,
+            volume,
+            base,
+        } => cloned(wanted, volume, base, observed),
     }
 }
 
@@ -107,14 +101,13 @@ fn cloned(
                 capacity,
                 format: clone.format.as_str(),
             };
-            let to = format!(
-                "{} ({}), a clone of {}",
-                clone.volume,
-                Bytes(capacity),
-                clone.base
-            );
-            part.changes
-                .push(Change::new("disk", "", to, Class::Create));
+            let to = Value::CloneOf {
+                volume: clone.volume.clone(),
+                capacity,
+                base: clone.base.clone(),
+            };
+            let disk = Change::new(Subject::Disk, Value::Nothing, to, Class::Create);
+            part.changes.push(disk);
             part.steps.push(Step::CloneVolume(spec));
             if clone.format == DiskFormat::Raw && capacity > base.capacity {
                 part.steps.push(Step::GrowVolume {
@@ -144,8 +137,7 @@ fn reuse(
     part: &mut DiskPart,
 ) -> Result<(), Vec<Objection>> {
     let marked = record_of(observed.domain.as_ref()).is_some_and(|m| m.volume == clone.volume);
-    let of_base =
-        base.is_some_and(|base| facts.backing.as_deref() == Some(&*base.source.to_string()));
+    let of_base = base.is_some_and(|base| is_clone_of(facts, base));
     if marked {
         return match base {
             _ if facts.format != clone.format.as_str() => Err(vec![other_format(clone, facts)]),
@@ -171,6 +163,7 @@ fn reuse(
         return Ok(());
     }
     Err(vec![Objection::new(
+        MessageId::VolumeExists,
         RefusalKind::NotOurs,
         ObjectionSubject::RootDisk,
         format!(
@@ -184,8 +177,14 @@ fn reuse(
     )])
 }
 
+/// Whether the volume is a copy-on-write clone of the base.
+pub(super) fn is_clone_of(volume: &VolumeFacts, base: &VolumeFacts) -> bool {
+    volume.backing.as_ref() == Some(&base.source.backing_path())
+}
+
 fn other_format(clone: &CloneVolume, facts: &VolumeFacts) -> Objection {
     Objection::new(
+        MessageId::DiskFormatDiffers,
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
@@ -201,6 +200,7 @@ fn other_format(clone: &CloneVolume, facts: &VolumeFacts) -> Objection {
 fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> Objection {
     let is = facts.backing.as_deref().unwrap_or("no base at all");
     Objection::new(
+        MessageId::BaseVolumeDiffers,
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
@@ -220,6 +220,7 @@ fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Obje
         return Ok(());
     };
     Err(vec![Objection::new(
+        MessageId::DiskShrinks,
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
@@ -238,13 +239,9 @@ fn grow(clone: &CloneVolume, facts: &VolumeFacts, observed: &Observed, part: &mu
     let Some(size) = clone.size.filter(|size| *size > facts.capacity) else {
         return;
     };
-    let from = Bytes(facts.capacity).to_string();
-    part.changes.push(Change::new(
-        "disk size",
-        from,
-        Bytes(size).to_string(),
-        Class::Live,
-    ));
+    let (from, to) = (Value::Size(facts.capacity), Value::Size(size));
+    part.changes
+        .push(Change::new(Subject::DiskSize, from, to, Class::Live));
     let running = observed
         .domain
         .as_ref()
@@ -272,6 +269,7 @@ fn grow(clone: &CloneVolume, facts: &VolumeFacts, observed: &Observed, part: &mu
 fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objection>> {
     match clone.size {
         Some(size) if size < base.capacity => Err(vec![unfit(
+            MessageId::SizeBelowBase,
             ObjectionSubject::RootDisk,
             format!(
                 "volume.size is {}, and base volume {} has {}",
@@ -299,6 +297,7 @@ fn base_facts<'o>(
         )),
         VolumeState::PoolInactive => Err(inactive_pool(ObjectionSubject::Base, &clone.base.pool)),
         VolumeState::Absent => Err(unfit(
+            MessageId::BaseVolumeMissing,
             ObjectionSubject::Base,
             format!("pool {} has no volume {}", clone.base.pool, clone.base.name),
             format!(
@@ -314,8 +313,9 @@ fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objecti
     let Some(ownership) = record_of(observed.domain.as_ref()) else {
         return Ok(());
     };
-    let (message, hint) = if ownership.volume == clone.volume {
+    let (id, message, hint) = if ownership.volume == clone.volume {
         (
+            MessageId::DiskMissing,
             format!(
                 "volume {} is gone, the root disk of this domain",
                 clone.volume
@@ -324,6 +324,7 @@ fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objecti
         )
     } else {
         (
+            MessageId::DiskDiffers,
             format!(
                 "disk: {} -> {} (replace): it takes a new disk",
                 ownership.volume, clone.volume
@@ -332,6 +333,7 @@ fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objecti
         )
     };
     Err(vec![Objection::new(
+        id,
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         message,
@@ -347,6 +349,7 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
     match domain.config.root_disk().and_then(|d| d.source.as_ref()) {
         Some(is) if is == source => Ok(None),
         Some(is) => Err(vec![Objection::new(
+            MessageId::DiskDiffers,
             RefusalKind::NeedsConsent,
             ObjectionSubject::RootDisk,
             format!("disk: {is} -> {source} (replace): the domain would boot from another disk"),
@@ -359,7 +362,9 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
                 .as_ref()
                 .is_some_and(|live| live.root_disk().is_none());
             let class = if lost { Class::Restart } else { Class::Live };
-            Ok(Some(Change::new("disk", "none", source.to_string(), class)))
+            let to = Value::Source(source.clone());
+            let disk = Change::new(Subject::Disk, Condition::None, to, class);
+            Ok(Some(disk))
         }
     }
 }
@@ -370,6 +375,7 @@ fn unclaimed(facts: &VolumeFacts, observed: &Observed) -> Result<(), Vec<Objecti
     match observed.claims.iter().find(|c| c.disks.iter().any(mine)) {
         None => Ok(()),
         Some(claims) => Err(vec![Objection::new(
+            MessageId::DiskClaimed,
             RefusalKind::NotOurs,
             ObjectionSubject::RootDisk,
             format!("volume {} is a disk of domain {}", facts.at, claims.domain),
@@ -388,6 +394,7 @@ fn domain_name(domain: &DomainFacts) -> String {
 
 fn no_volume(id: &str) -> Objection {
     unfit(
+        MessageId::VolumeMissing,
         ObjectionSubject::RootDisk,
         format!("the host has no volume {id}"),
         "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt look again; \
@@ -397,6 +404,7 @@ fn no_volume(id: &str) -> Objection {
 
 pub(super) fn no_pool(about: ObjectionSubject, pool: &str, key: &str) -> Objection {
     unfit(
+        MessageId::PoolMissing,
         about,
         format!("the host has no storage pool {pool}"),
         format!("`virsh pool-list --all` lists them; set `{key}` to one of them"),
@@ -405,6 +413,7 @@ pub(super) fn no_pool(about: ObjectionSubject, pool: &str, key: &str) -> Objecti
 
 pub(super) fn inactive_pool(about: ObjectionSubject, pool: &str) -> Objection {
     unfit(
+        MessageId::PoolInactive,
         about,
         format!("storage pool {pool} is not active"),
         format!("start it: `virsh pool-start {pool}` (and `virsh pool-autostart {pool}`)"),
@@ -412,9 +421,10 @@ pub(super) fn inactive_pool(about: ObjectionSubject, pool: &str) -> Objection {
 }
 
 fn unfit(
+    id: MessageId,
     about: ObjectionSubject,
     message: impl Into<String>,
     hint: impl Into<String>,
 ) -> Objection {
-    Objection::new(RefusalKind::Unfit, about, message, hint)
+    Objection::new(id, RefusalKind::Unfit, about, message, hint)
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::seeds::{self, delete_seed};
 use super::{
-    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Step, network, up,
+    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Removed, Step, Subject,
+    Value, disk, network, up,
 };
-use crate::config::{Config, Disk, VolumeRef};
+use crate::config::{Config, VolumeRef};
+use crate::exit::MessageId;
 use crate::host::{Source, VolumeFacts};
 use crate::reconcile::observe::{Observed, ObservedDisk};
 
@@ -39,56 +41,67 @@ pub fn plan_down(
     };
     if let Some(domain) = domain {
         if domain.live.is_some() {
-            plan.steps.push(Step::Stop {
+            let stop = Step::Stop {
                 domain: name.clone(),
                 deadline: options.stop_deadline,
-            });
+            };
+            remove(&mut plan, Removed::Guest(name.clone()), stop);
         }
         if domain.persistent {
-            plan.steps.push(Step::Undefine {
+            let undefine = Step::Undefine {
                 domain: name.clone(),
-            });
+            };
+            remove(&mut plan, Removed::Domain(name.clone()), undefine);
         }
     }
-    plan.steps.extend(
-        seeds::ours(observed)
-            .into_iter()
-            .map(|at| delete_seed(&name, at)),
-    );
-    disk(config, observed, options, &mut plan)?;
+    for at in seeds::ours(observed) {
+        let removed = Removed::Seed(at.clone());
+        remove(&mut plan, removed, delete_seed(&name, at));
+    }
+    remove_disk(config, observed, options, &mut plan)?;
     let macs: Vec<_> = config.interfaces.iter().map(|i| Some(i.mac)).collect();
-    plan.steps.extend(
-        network::our_entries(&name, &macs, observed)
-            .into_iter()
-            .map(|(id, entry, facts)| Step::Release {
-                scope: facts.holding(&entry),
-                network: id,
-                entry,
-            }),
-    );
-    plan.changes = plan
-        .steps
-        .iter()
-        .map(|s| Change::new(s.to_string(), "", "", Class::Live))
-        .collect();
+    for (network, entry, facts) in network::our_entries(&name, &macs, observed) {
+        let removed = Removed::Reservation {
+            network: network.clone(),
+            entry: entry.clone(),
+        };
+        let release = Step::Release {
+            scope: facts.holding(&entry),
+            network,
+            entry,
+        };
+        remove(&mut plan, removed, release);
+    }
     Ok(plan)
 }
 
-fn disk(
+/// Each thing that goes is a change, and the step that removes it.
+fn remove(plan: &mut Plan, removed: Removed, step: Step) {
+    let subject = Subject::Removed(removed);
+    let change = Change::new(subject, Value::Nothing, Value::Nothing, Class::Live);
+    plan.changes.push(change);
+    plan.steps.push(step);
+}
+
+fn remove_disk(
     config: &Config,
     observed: &Observed,
     options: DownOptions,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    let Disk::Clone(clone) = &config.disk else {
-        if options.delete_volume {
-            plan.notes
-                .push("the disk is not lbctl's (volume_id): it stays".into());
+    let (clone, volume, base) = match &observed.disk {
+        ObservedDisk::Clone {
+            wanted,
+            volume,
+            base,
+        } => (wanted, volume, base),
+        ObservedDisk::Existing { .. } => {
+            if options.delete_volume {
+                plan.notes
+                    .push("the disk is not lbctl's (volume_id): it stays".into());
+            }
+            return Ok(());
         }
-        return Ok(());
-    };
-    let ObservedDisk::Clone { volume, base } = &observed.disk else {
-        return Ok(());
     };
     let Some(facts) = volume.present() else {
         return Ok(());
@@ -108,20 +121,23 @@ fn disk(
     let marked = ownership.is_some_and(|m| m.cloned && m.volume == clone.volume);
     let of_base = base
         .present()
-        .is_some_and(|b| facts.backing.as_deref() == Some(&*b.source.to_string()));
+        .is_some_and(|base| disk::is_clone_of(facts, base));
     if !marked && !of_base {
-        return Err(not_ours(&clone.volume, "lbctl cannot tell that it made it"));
+        let why = "lbctl cannot tell that it made it";
+        return Err(not_ours(MessageId::VolumeNotOurs, &clone.volume, why));
     }
     if let Some(claims) = observed.claims.iter().find(|c| claims_it(&c.disks, facts)) {
         return Err(not_ours(
+            MessageId::DiskClaimed,
             &clone.volume,
             &format!("it is a disk of domain {}", claims.domain),
         ));
     }
-    plan.steps.push(Step::DeleteVolume {
+    let delete = Step::DeleteVolume {
         at: clone.volume.clone(),
         domain: config.name.as_str().to_owned(),
-    });
+    };
+    remove(plan, Removed::Disk(clone.volume.clone()), delete);
     Ok(())
 }
 
@@ -131,7 +147,7 @@ fn claims_it(disks: &[Source], facts: &VolumeFacts) -> bool {
         .any(|s| *s == facts.source || *s == Source::Volume(facts.at.clone()))
 }
 
-fn not_ours(volume: &VolumeRef, why: &str) -> Refusal {
+fn not_ours(id: MessageId, volume: &VolumeRef, why: &str) -> Refusal {
     let message = format!("volume {volume} is not deleted: {why}");
     let hint = format!(
         "`virsh vol-delete {} --pool {}` deletes it, if that is meant",
@@ -139,6 +155,7 @@ fn not_ours(volume: &VolumeRef, why: &str) -> Refusal {
     );
     Refusal {
         objections: vec![Objection::new(
+            id,
             RefusalKind::NotOurs,
             ObjectionSubject::RootDisk,
             message,

@@ -5,14 +5,14 @@
 
 use similar::TextDiff;
 
-use super::parts::certificate;
-use super::{Change, Class, ConvergeStep, OwnershipKind, Step};
+use super::{Change, Class, Condition, ConvergeStep, OwnershipKind, Step, Subject, Value};
 use crate::config::VolumeRef;
 use crate::guest::{AgentAvailability, Extent};
 use crate::host::DomainFacts;
 use crate::host::ownership::changing_to;
 use crate::reconcile::desired::DesiredCertificate;
 use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, Service};
+use crate::secret::Secret;
 use crate::seed::{FoundSeed, Seed};
 
 /// What the guest needs.
@@ -88,18 +88,18 @@ pub(super) fn plan(
     let mut changes = old.map_or_else(Vec::new, |old| differences(old, wanted, class));
     if new.issued.is_some() {
         changes.push(Change::new(
-            "client certificate",
-            "",
-            certificate(new),
+            Subject::ClientCertificate,
+            Value::Nothing,
+            new,
             class,
         ));
     }
     if differs && changes.is_empty() {
         let (from, to) = match class {
-            Class::Restart => ("as it booted", "as its seed, which waits for a restart"),
-            _ => ("not known to be as its seed", "as its seed"),
+            Class::Restart => (Condition::AsBooted, Condition::AsSeedAtRestart),
+            _ => (Condition::PerhapsNotAsSeed, Condition::AsSeed),
         };
-        changes.push(Change::new("guest", from, to, class));
+        changes.push(Change::new(Subject::Guest, from, to, class));
     }
     let live = differs && class == Class::Live;
     GuestPart {
@@ -129,42 +129,49 @@ fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {
         ..
     } = new;
     let mut changes = Vec::new();
-    let mut push = |what: &str, from: String, to: String| {
+    let mut push = |subject: Subject, from: Value, to: Value| {
         if from != to {
-            changes.push(Change::new(what, from, to, class));
+            changes.push(Change::new(subject, from, to, class));
         }
     };
-    push("ssh_admin_user", old.admin.user.clone(), admin.user.clone());
-    push("packages", old.packages.join(" "), packages.join(" "));
-    push("HAProxy's process", describe(&old.start), describe(start));
-    if old.admin.password_hash != admin.password_hash {
-        let has = |is: bool| if is { "set" } else { "none" };
-        let from = has(old.admin.password_hash.is_some());
-        let to = match (from, has(admin.password_hash.is_some())) {
-            ("set", "set") => "another",
-            (_, to) => to,
+    push(
+        Subject::AdminUser,
+        old.admin.user.clone().into(),
+        admin.user.clone().into(),
+    );
+    push(
+        Subject::Packages,
+        Value::words(&old.packages),
+        Value::words(packages),
+    );
+    push(
+        Subject::HaproxyProcess,
+        Value::Process(old.start.clone()),
+        Value::Process(start.clone()),
+    );
+    let (before, after) = (&old.admin.password_hash, &admin.password_hash);
+    if before != after {
+        let has = |password: &Option<Secret>| match password {
+            Some(_) => Condition::Set,
+            None => Condition::None,
         };
-        changes.push(Change::new("admin password", from, to, class));
+        let to = match (before, after) {
+            (Some(_), Some(_)) => Condition::Another,
+            _ => has(after),
+        };
+        changes.push(Change::new(Subject::AdminPassword, has(before), to, class));
     }
     changes.extend(keys(&old.admin.public_keys, &admin.public_keys, class));
     changes.extend(file_changes(&old.files, files, class));
     changes
 }
 
-fn describe(start: &crate::render::Start) -> String {
-    let what = start
-        .image
-        .as_deref()
-        .unwrap_or("the distribution's package");
-    format!("{what}, {} descriptors", start.nofile)
-}
-
 fn keys(old: &[String], new: &[String], class: Class) -> Option<Change> {
     let lacking = |from: &[String], of: &[String]| from.iter().filter(|k| !of.contains(k)).count();
     let (added, removed) = (lacking(new, old), lacking(old, new));
     (added + removed > 0).then(|| {
-        let to = format!("{added} added, {removed} removed");
-        Change::new("ssh keys", "", to, class)
+        let to = Value::Keys { added, removed };
+        Change::new(Subject::SshKeys, Value::Nothing, to, class)
     })
 }
 
@@ -183,13 +190,19 @@ fn file_changes(old: &[GuestFile], new: &[GuestFile], class: Class) -> Vec<Chang
         changes.push(file_change(before, file, class));
     }
     for gone in old.iter().filter(|f| new.iter().all(|n| n.path != f.path)) {
-        changes.push(Change::new(&*gone.path, "there", "removed", class));
+        let subject = Subject::File(gone.path.to_string());
+        changes.push(Change::new(
+            subject,
+            Condition::There,
+            Condition::Removed,
+            class,
+        ));
     }
     if own {
         changes.push(Change::new(
-            "lbctl's own files in the guest",
-            "",
-            "renewed",
+            Subject::OwnFiles,
+            Value::Nothing,
+            Condition::Renewed,
             class,
         ));
     }
@@ -197,11 +210,15 @@ fn file_changes(old: &[GuestFile], new: &[GuestFile], class: Class) -> Vec<Chang
 }
 
 fn file_change(before: Option<&GuestFile>, file: &GuestFile, class: Class) -> Change {
+    let change = |to: Value| {
+        let subject = Subject::File(file.path.to_string());
+        Change::new(subject, Value::Nothing, to, class)
+    };
     let Some(before) = before else {
-        return Change::new(&*file.path, "", "new", class);
+        return change(Condition::New.into());
     };
     if file.secret || before.secret {
-        return Change::new(&*file.path, "", "changed (secret, not shown)", class);
+        return change(Condition::ChangedSecret.into());
     }
     let diff = TextDiff::from_lines(before.content.expose(), file.content.expose());
     let count = |tag| diff.iter_all_changes().filter(|c| c.tag() == tag).count();
@@ -210,10 +227,8 @@ fn file_change(before: Option<&GuestFile>, file: &GuestFile, class: Class) -> Ch
         count(similar::ChangeTag::Delete),
     );
     if added + removed == 0 {
-        return Change::new(&*file.path, "", "another mode or owner", class);
+        return change(Condition::ModeOrOwner.into());
     }
-    let lines = |n: usize| if n == 1 { "line" } else { "lines" };
-    let to = format!("+{added} -{removed} {}", lines(added.max(removed)));
     let text = diff
         .unified_diff()
         .context_radius(2)
@@ -224,6 +239,6 @@ fn file_change(before: Option<&GuestFile>, file: &GuestFile, class: Class) -> Ch
         .to_string();
     Change {
         diff: text,
-        ..Change::new(&*file.path, "", to, class)
+        ..change(Value::Lines { added, removed })
     }
 }

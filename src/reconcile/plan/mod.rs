@@ -4,6 +4,7 @@
 //! the way down the reverse. A seed is never replaced in place under a domain that points at it: the new one is whole
 //! before anything refers to it, and the old one goes when nothing does.
 
+mod change;
 mod disk;
 mod down;
 mod guest;
@@ -16,93 +17,22 @@ mod step;
 mod tests;
 mod up;
 mod update;
+mod value;
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::config::MacAddr;
+use crate::exit::MessageId;
 
+pub use change::{Change, Class, Removed, Subject, SubjectKind};
 pub use down::{DownOptions, plan_down};
 pub use guest::guest_differs;
 pub use renew::plan_renew;
-pub use step::{ConvergeStep, DefineStep, OwnershipKind, RootRef, Step};
+pub use step::{Action, ConvergeStep, DefineStep, OwnershipKind, RootRef, Step, StepKind, Target};
 pub use up::plan_up;
-
-/// How a difference reaches the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Nothing of the guest is there yet that could be disturbed.
-    Create,
-    /// Now, and no session is dropped.
-    Live,
-    /// At the next start of the guest.
-    Restart,
-    /// With a new disk only.
-    Replace,
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Create => "create",
-            Self::Live => "live",
-            Self::Restart => "restart",
-            Self::Replace => "replace",
-        })
-    }
-}
-
-/// One difference between what is desired and what was observed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// `memory`, `vcpus`, `seed user-data`…
-    pub what: String,
-    /// Empty where there was nothing.
-    pub from: String,
-    pub to: String,
-    pub class: Class,
-    /// Of a file, line by line. Empty: there is nothing more to show, or it is secret.
-    pub diff: String,
-}
-
-impl Change {
-    pub(crate) fn new(
-        what: impl Into<String>,
-        from: impl Into<String>,
-        to: impl Into<String>,
-        class: Class,
-    ) -> Self {
-        Self {
-            what: what.into(),
-            from: from.into(),
-            to: to.into(),
-            class,
-            diff: String::new(),
-        }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            what,
-            from,
-            to,
-            class,
-            diff: _,
-        } = self;
-        if from.is_empty() {
-            write!(f, "{what}: {to}")?;
-        } else {
-            write!(f, "{what}: {from} -> {to}")?;
-        }
-        match class {
-            Class::Create => Ok(()),
-            class => write!(f, " ({class})"),
-        }
-    }
-}
+pub use value::{Condition, Value};
 
 /// What is done about changes that need a restart of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +104,7 @@ pub enum ObjectionSubject {
 /// One reason, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objection {
+    pub id: MessageId,
     pub kind: RefusalKind,
     pub about: ObjectionSubject,
     pub message: String,
@@ -182,12 +113,14 @@ pub struct Objection {
 
 impl Objection {
     pub(crate) fn new(
+        id: MessageId,
         kind: RefusalKind,
         about: ObjectionSubject,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
         Self {
+            id,
             kind,
             about,
             message: message.into(),
@@ -209,3 +142,15 @@ impl Refusal {
         self.objections.iter().any(|o| o.kind != RefusalKind::Unfit)
     }
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, objection) in self.objections.iter().enumerate() {
+            let between = if place == 0 { "" } else { "; " };
+            write!(f, "{between}{}", objection.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}

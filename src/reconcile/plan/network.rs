@@ -4,12 +4,15 @@ use std::net::Ipv4Addr;
 
 use time::OffsetDateTime;
 
-use super::{Change, Class, Objection, ObjectionSubject, RefusalKind, Step};
-use crate::config::Addressing;
+use super::{
+    Change, Class, Condition, Objection, ObjectionSubject, RefusalKind, Step, Subject, Value,
+};
+use crate::config::{Addressing, HostLink, NetworkRef};
+use crate::exit::MessageId;
 use crate::host::ownership::{Ownership, ReservationRecord};
-use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, NetworkRef};
+use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId};
 use crate::reconcile::desired::{Desired, DesiredReservation};
-use crate::reconcile::observe::{Observed, network_ref};
+use crate::reconcile::observe::Observed;
 
 /// What the networks need.
 #[derive(Debug, Default)]
@@ -33,7 +36,7 @@ pub(super) fn plan(
     let mut part = NetworkPart::default();
     let mut kept: Vec<(String, HostEntry)> = Vec::new();
     for wanted in &desired.reservations {
-        let Some(facts) = network(observed, &wanted.network) else {
+        let Some(facts) = observed.network(&wanted.network) else {
             continue;
         }; // told by `fitness`
         if let Err(objection) = reserve(wanted, facts, observed, creating, &mut part) {
@@ -56,9 +59,9 @@ pub(super) fn plan(
                 entry: entry.clone(),
             });
             part.changes.push(Change::new(
-                "reservation",
-                entry.to_string(),
-                "released",
+                Subject::Reservation,
+                Value::Entry(entry.clone()),
+                Condition::Released,
                 Class::Live,
             ));
             part.release.push(Step::Release {
@@ -87,7 +90,7 @@ fn reserve(
     if lacking.is_empty() {
         return Ok(());
     }
-    let mut from = String::new();
+    let mut from = Value::Nothing;
     for other in facts
         .all_reservations()
         .into_iter()
@@ -102,7 +105,7 @@ fn reserve(
         ) {
             return Err(taken(entry, other, &facts.id));
         }
-        from = other.to_string();
+        from = Value::Entry(other.clone());
         part.reserve.push(Step::Release {
             network: facts.id.clone(),
             entry: other.clone(),
@@ -111,12 +114,12 @@ fn reserve(
     }
     check_leases(entry, &wanted.network, &facts.id, observed)?;
     let class = if creating { Class::Create } else { Class::Live };
-    part.changes.push(Change::new(
-        "reservation",
-        from,
-        format!("{entry} in network {}", facts.id),
-        class,
-    ));
+    let to = Value::Reserved {
+        entry: entry.clone(),
+        network: facts.id.clone(),
+    };
+    part.changes
+        .push(Change::new(Subject::Reservation, from, to, class));
     part.reserve.push(Step::Reserve {
         network: facts.id.clone(),
         entry: entry.clone(),
@@ -140,14 +143,25 @@ fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection
         .or_else(|| other.mac.map(|m| m.to_string()))
         .unwrap_or_else(|| "nobody named".into());
     let address = ObjectionSubject::Address(entry.ip);
-    let (about, what) = match entry.mac {
-        _ if other.ip == entry.ip => (address, format!("address {}", entry.ip)),
-        Some(mac) if other.mac == entry.mac => {
-            (ObjectionSubject::Mac(mac), format!("MAC address {mac}"))
-        }
-        _ => (address, format!("host name {owner}")),
+    let (id, about, what) = match entry.mac {
+        _ if other.ip == entry.ip => (
+            MessageId::AddressReserved,
+            address,
+            format!("address {}", entry.ip),
+        ),
+        Some(mac) if other.mac == entry.mac => (
+            MessageId::MacReserved,
+            ObjectionSubject::Mac(mac),
+            format!("MAC address {mac}"),
+        ),
+        _ => (
+            MessageId::HostNameReserved,
+            address,
+            format!("host name {owner}"),
+        ),
     };
     Objection::new(
+        id,
         RefusalKind::NotOurs,
         about,
         format!("{what} is reserved in network {network} for {owner}: {other}"),
@@ -189,6 +203,7 @@ fn check_leases(
     );
     // dnsmasq gives a leased address to nobody else, whatever is reserved: the guest would come up with another one.
     Err(Objection::new(
+        MessageId::AddressLeased,
         RefusalKind::NotOurs,
         ObjectionSubject::Address(*ip),
         format!("address {ip} is in use in network {id}: leased to {mac} ({name}) {until}"),
@@ -249,32 +264,38 @@ fn macs(desired: &Desired) -> Vec<Option<crate::config::MacAddr>> {
     desired.interfaces.iter().map(|i| Some(i.mac)).collect()
 }
 
-fn network<'o>(observed: &'o Observed, which: &NetworkRef) -> Option<&'o NetworkFacts> {
-    observed.networks.get(which)?.facts.as_ref()
-}
-
 /// Networks and devices that are missing, asleep, or of another subnet.
 fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
     let mut objections: Vec<Objection> = Vec::new();
     for interface in &desired.interfaces {
-        let unfit = |message: String, hint: String| {
-            let about = ObjectionSubject::Link(interface.attach.name().to_owned());
-            Some(Objection::new(RefusalKind::Unfit, about, message, hint))
+        let (link, key) = (interface.source.host_link(), interface.source.key());
+        let unfit = |id: MessageId, message: String, hint: String| {
+            let about = ObjectionSubject::Link(link.name().to_owned());
+            let kind = RefusalKind::Unfit;
+            Some(Objection::new(id, kind, about, message, hint))
         };
-        let objection = match network_ref(&interface.attach) {
-            Err(device) if observed.devices.get(device) == Some(&Some(false)) => unfit(
-                format!("the host has no network device {device}"),
-                "`ip link` on the host lists them; set `interface` of macvtap_interfaces to one of them".into(),
-            ),
-            Err(_) => None,
-            Ok(which) => match network(observed, &which) {
+        let objection = match link {
+            HostLink::Device(device) if observed.devices.get(device) == Some(&Some(false)) => {
+                unfit(
+                    MessageId::DeviceMissing,
+                    format!("the host has no network device {device}"),
+                    format!("`ip link` on the host lists them; set {key} to one of them"),
+                )
+            }
+            HostLink::Device(_) => None,
+            HostLink::Network(which) => match observed.network(which) {
                 None => unfit(
+                    MessageId::NetworkMissing,
                     format!("the host has no network {which}"),
-                    "`virsh net-list --all` lists them; set `network_name` (or `network_id`) to one of them".into(),
+                    format!("`virsh net-list --all` lists them; set {key} to one of them"),
                 ),
                 Some(facts) if !facts.active => unfit(
+                    MessageId::NetworkInactive,
                     format!("network {} is not active", facts.id),
-                    format!("start it: `virsh net-start {0}` (and `virsh net-autostart {0}`)", facts.id),
+                    format!(
+                        "start it: `virsh net-start {0}` (and `virsh net-autostart {0}`)",
+                        facts.id
+                    ),
                 ),
                 Some(facts) if interface.addressing == Addressing::DhcpReservation => {
                     subnet_objection(interface.ip, facts)
@@ -289,9 +310,10 @@ fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
 
 fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
     let id = &facts.id;
-    let unfit = |message: String, hint: &str| {
+    let unfit = |id: MessageId, message: String, hint: &str| {
         let about = ObjectionSubject::Address(ip);
-        Some(Objection::new(RefusalKind::Unfit, about, message, hint))
+        let kind = RefusalKind::Unfit;
+        Some(Objection::new(id, kind, about, message, hint))
     };
     let served = facts
         .subnets
@@ -299,6 +321,7 @@ fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
         .find(|s| in_subnet(ip, s.address, s.prefix_length));
     match served {
         None if facts.subnets.is_empty() => unfit(
+            MessageId::NetworkWithoutAddresses,
             format!("network {id} has no addresses of its own, so {ip} cannot be reserved in it"),
             "give the address statically: use [[libvirt_networks]] with prefix_length and gateway",
         ),
@@ -309,6 +332,7 @@ fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
                 .map(|s| format!("{}/{}", s.address, s.prefix_length))
                 .collect();
             unfit(
+                MessageId::AddressOutsideNetwork,
                 format!(
                     "address {ip} is outside of network {id} ({})",
                     subnets.join(", ")
@@ -317,10 +341,12 @@ fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
             )
         }
         Some(subnet) if subnet.address == ip => unfit(
+            MessageId::AddressOfHost,
             format!("address {ip} is the host's own in network {id}"),
             "set `ip` of libvirt_network to a free address of that subnet",
         ),
         Some(subnet) if !subnet.dhcp => unfit(
+            MessageId::NetworkWithoutDhcp,
             format!("network {id} serves no DHCP, so {ip} cannot be reserved in it"),
             "give the address statically: use [[libvirt_networks]] with prefix_length and gateway",
         ),
@@ -343,6 +369,7 @@ fn mac_conflicts(desired: &Desired, observed: &Observed) -> Vec<Objection> {
     taken
         .map(|(interface, claims)| {
             Objection::new(
+                MessageId::MacClaimed,
                 RefusalKind::NotOurs,
                 ObjectionSubject::Mac(interface.mac),
                 format!(

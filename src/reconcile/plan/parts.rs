@@ -6,7 +6,6 @@ use super::network::NetworkPart;
 use super::seeds::{SeedPart, delete_seed};
 use super::step::DefineStep;
 use crate::host::ownership::Ownership;
-use crate::reconcile::desired::DesiredCertificate;
 use crate::render::domain::DomainSpec;
 
 /// What the parts of the plan found.
@@ -44,14 +43,5 @@ impl Parts {
         let stale = self.seed.stale.iter();
         let delete = stale.map(|at| delete_seed(domain, at.clone()));
         delete.chain(self.network.release.clone())
-    }
-}
-
-/// How the client certificate of the desired seed came there.
-pub(super) fn certificate(certificate: &DesiredCertificate) -> String {
-    let facts = &certificate.facts;
-    match &certificate.issued {
-        Some(reason) => format!("new, until {} ({reason})", facts.not_after.date()),
-        None => format!("kept, until {}", facts.not_after.date()),
     }
 }

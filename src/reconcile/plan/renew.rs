@@ -2,12 +2,13 @@
 //! configuration was edited and not applied yet stays so: a timer runs this at night.
 
 use super::guest::converge;
-use super::parts::certificate;
 use super::seeds::{self, delete_seed};
 use super::up::foreign;
 use super::{
     Change, Class, Objection, ObjectionSubject, OwnershipKind, Plan, Refusal, RefusalKind, Step,
+    Subject, Value,
 };
+use crate::exit::MessageId;
 use crate::guest::{AgentAvailability, Extent};
 use crate::host::ownership::{Ownership, SeedRecord};
 use crate::host::{DomainFacts, Scope};
@@ -21,6 +22,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     };
     let Some(domain) = &observed.domain else {
         return Err(refuse(Objection::new(
+            MessageId::DomainMissing,
             RefusalKind::Unfit,
             ObjectionSubject::Domain,
             "there is no load balancer whose certificate could be renewed",
@@ -32,6 +34,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     }
     if let (true, AgentAvailability::Out(why)) = (domain.live.is_some(), &observed.availability) {
         return Err(refuse(Objection::new(
+            MessageId::GuestUnavailable,
             RefusalKind::NeedsConsent,
             ObjectionSubject::Domain,
             format!("the running guest cannot take a new certificate: {why}"),
@@ -63,10 +66,11 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     let stale = seed.stale.into_iter();
     let stale = stale.map(|at| delete_seed(&domain.name, at));
     steps.extend(stale);
-    let to = certificate(&renewal.certificate);
+    let to = Value::from(&renewal.certificate);
+    let subject = Subject::ClientCertificate;
     Ok(Plan {
         name: domain.name.clone(),
-        changes: vec![Change::new("client certificate", "", to, Class::Live)],
+        changes: vec![Change::new(subject, Value::Nothing, to, Class::Live)],
         steps,
         notes: Vec::new(),
     })

@@ -3,6 +3,7 @@
 use super::disk::{inactive_pool, no_pool};
 use super::{Objection, ObjectionSubject, RefusalKind, Step};
 use crate::config::VolumeRef;
+use crate::exit::MessageId;
 use crate::host::{Definition, DomainFacts, Source, VolumeState};
 use crate::reconcile::observe::{Observed, ObservedSeed};
 use crate::seed::{self, Seed, SeedContent};
@@ -146,10 +147,12 @@ fn free_place(
                 leftover.get_or_insert(at);
             }
             Some(SeedContent::OfAnother(vm)) => {
-                foreign.push(format!("volume {at} is the seed of another VM, {vm}"));
+                let message = format!("volume {at} is the seed of another VM, {vm}");
+                foreign.push((MessageId::SeedOfAnotherVm, message));
             }
-            Some(SeedContent::Foreign) => foreign.push(format!(
-                "volume {at} is there already, and it is no seed of lbctl's"
+            Some(SeedContent::Foreign) => foreign.push((
+                MessageId::SeedVolumeExists,
+                format!("volume {at} is there already, and it is no seed of lbctl's"),
             )),
         }
         // A first seed stands where the configuration says, or nowhere: no silent stepping aside.
@@ -160,12 +163,13 @@ fn free_place(
     if let (Some(at), true) = (leftover, foreign.is_empty() || !referred.is_empty()) {
         return Ok((at.clone(), true));
     }
-    let message = foreign
-        .first()
-        .cloned()
-        .unwrap_or_else(|| "every place of the seed is in use".into());
+    let (id, message) = foreign.into_iter().next().unwrap_or_else(|| {
+        let message = "every place of the seed is in use";
+        (MessageId::SeedNamesInUse, message.into())
+    });
     let hint = "choose another cloud_init_volume_name, or delete that volume if nobody needs it (`virsh vol-delete`)";
     Err(vec![Objection::new(
+        id,
         RefusalKind::NotOurs,
         ObjectionSubject::Seed,
         message,

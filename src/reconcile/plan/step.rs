@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::config::VolumeRef;
 use crate::guest::Extent;
 use crate::host::ownership::{Ownership, SeedRecord};
-use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
+use crate::host::{CloneSpec, HostEntry, NetworkId, Operation, Scope};
 use crate::render::GuestSpec;
 use crate::render::domain::DomainSpec;
 use crate::seed::Seed;
@@ -92,15 +95,16 @@ pub enum Step {
     },
 }
 
-/// What a ownership record is written for, and so which definition it stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an ownership record is written for, and so in which definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum OwnershipKind {
-    /// The running one: its guest is being changed, and may be anything until the next note. Whatever stops lbctl now, the
-    /// next `up` looks after it.
+    /// In the running definition: the guest is being changed, and its state is unknown until the
+    /// next record. Whatever stops lbctl now, the next `up` sees it.
     Changing,
-    /// The running one: what its guest has.
+    /// In the running definition: what the guest has.
     Guest,
-    /// The saved one: what its next boot brings.
+    /// In the saved definition: what the next boot brings.
     NextBoot,
 }
 
@@ -146,76 +150,332 @@ pub enum RootRef {
     Id(String),
 }
 
+/// What a step does, to what: two steps are the same work if these are equal. Steps themselves are
+/// not compared for that: a plan made again may have issued another certificate, and then two
+/// `WriteSeed` of one volume differ.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Action {
+    pub kind: StepKind,
+    pub target: Target,
+}
+
+/// What a step does, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    /// Adds a DHCP host entry to a network.
+    Reserve,
+    /// Removes a DHCP host entry from a network.
+    Release,
+    /// Makes the root disk from the base volume.
+    CloneVolume,
+    /// Grows the root disk of a domain that is off.
+    GrowVolume,
+    /// Grows the root disk of the running guest.
+    GrowDisk,
+    /// Deletes the root disk.
+    DeleteVolume,
+    /// Deletes a seed that nothing refers to.
+    DeleteSeed,
+    /// Writes a seed.
+    WriteSeed,
+    /// Changes the running guest through its agent.
+    ChangeGuest,
+    /// Gives the running guest another client certificate through its agent.
+    ExchangeCertificate,
+    /// Defines a new domain.
+    Define,
+    /// Defines the domain again.
+    Redefine,
+    /// Puts a seed into the CD-ROM drive of the domain.
+    SwapMedium,
+    /// Writes lbctl's ownership record into the domain.
+    SetOwnership,
+    /// Lets the domain start with the host.
+    SetAutostart,
+    /// Does not let the domain start with the host.
+    ClearAutostart,
+    /// Starts the domain.
+    Start,
+    /// Resumes the paused domain.
+    Resume,
+    /// Shuts the guest down; at its deadline its power is cut.
+    Stop,
+    /// Stops and starts the domain.
+    Restart,
+    /// Removes the definition of the domain.
+    Undefine,
+}
+
+/// What a step is done to, with everything that tells it from another step of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    Domain(String),
+    Volume(VolumeRef),
+    Seed(VolumeRef),
+    Entry {
+        network: NetworkId,
+        entry: HostEntry,
+    },
+    /// `capacity` in bytes, here and below.
+    CloneOf {
+        volume: VolumeRef,
+        base: VolumeRef,
+        capacity: u64,
+    },
+    SizeOf {
+        volume: VolumeRef,
+        capacity: u64,
+    },
+    /// A disk of the running guest, such as `vda`.
+    LiveDisk {
+        domain: String,
+        device: String,
+        capacity: u64,
+    },
+    /// The running guest of the domain.
+    Guest(String),
+    CertificateOf(String),
+    /// The domain's CD-ROM drive.
+    Drive {
+        domain: String,
+        seed: VolumeRef,
+    },
+    Ownership {
+        domain: String,
+        note: OwnershipKind,
+    },
+    AutostartOf(String),
+}
+
+impl Step {
+    /// What it does, to what.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        Action {
+            kind: self.kind(),
+            target: self.target(),
+        }
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Self::Reserve { .. } => StepKind::Reserve,
+            Self::Release { .. } => StepKind::Release,
+            Self::CloneVolume(_) => StepKind::CloneVolume,
+            Self::GrowVolume { .. } => StepKind::GrowVolume,
+            Self::GrowLiveDisk { .. } => StepKind::GrowDisk,
+            Self::DeleteVolume { .. } => StepKind::DeleteVolume,
+            Self::DeleteSeed { .. } => StepKind::DeleteSeed,
+            Self::WriteSeed { .. } => StepKind::WriteSeed,
+            Self::Converge(step) => match step.extent {
+                Extent::All => StepKind::ChangeGuest,
+                Extent::Tls => StepKind::ExchangeCertificate,
+            },
+            Self::Define(step) => match step.uuid {
+                None => StepKind::Define,
+                Some(_) => StepKind::Redefine,
+            },
+            Self::SwapMedium { .. } => StepKind::SwapMedium,
+            Self::SetOwnership { .. } => StepKind::SetOwnership,
+            Self::SetAutostart { on: true, .. } => StepKind::SetAutostart,
+            Self::SetAutostart { on: false, .. } => StepKind::ClearAutostart,
+            Self::Start { .. } => StepKind::Start,
+            Self::Resume { .. } => StepKind::Resume,
+            Self::Stop { .. } => StepKind::Stop,
+            Self::Restart { .. } => StepKind::Restart,
+            Self::Undefine { .. } => StepKind::Undefine,
+        }
+    }
+
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Reserve { network, entry, .. } | Self::Release { network, entry, .. } => {
+                Target::Entry {
+                    network: network.clone(),
+                    entry: entry.clone(),
+                }
+            }
+            Self::CloneVolume(spec) => Target::CloneOf {
+                volume: spec.volume.clone(),
+                base: spec.base.clone(),
+                capacity: spec.capacity,
+            },
+            Self::GrowVolume { at, capacity } => Target::SizeOf {
+                volume: at.clone(),
+                capacity: *capacity,
+            },
+            Self::GrowLiveDisk {
+                domain,
+                target,
+                capacity,
+            } => Target::LiveDisk {
+                domain: domain.clone(),
+                device: target.clone(),
+                capacity: *capacity,
+            },
+            Self::DeleteVolume { at, .. } => Target::Volume(at.clone()),
+            Self::DeleteSeed { at, .. } | Self::WriteSeed { at, .. } => Target::Seed(at.clone()),
+            Self::Converge(step) => match step.extent {
+                Extent::All => Target::Guest(step.domain.clone()),
+                Extent::Tls => Target::CertificateOf(step.domain.clone()),
+            },
+            Self::Define(step) => Target::Domain(step.spec.name.clone()),
+            Self::SwapMedium { domain, seed, .. } => Target::Drive {
+                domain: domain.clone(),
+                seed: seed.volume.clone(),
+            },
+            Self::SetOwnership { domain, note, .. } => Target::Ownership {
+                domain: domain.clone(),
+                note: *note,
+            },
+            Self::SetAutostart { domain, .. } => Target::AutostartOf(domain.clone()),
+            Self::Start { domain }
+            | Self::Resume { domain }
+            | Self::Stop { domain, .. }
+            | Self::Restart { domain, .. }
+            | Self::Undefine { domain } => Target::Domain(domain.clone()),
+        }
+    }
+
+    /// Whether that operation is this step itself, so that it need not be told beside the step.
+    #[must_use]
+    pub fn is_done_by(&self, operation: &Operation) -> bool {
+        self.operations().contains(operation)
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        use Operation as O;
+        match self {
+            Self::Reserve { network, entry, .. } => vec![O::Reserve {
+                network: network.name.clone(),
+                entry: entry.clone(),
+            }],
+            Self::Release { network, entry, .. } => vec![O::Release {
+                network: network.name.clone(),
+                entry: entry.clone(),
+            }],
+            Self::CloneVolume(spec) => vec![O::CloneVolume {
+                volume: spec.volume.clone(),
+                base: spec.base.clone(),
+            }],
+            Self::GrowVolume { at, capacity } => vec![O::GrowVolume {
+                at: at.clone(),
+                capacity: *capacity,
+            }],
+            Self::GrowLiveDisk {
+                domain,
+                target,
+                capacity,
+            } => vec![O::GrowLiveDisk {
+                domain: domain.clone(),
+                target: target.clone(),
+                capacity: *capacity,
+            }],
+            Self::DeleteVolume { at, .. } => vec![O::DeleteVolume(at.clone())],
+            Self::DeleteSeed { at, .. } => {
+                vec![O::DeleteSeed(at.clone()), O::DeleteVolume(at.clone())]
+            }
+            Self::WriteSeed { at, .. } => vec![O::WriteSeed(at.clone())],
+            Self::Converge(step) => vec![match step.extent {
+                Extent::All => O::ChangeGuest(step.domain.clone()),
+                Extent::Tls => O::ExchangeCertificate(step.domain.clone()),
+            }],
+            Self::Define(step) => vec![O::Define(step.spec.name.clone())],
+            Self::SwapMedium { domain, seed, .. } => vec![
+                O::ChangeMedium(domain.clone()),
+                O::InsertSeed(seed.volume.clone()),
+            ],
+            Self::SetOwnership { domain, .. } => vec![O::SetOwnership(domain.clone())],
+            Self::SetAutostart { domain, .. } => vec![O::SetAutostart(domain.clone())],
+            Self::Start { domain } => vec![O::Start(domain.clone())],
+            Self::Resume { domain } => vec![O::Resume(domain.clone())],
+            // How it was to be stopped is worth saying.
+            Self::Stop { .. } => Vec::new(),
+            Self::Restart { domain, .. } => {
+                vec![O::Restart(domain.clone()), O::Start(domain.clone())]
+            }
+            Self::Undefine { domain } => vec![O::Undefine(domain.clone())],
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.action().fmt(f)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.verb(), self.target)
+    }
+}
+
+impl StepKind {
+    fn verb(self) -> &'static str {
         match self {
-            Self::Reserve { network, entry, .. } => {
-                write!(f, "reserve {entry} in network {network}")
-            }
-            Self::Release { network, entry, .. } => {
-                write!(f, "release {entry} in network {network}")
-            }
-            Self::CloneVolume(CloneSpec {
+            Self::Reserve => "reserve",
+            Self::Release => "release",
+            Self::CloneVolume => "clone",
+            Self::GrowVolume | Self::GrowDisk => "grow",
+            Self::DeleteVolume | Self::DeleteSeed => "delete",
+            Self::WriteSeed => "write",
+            Self::ChangeGuest => "change",
+            Self::ExchangeCertificate => "exchange",
+            Self::Define => "define",
+            Self::Redefine => "redefine",
+            Self::SwapMedium => "put",
+            Self::SetOwnership => "note",
+            Self::SetAutostart => "set",
+            Self::ClearAutostart => "clear",
+            Self::Start => "start",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Undefine => "undefine",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(name) => write!(f, "domain {name}"),
+            Self::Volume(at) => write!(f, "volume {at}"),
+            Self::Seed(at) => write!(f, "seed {at}"),
+            Self::Entry { network, entry } => write!(f, "{entry} in network {network}"),
+            Self::CloneOf {
                 volume,
                 base,
                 capacity,
-                ..
-            }) => {
-                write!(
-                    f,
-                    "clone volume {volume} ({}) from {base}",
-                    Bytes(*capacity)
-                )
+            } => write!(f, "volume {volume} ({}) from {base}", Bytes(*capacity)),
+            Self::SizeOf { volume, capacity } => {
+                write!(f, "volume {volume} to {}", Bytes(*capacity))
             }
-            Self::GrowVolume { at, capacity } => {
-                write!(f, "grow volume {at} to {}", Bytes(*capacity))
+            Self::LiveDisk {
+                device, capacity, ..
+            } => write!(
+                f,
+                "disk {device} of the running guest to {}",
+                Bytes(*capacity)
+            ),
+            Self::Guest(name) => write!(f, "the running guest {name}"),
+            Self::CertificateOf(name) => {
+                write!(f, "the certificate in the running guest {name}")
             }
-            Self::GrowLiveDisk {
-                target, capacity, ..
-            } => {
-                write!(
-                    f,
-                    "grow disk {target} of the running guest to {}",
-                    Bytes(*capacity)
-                )
-            }
-            Self::DeleteVolume { at, .. } => write!(f, "delete volume {at}"),
-            Self::DeleteSeed { at, .. } => write!(f, "delete seed {at}"),
-            Self::WriteSeed { at, .. } => write!(f, "write seed {at}"),
-            Self::Converge(step) => match step.extent {
-                Extent::All => write!(f, "change the running guest {}", step.domain),
-                Extent::Tls => write!(
-                    f,
-                    "exchange the certificate in the running guest {}",
-                    step.domain
-                ),
-            },
-            Self::Define(define) => match define.uuid {
-                None => write!(f, "define domain {}", define.spec.name),
-                Some(_) => write!(f, "redefine domain {}", define.spec.name),
-            },
-            Self::SwapMedium { domain, seed, .. } => {
-                write!(f, "put seed {} into the drive of {domain}", seed.volume)
-            }
-            Self::SetOwnership { domain, note, .. } => {
-                write!(f, "note in domain {domain} ")?;
+            Self::Drive { domain, seed } => write!(f, "seed {seed} into the drive of {domain}"),
+            Self::Ownership { domain, note } => {
+                write!(f, "in domain {domain} ")?;
                 f.write_str(match note {
                     OwnershipKind::Changing => "that its guest is being changed",
                     OwnershipKind::Guest => "what its guest has now",
                     OwnershipKind::NextBoot => "what its next boot brings",
                 })
             }
-            Self::SetAutostart { domain, on: true } => {
-                write!(f, "set autostart of domain {domain}")
-            }
-            Self::SetAutostart { domain, on: false } => {
-                write!(f, "clear autostart of domain {domain}")
-            }
-            Self::Start { domain } => write!(f, "start domain {domain}"),
-            Self::Resume { domain } => write!(f, "resume domain {domain}"),
-            Self::Stop { domain, .. } => write!(f, "stop domain {domain}"),
-            Self::Restart { domain, .. } => write!(f, "restart domain {domain}"),
-            Self::Undefine { domain } => write!(f, "undefine domain {domain}"),
+            Self::AutostartOf(name) => write!(f, "autostart of domain {name}"),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The plan of `up`: what differs, and the steps that end it.
 
-use super::parts::{Parts, certificate};
+use super::parts::Parts;
 use super::{
-    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Restart, Step, disk,
-    network, seeds, update,
+    Change, Class, Objection, ObjectionSubject, Plan, Refusal, RefusalKind, Restart, Step, Subject,
+    Value, disk, network, seeds, update,
 };
+use crate::exit::MessageId;
 use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
 use crate::host::{DomainFacts, DomainState};
 use crate::reconcile::desired::Desired;
@@ -21,7 +22,7 @@ pub fn plan_up(desired: &Desired, observed: &Observed, restart: Restart) -> Resu
     let creating = observed.domain.is_none();
     let parts = (
         network::plan(desired, observed, creating),
-        disk::plan(desired, observed),
+        disk::plan(observed),
         seeds::plan(&desired.seed, &desired.seed_volume, observed),
     );
     let (network, disk, seed) = match parts {
@@ -66,6 +67,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
     {
         return (domain.state == DomainState::ShuttingDown).then(|| {
             Objection::new(
+                MessageId::DomainShuttingDown,
                 RefusalKind::Unfit,
                 ObjectionSubject::Domain,
                 format!("domain {name} is shutting down"),
@@ -74,6 +76,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
         });
     }
     Some(Objection::new(
+        MessageId::DomainNotOurs,
         RefusalKind::NotOurs,
         ObjectionSubject::Domain,
         format!(
@@ -87,17 +90,18 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
 fn create(desired: &Desired, observed: &Observed, parts: Parts) -> Plan {
     let spec = &desired.domain;
     let domain = spec.name.clone();
-    let shape = format!(
-        "{domain} ({} MiB, {} vcpus, {})",
-        spec.memory_mib, spec.vcpus, spec.kind
-    );
     let created = [
-        ("client certificate", certificate(&desired.certificate)),
-        ("seed", parts.seed.at.to_string()),
-        ("domain", shape),
+        (
+            Subject::ClientCertificate,
+            Value::from(&desired.certificate),
+        ),
+        (Subject::Seed, Value::from(&parts.seed.at)),
+        (Subject::Domain, Value::from(spec)),
     ];
     let mut changes = [&parts.network.changes[..], &parts.disk.changes].concat();
-    changes.extend(created.map(|(what, to)| Change::new(what, "", to, Class::Create)));
+    changes.extend(
+        created.map(|(subject, to)| Change::new(subject, Value::Nothing, to, Class::Create)),
+    );
     let mut steps = parts.before_definition();
     let known = observed.claims.iter().map(|c| c.domain.clone());
     steps.push(parts.define(spec, None, known.collect()));

@@ -2,7 +2,7 @@
 
 use super::guest::GuestPart;
 use super::parts::Parts;
-use super::{Change, Class, OwnershipKind, Plan, Restart, Step, guest};
+use super::{Change, Class, Condition, OwnershipKind, Plan, Restart, Step, Subject, Value, guest};
 use crate::guest::Extent;
 use crate::host::ownership::Ownership;
 use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
@@ -70,8 +70,14 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    fn push(&mut self, what: &str, from: impl Into<String>, to: impl Into<String>, class: Class) {
-        self.changes.push(Change::new(what, from, to, class));
+    fn push(
+        &mut self,
+        subject: Subject,
+        from: impl Into<Value>,
+        to: impl Into<Value>,
+        class: Class,
+    ) {
+        self.changes.push(Change::new(subject, from, to, class));
     }
 
     /// Compares the facts of the definition, for the next start and for the guest that runs.
@@ -86,35 +92,45 @@ impl Update<'_> {
             interfaces,
         } = &desired.domain;
         self.changes.extend(address_changes(desired, self.domain));
-        let memory = mib(memory_mib * 1024);
-        self.compare("memory", memory.clone(), &|d| mib(d.memory_kib));
-        self.compare("vcpus", vcpus.to_string(), &|d| d.vcpus.to_string());
-        self.compare("domain type", kind.to_string(), &|d| d.domain_type.clone());
+        let memory = Value::Memory(*memory_mib);
+        self.compare(Subject::Memory, &memory, &|d| mib(d.memory_kib));
+        self.compare(Subject::Vcpus, &count(*vcpus), &|d| count(d.vcpus));
+        self.compare(Subject::DomainType, &kind.as_str().into(), &|d| {
+            d.domain_type.as_str().into()
+        });
         if desired.machine_given {
-            self.compare("machine", machine.clone(), &|d| {
-                machine_family(&d.machine, machine)
+            self.compare(Subject::Machine, &machine.as_str().into(), &|d| {
+                machine_family(&d.machine, machine).into()
             });
         }
-        self.compare("interfaces", nics(interfaces), &|d| nics(&d.interfaces));
-        self.compare("guest agent channel", "there".into(), &|d| {
-            if d.agent_channel { "there" } else { "missing" }.into()
+        let interfaces = interfaces.iter().map(NicFacts::from).collect();
+        let interfaces = Value::Interfaces(interfaces);
+        self.compare(Subject::Interfaces, &interfaces, &|d| {
+            Value::Interfaces(d.interfaces.clone())
+        });
+        self.compare(Subject::AgentChannel, &Condition::There.into(), &|d| {
+            if d.agent_channel {
+                Condition::There.into()
+            } else {
+                Condition::Missing.into()
+            }
         });
         // The balloon of a running guest moves by itself and is not compared.
         let config = &self.domain.config;
         if config.current_memory_kib != config.memory_kib {
             self.define = true;
             let from = mib(config.current_memory_kib);
-            self.push("current memory", from, memory, Class::Live);
+            self.push(Subject::CurrentMemory, from, memory, Class::Live);
         }
     }
 
-    fn compare(&mut self, what: &str, to: String, read: &dyn Fn(&Definition) -> String) {
+    fn compare(&mut self, subject: Subject, to: &Value, read: &dyn Fn(&Definition) -> Value) {
         let config = read(&self.domain.config);
         let live = self.domain.live.as_ref().map(read);
-        self.define |= config != to;
+        self.define |= config != *to;
         match live {
-            Some(live) if live != to => self.push(what, live, to, Class::Restart),
-            _ if config != to => self.push(what, config, to, Class::Live),
+            Some(live) if live != *to => self.push(subject, live, to.clone(), Class::Restart),
+            _ if config != *to => self.push(subject, config, to.clone(), Class::Live),
             _ => {}
         }
     }
@@ -133,44 +149,53 @@ impl Update<'_> {
             .ownership
             .as_ref()
             .map(|m| &m.seed.parts.boot);
-        if booted_otherwise {
-            self.push("network configuration", "", "changed", Class::Restart);
+        let class = if booted_otherwise {
+            Some(Class::Restart)
         } else if live.is_none() && at_next != Some(&desired.seed.parts.boot) {
-            self.push("network configuration", "", "changed", Class::Live);
+            Some(Class::Live)
+        } else {
+            None
+        };
+        if let Some(class) = class {
+            let subject = Subject::NetworkConfiguration;
+            self.push(subject, Value::Nothing, Condition::Changed, class);
         }
         let at = &self.parts.seed.at;
         if !self.parts.seed.write.is_empty() && self.changes.is_empty() {
-            self.push("seed", "", format!("written anew to {at}"), Class::Live);
+            let to = Value::WrittenTo(at.clone());
+            self.push(Subject::Seed, Value::Nothing, to, Class::Live);
         } else if self.parts.seed.write.is_empty() && !(self.in_config_drive && self.in_live_drive)
         {
-            self.push("seed", "not in the drive", at.to_string(), Class::Live);
+            self.push(Subject::Seed, Condition::NotInDrive, at, Class::Live);
         }
     }
 
     /// What no other difference tells of.
     fn leftovers(&mut self) {
         if !self.domain.persistent {
-            let from = "none, the domain would be gone with its stop";
-            self.push("definition", from, "saved", Class::Live);
+            let (from, to) = (Condition::Unsaved, Condition::Saved);
+            self.push(Subject::Definition, from, to, Class::Live);
         }
         if self.define && self.changes.is_empty() {
-            let from = "as edited or written by another lbctl";
-            self.push("definition", from, "as lbctl writes it", Class::Live);
+            let (from, to) = (Condition::WrittenByAnother, Condition::WrittenByLbctl);
+            self.push(Subject::Definition, from, to, Class::Live);
         }
         if self.in_config_drive {
             for at in &self.parts.seed.stale {
-                self.push("leftover seed", at.to_string(), "deleted", Class::Live);
+                self.push(Subject::LeftoverSeed, at, Condition::Deleted, Class::Live);
             }
         }
     }
 
     fn state(&mut self) {
         if !self.domain.autostart {
-            self.push("autostart", "off", "on", Class::Live);
+            let (from, to) = (Condition::Off, Condition::On);
+            self.push(Subject::Autostart, from, to, Class::Live);
         }
         if self.domain.live.is_none() || self.sleeps() {
-            let from = self.domain.state.to_string();
-            self.push("state", from, "running", Class::Live);
+            let from = Value::State(self.domain.state);
+            let to = Value::State(DomainState::Running);
+            self.push(Subject::State, from, to, Class::Live);
         }
     }
 
@@ -273,8 +298,12 @@ fn covered(domain: &DomainFacts, wanted: &Ownership) -> bool {
     })
 }
 
-fn mib(kib: u64) -> String {
-    format!("{} MiB", kib / 1024)
+fn mib(kib: u64) -> Value {
+    Value::Memory(kib / 1024)
+}
+
+fn count(number: u32) -> Value {
+    Value::Count(number.into())
 }
 
 /// A guest keeps the address that it asked for at its start; left alone it would change it when its lease ends, at a time
@@ -296,9 +325,9 @@ fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
             .filter(|_| !started_with.contains(&wanted.ip))
         {
             changes.push(Change::new(
-                "address",
-                before.to_string(),
-                wanted.ip.to_string(),
+                Subject::Address,
+                Value::Address(*before),
+                Value::Address(wanted.ip),
                 Class::Restart,
             ));
         }
@@ -317,14 +346,4 @@ fn machine_family(is: &str, wanted: &str) -> String {
     } else {
         is.to_owned()
     }
-}
-
-fn nics(nics: &[NicFacts]) -> String {
-    if nics.is_empty() {
-        return "none".into();
-    }
-    nics.iter()
-        .map(|NicFacts { mac, source }| format!("{mac} on {source}"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }

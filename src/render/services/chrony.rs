@@ -1,12 +1,43 @@
-//! Snippets for chrony's `sources.d` and `conf.d`; the package's own file stays, less what these replace.
+//! chrony: snippets for its `sources.d` and `conf.d`. The package's own file stays, less what these
+//! replace.
 
 use std::fmt::Write;
 
-use crate::config::{Chrony, TimeSource};
+use super::{GuestService, OnChange};
+use crate::config::{Chrony, Config, TimeSource};
+use crate::render::guest_file::{GuestFile, Service};
+use crate::render::{CheckTls, Secrets};
+
+pub(super) const SERVICE: GuestService = GuestService {
+    name: Service::Chrony,
+    unit: "chrony.service",
+    on_change: OnChange::Restart,
+    is_wanted: |config| config.chrony.is_some(),
+    packages: |_| &["chrony"],
+    files,
+};
+
+fn files(config: &Config, _: &CheckTls, _: Secrets) -> Vec<GuestFile> {
+    let Some(chrony) = &config.chrony else {
+        return Vec::new();
+    };
+    vec![
+        GuestFile::public(
+            "/etc/chrony/sources.d/lbctl.sources",
+            sources(chrony),
+            Service::Chrony,
+        ),
+        GuestFile::public(
+            "/etc/chrony/conf.d/lbctl.conf",
+            settings(chrony),
+            Service::Chrony,
+        ),
+    ]
+}
 
 const HEAD: &str = "# Rendered by lbctl.\n";
 
-pub(in crate::render) fn sources(chrony: &Chrony) -> String {
+fn sources(chrony: &Chrony) -> String {
     let mut text = HEAD.to_owned();
     let kinds = [("server", &chrony.servers), ("pool", &chrony.pools)];
     for (kind, source) in kinds
@@ -23,7 +54,7 @@ pub(in crate::render) fn sources(chrony: &Chrony) -> String {
     text
 }
 
-pub(in crate::render) fn settings(chrony: &Chrony) -> String {
+fn settings(chrony: &Chrony) -> String {
     let mut text = HEAD.to_owned();
     if let Some(step) = &chrony.makestep {
         let _ = writeln!(text, "makestep {} {}", step.threshold, step.limit);

@@ -1,20 +1,58 @@
-//! Docker's settings: what its daemon is told, and the login for a registry, kept out of arguments and environment.
+//! Docker, where HAProxy runs in a container: what its daemon is told, and the login for a registry,
+//! kept out of arguments and environment.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::config::ContainerRegistry;
-use crate::render::Secrets;
+use super::{GuestService, OnChange};
+use crate::config::{Config, ContainerRegistry, Runtime};
+use crate::render::guest_file::{GuestFile, Service, tidy_pem};
 use crate::render::image::{is_plain_http, registry_host};
+use crate::render::{CheckTls, Secrets};
 use crate::secret::MASK;
+
+pub(super) const SERVICE: GuestService = GuestService {
+    name: Service::Docker,
+    unit: "docker.service",
+    on_change: OnChange::Reload,
+    is_wanted: |config| config.haproxy.runtime == Runtime::Container,
+    // Docker starts no container without AppArmor's tools where the kernel has AppArmor; its
+    // package only recommends them, and not every image installs what is recommended.
+    packages: |_| &["docker.io", "apparmor"],
+    files,
+};
+
+fn files(config: &Config, _: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
+    let registry = config.container_registry.as_ref();
+    let mut files = vec![GuestFile::public(
+        "/etc/lbctl/docker-daemon.json",
+        daemon(registry),
+        Service::Docker,
+    )];
+    if let Some(ca) = registry.and_then(|r| r.ca_certificate.as_deref()) {
+        files.push(GuestFile::public(
+            "/etc/lbctl/docker/registry-ca.crt",
+            tidy_pem(ca),
+            Service::Docker,
+        ));
+    }
+    if let Some(registry) = registry {
+        files.push(GuestFile::secret(
+            "/etc/lbctl/docker/config.json",
+            login(registry, secrets),
+            Service::Docker,
+        ));
+    }
+    files
+}
 
 /// The key under which Docker looks up the login for Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// Merged into `/etc/docker/daemon.json` by the guest script. `live-restore` lets the load balancer outlive an upgrade of
-/// Docker.
-pub(in crate::render) fn daemon(registry: Option<&ContainerRegistry>) -> String {
+/// Merged into `/etc/docker/daemon.json` by the guest program. `live-restore` lets the load balancer
+/// outlive an upgrade of Docker.
+fn daemon(registry: Option<&ContainerRegistry>) -> String {
     let mut settings = json!({ "live-restore": true });
     if let Some(host) = registry
         .filter(|r| is_plain_http(r))
@@ -26,7 +64,7 @@ pub(in crate::render) fn daemon(registry: Option<&ContainerRegistry>) -> String 
 }
 
 /// The `config.json` of a Docker client that has logged in.
-pub(in crate::render) fn login(registry: &ContainerRegistry, secrets: Secrets) -> String {
+fn login(registry: &ContainerRegistry, secrets: Secrets) -> String {
     let auth = match secrets {
         Secrets::Exposed => STANDARD.encode(format!(
             "{}:{}",

@@ -1,11 +1,45 @@
-//! Fluentd's configuration: the journal of HAProxy and of the node exporter, forwarded over TLS.
+//! Fluentd: the journal of HAProxy and of the node exporter, forwarded over TLS. The guest program
+//! installs it, because not every distribution has a package of it.
 
 use std::fmt;
 
 use askama::Template;
 
-use crate::config::{Fluentd, Port, Runtime};
-use crate::render::Secrets;
+use super::{GuestService, OnChange};
+use crate::config::{Config, Fluentd, Port, Runtime};
+use crate::render::guest_file::{GuestFile, Owner, Service, tidy_pem};
+use crate::render::{CheckTls, Secrets};
+
+pub(super) const SERVICE: GuestService = GuestService {
+    name: Service::Fluentd,
+    unit: "fluentd.service",
+    on_change: OnChange::Restart,
+    is_wanted: |config| config.fluentd.is_some(),
+    packages: |_| &[],
+    files,
+};
+
+fn files(config: &Config, _: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
+    let Some(fluentd) = &config.fluentd else {
+        return Vec::new();
+    };
+    let text = conf(fluentd, config.haproxy.runtime, secrets);
+    vec![
+        GuestFile::public(
+            "/etc/fluentd/ca.crt",
+            tidy_pem(&fluentd.forward.ca_cert),
+            Service::Fluentd,
+        ),
+        GuestFile::secret("/etc/fluentd/fluent.conf", text, Service::Fluentd)
+            .owned_by(Owner::Fluentd)
+            .with_mode(0o640),
+        GuestFile::public(
+            "/etc/systemd/system/fluentd.service",
+            include_str!("../../../templates/fluentd.service"),
+            Service::Fluentd,
+        ),
+    ]
+}
 
 #[derive(Template)]
 #[template(path = "fluent.conf", escape = "none")]
@@ -22,7 +56,7 @@ struct FluentConf<'a> {
     buffer: Option<&'a str>,
 }
 
-pub(in crate::render) fn config(fluentd: &Fluentd, runtime: Runtime, secrets: Secrets) -> String {
+fn conf(fluentd: &Fluentd, runtime: Runtime, secrets: Secrets) -> String {
     let forward = &fluentd.forward;
     crate::render::render(&FluentConf {
         haproxy_entries: match runtime {

@@ -1,35 +1,58 @@
-//! The configuration of what runs beside HAProxy in the guest, and the unit HAProxy runs in.
+//! What runs in the guest, one file for each service: its name, whether the configuration wants it,
+//! its packages, its files, its unit, and how it takes a change up. A service that needs no more
+//! than that has no code in the guest program, which gets name, unit and `on_change` in its
+//! settings.
 
-pub(super) mod chrony;
-pub(super) mod docker;
-pub(super) mod fluentd;
+mod chrony;
+mod docker;
+mod fluentd;
+mod haproxy;
+mod node_exporter;
 
-use askama::Template;
+pub(super) use haproxy::open_files;
 
-use super::haproxy::global_maxconn;
-use crate::config::{Config, Runtime};
+use serde::Serialize;
 
-#[derive(Template)]
-#[template(path = "haproxy-package.service", escape = "none")]
-struct PackageUnit {
-    nofile: u64,
+use super::guest_file::{GuestFile, Service};
+use super::{CheckTls, Secrets};
+use crate::config::Config;
+
+/// All that lbctl knows, in the order of starting: HAProxy as early as may be, because everybody
+/// waits for it.
+pub(super) const SERVICES: [GuestService; 5] = [
+    docker::SERVICE,
+    haproxy::SERVICE,
+    node_exporter::SERVICE,
+    chrony::SERVICE,
+    fluentd::SERVICE,
+];
+
+/// One of them.
+pub(super) struct GuestService {
+    /// As it is in JSON.
+    pub name: Service,
+    /// Of systemd.
+    pub unit: &'static str,
+    pub on_change: OnChange,
+    pub is_wanted: fn(&Config) -> bool,
+    /// Of the distribution, by the names that Debian and Ubuntu share.
+    pub packages: fn(&Config) -> &'static [&'static str],
+    /// In the order they are to be written.
+    pub files: fn(&Config, &CheckTls, Secrets) -> Vec<GuestFile>,
 }
 
-/// The unit overrides the distribution's, so that both runtimes answer to one name.
-pub(super) fn haproxy_unit(config: &Config) -> String {
-    match config.haproxy.runtime {
-        Runtime::Package => super::render(&PackageUnit {
-            nofile: open_files(config),
-        }),
-        Runtime::Container => {
-            include_str!("../../../templates/haproxy-container.service").to_owned()
-        }
-    }
+/// How a running service learns that its files changed.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnChange {
+    /// It has no files of lbctl's, or reads them each time.
+    Nothing,
+    Reload,
+    Restart,
 }
 
-/// Two descriptors a connection, and room for listeners, checks and resolvers. In large steps: another number takes a new
-/// process, which has none of the sessions, and a limit that is not reached costs nothing.
-pub(super) fn open_files(config: &Config) -> u64 {
-    let needed = u64::from(global_maxconn(config)) * 2 + 1024;
-    needed.next_power_of_two().max(65_536)
+/// Those that the configuration wants.
+pub(super) fn wanted(config: &Config) -> impl Iterator<Item = &'static GuestService> {
+    const ALL: &[GuestService] = &SERVICES;
+    ALL.iter().filter(|service| (service.is_wanted)(config))
 }

@@ -46,12 +46,14 @@ def lbctl_files(network, work):
     data = yaml.safe_load(pathlib.Path(work, "files/user-data").read_text(encoding="utf-8"))
     files = {}
     for entry in data["write_files"]:
-        directory, _, name = entry["path"].rpartition("/")
-        files["%s/%s" % (MOVED.get(directory, directory), name)] = entry["content"]
-    for path in files:
-        for old, new in MOVED.items():
-            files[path] = files[path].replace(old, new)
+        files[moved(entry["path"])] = moved(entry["content"])
     return {path: text for path, text in files.items() if not path.startswith("/etc/systemd/")}
+
+
+def moved(text):
+    for old, new in MOVED.items():
+        text = text.replace(old, new)
+    return text
 
 
 LBCTL_CONFIG = """

@@ -36,11 +36,11 @@ fn in_a_container() {
     let lab = Lab::full();
     let digest = outside(&lab, "start").stdout.trim().to_owned();
     let ip = lab["NETWORK_GUEST_IP_2"].clone();
-    let card = format!(
+    let interface = format!(
         "[libvirt_network]\nnetwork_name = \"{}\"\nip = \"{ip}\"",
         lab["NETWORK_NAME"]
     );
-    let mut guest = Guest::new("guest-container", ip, container(&lab), &card);
+    let mut guest = Guest::new("guest-container", ip, container(&lab), &interface);
     let up = ["up", &format!("--wait={}", BOOT - 60)];
     guest.lbctl(BOOT, &up).ok().says(&["ready", "psql"]);
     guest.reaches_the_primary();
@@ -81,7 +81,7 @@ fn in_a_container() {
     outside(&lab, "stop");
     let before = guest.lbctl(60, &["status", "--json"]).json();
     guest.kind.install = false;
-    guest.configure(&card, &format!("image_digest = \"{digest}\""));
+    guest.configure(&interface, &format!("image_digest = \"{digest}\""));
     let restart = ["up", "--restart=now", &format!("--wait={}", BOOT - 120)];
     guest.lbctl(BOOT, &restart).ok().says(&["ready"]);
     guest.reaches_the_primary();

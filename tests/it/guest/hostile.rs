@@ -50,7 +50,7 @@ const REFUSALS: [(&str, i32, &str); 6] = [
     ("silent", 4, "its agent does not answer"),
 ];
 
-pub(super) fn story(guest: &Guest, card: &str) {
+pub(super) fn story(guest: &Guest, interface: &str) {
     guest.put_the_lying_agent_in_place();
     for (mode, says) in LIES {
         for arguments in [["status", "-vv"], ["status", "--json"]] {
@@ -67,7 +67,7 @@ pub(super) fn story(guest: &Guest, card: &str) {
     }
 
     let (before, volumes) = (guest.domain_xml(), guest.volumes());
-    guest.configure(card, "max_connections = 777");
+    guest.configure(interface, "max_connections = 777");
     for (mode, code, says) in REFUSALS {
         for command in [&["up", "-vv"][..], &["renew", "--force"]] {
             guest.lie(mode);
@@ -102,7 +102,7 @@ pub(super) fn story(guest: &Guest, card: &str) {
     // One that says that all was done is believed, and what it says of that is cut.
     guest.put_the_lying_agent_in_place();
     guest.lie("agreeing");
-    guest.configure(card, "max_connections = 778");
+    guest.configure(interface, "max_connections = 778");
     let ran = guest.bounded(120, &["up"]).ok();
     harmless(&ran);
     assert!(ran.stderr.lines().count() < 50, "{ran}");

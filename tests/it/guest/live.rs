@@ -80,7 +80,7 @@ fn serials(guest: &Guest) -> [String; 3] {
 }
 
 /// The whole story, on a guest that is ready. It takes two boots.
-pub(super) fn story(guest: &Guest, card: &str) {
+pub(super) fn story(guest: &Guest, interface: &str) {
     let key = guest.directory.path().join("operator");
     let keygen = [
         "-q",
@@ -98,20 +98,20 @@ pub(super) fn story(guest: &Guest, card: &str) {
     let mut sessions = Sessions::open(guest);
 
     certificate_is_renewed(guest, &mut sessions);
-    settings_change(guest, card, &mut sessions);
-    bad_changes_are_refused(guest, card, &mut sessions);
-    a_killed_change_is_taken_to_its_end(guest, card, &mut sessions);
+    settings_change(guest, interface, &mut sessions);
+    bad_changes_are_refused(guest, interface, &mut sessions);
+    a_killed_change_is_taken_to_its_end(guest, interface, &mut sessions);
     assert_eq!(guest.boot_id(), boot, "all of it without a restart");
     drop(sessions);
 
     let [serial, ..] = serials(guest);
-    without_the_agent_it_takes_a_restart(guest, card);
+    without_the_agent_it_takes_a_restart(guest, interface);
     assert_eq!(
         serials(guest),
         [&*serial; 3],
         "a reboot keeps the renewed certificate"
     );
-    a_guest_that_was_off_has_it_at_its_next_boot(guest, card);
+    a_guest_that_was_off_has_it_at_its_next_boot(guest, interface);
 }
 
 fn certificate_is_renewed(guest: &Guest, sessions: &mut Sessions) {
@@ -134,14 +134,14 @@ fn certificate_is_renewed(guest: &Guest, sessions: &mut Sessions) {
 
 const SHOW: &str = "cat /etc/haproxy/haproxy.cfg";
 
-fn settings_change(guest: &Guest, card: &str, sessions: &mut Sessions) {
+fn settings_change(guest: &Guest, interface: &str, sessions: &mut Sessions) {
     guest.set("ssh_admin_public_key", "{ file = \"operator.pub\" }");
     guest.set("admin_user_password", "\"another secret\"");
     guest.set(
         "postgres_nameserver_ips",
         format!("[\"192.0.2.1\", \"{}\"]", guest.lab["NETWORK_DNS"]),
     );
-    guest.idle(card, "23h");
+    guest.idle(interface, "23h");
     guest.lbctl(60, &["plan"]).ok().says(&[
         "/etc/haproxy/haproxy.cfg",
         "ssh keys",
@@ -161,10 +161,10 @@ fn settings_change(guest: &Guest, card: &str, sessions: &mut Sessions) {
     assert_eq!(guest.ssh(takes).ok().stdout.trim(), "True");
 }
 
-fn bad_changes_are_refused(guest: &Guest, card: &str, sessions: &mut Sessions) {
+fn bad_changes_are_refused(guest: &Guest, interface: &str, sessions: &mut Sessions) {
     let nothing_changed = |sessions: &mut Sessions, what: &str| {
         sessions.none_was_cut(what);
-        guest.idle(card, "23h");
+        guest.idle(interface, "23h");
         guest
             .lbctl(60, &["plan", "--exit-code"])
             .ok()
@@ -172,7 +172,7 @@ fn bad_changes_are_refused(guest: &Guest, card: &str, sessions: &mut Sessions) {
         assert!(guest.inside(SHOW).contains("timeout client 23h"));
     };
     // The guest's HAProxy is 2.6 and does not know the keyword of 3.1.
-    guest.configure(card, "version = \"3.2\"");
+    guest.configure(interface, "version = \"3.2\"");
     guest
         .lbctl(300, &["up"])
         .ended(1)
@@ -210,7 +210,7 @@ fn bad_changes_are_refused(guest: &Guest, card: &str, sessions: &mut Sessions) {
     run_for(30, "openssl", new_ca).ok();
     guest.set("ca_key", "{ file = \"foreign.key\" }");
     guest.set("ca_certificate", "{ file = \"foreign.crt\" }");
-    guest.idle(card, "23h");
+    guest.idle(interface, "23h");
     guest
         .lbctl(300, &["up"])
         .ended(1)
@@ -226,7 +226,7 @@ fn bad_changes_are_refused(guest: &Guest, card: &str, sessions: &mut Sessions) {
 
     let fill = "sudo sh -c 'fallocate -l $(stat -f -c \"%f * %S\" / | xargs expr) /fill; cat /dev/zero >/fill2; df /' 2>&1";
     let _ = guest.ssh(fill);
-    guest.idle(card, "22h");
+    guest.idle(interface, "22h");
     guest
         .lbctl(300, &["up"])
         .ended(1)
@@ -235,10 +235,10 @@ fn bad_changes_are_refused(guest: &Guest, card: &str, sessions: &mut Sessions) {
     nothing_changed(sessions, "by a full disk");
 }
 
-fn a_killed_change_is_taken_to_its_end(guest: &Guest, card: &str, sessions: &mut Sessions) {
+fn a_killed_change_is_taken_to_its_end(guest: &Guest, interface: &str, sessions: &mut Sessions) {
     let config = guest.directory.path().join("lbctl.toml");
     for after in [300, 3000] {
-        guest.idle(card, &format!("{after}s"));
+        guest.idle(interface, &format!("{after}s"));
         let mut lbctl = Command::new(env!("CARGO_BIN_EXE_lbctl"))
             .args(["-c", config.to_str().unwrap(), "up"])
             .stderr(Stdio::null())
@@ -255,10 +255,10 @@ fn a_killed_change_is_taken_to_its_end(guest: &Guest, card: &str, sessions: &mut
     }
 }
 
-fn without_the_agent_it_takes_a_restart(guest: &Guest, card: &str) {
+fn without_the_agent_it_takes_a_restart(guest: &Guest, interface: &str) {
     let boot = guest.boot_id();
     guest.ssh("sudo systemctl stop qemu-guest-agent").ok();
-    guest.idle(card, "21h");
+    guest.idle(interface, "21h");
     guest
         .lbctl(120, &["up"])
         .ended(4)
@@ -275,7 +275,7 @@ fn without_the_agent_it_takes_a_restart(guest: &Guest, card: &str) {
     guest.lbctl(60, &["plan", "--exit-code"]).ok();
 }
 
-fn a_guest_that_was_off_has_it_at_its_next_boot(guest: &Guest, card: &str) {
+fn a_guest_that_was_off_has_it_at_its_next_boot(guest: &Guest, interface: &str) {
     let host_keys = guest.inside("cat /etc/ssh/ssh_host_ed25519_key.pub");
     run_for(
         30,
@@ -300,7 +300,7 @@ fn a_guest_that_was_off_has_it_at_its_next_boot(guest: &Guest, card: &str) {
     )
     .ok();
     guest.set("ssh_admin_public_key", "{ file = \"second.pub\" }");
-    guest.idle(card, "20h");
+    guest.idle(interface, "20h");
     let wait = format!("--wait={}", BOOT - 120);
     guest.lbctl(BOOT, &["up", &wait]).ok().says(&["ready"]);
     guest.reaches_the_primary();
@@ -334,9 +334,9 @@ impl Guest {
     }
 
     /// With another idle timeout.
-    fn idle(&self, card: &str, time: &str) {
+    fn idle(&self, interface: &str, time: &str) {
         self.set("check", format!("\"10s\"\nidle = \"{time}\""));
-        self.configure(card, "");
+        self.configure(interface, "");
     }
 
     fn ssh(&self, command: &str) -> Ran {

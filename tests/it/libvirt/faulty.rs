@@ -4,12 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use lbctl::config::VolumeRef;
+use lbctl::config::{NetworkRef, VolumeRef};
 use lbctl::host::libvirt::LibvirtHost;
 use lbctl::host::ownership::Ownership;
 use lbctl::host::{
     AgentChannel, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind, HostReader,
-    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef, Scope, StopBy, VolumeState,
+    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, Scope, StopBy, VolumeState,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! The shapes that a configuration can ask for: cards, disks, and how a volume is named.
+//! The shapes that a configuration can ask for: network interfaces, disks, and how a volume is named.
 
 use super::sandbox::Sandbox;
 use crate::support::run;
 
 #[test]
-fn a_macvtap_card_in_bridge_mode() {
+fn a_macvtap_interface_in_bridge_mode() {
     let mut vm = Sandbox::new();
     vm.leave_out("libvirt_network");
     vm.change(
@@ -45,7 +45,7 @@ fn a_macvtap_card_in_bridge_mode() {
 }
 
 #[test]
-fn several_cards_in_the_order_of_the_configuration() {
+fn several_interfaces_in_the_order_of_the_configuration() {
     let mut vm = Sandbox::new();
     vm.write(
         "net2.xml",

@@ -63,7 +63,7 @@ fn cloud_init_accepts_the_user_data() {
 
 #[test]
 fn netplan_and_cloud_inits_own_renderers_accept_the_network() {
-    for config in [sample_config(), least(), many_cards()] {
+    for config in [sample_config(), least(), many_interfaces()] {
         let text = seed(&config).network_config;
         let dir = scratch();
         let netplan = pyyaml(std::slice::from_ref(&text)).remove(0);
@@ -110,18 +110,18 @@ fn netplan_and_cloud_inits_own_renderers_accept_the_network() {
     }
 }
 
-fn many_cards() -> Config {
+fn many_interfaces() -> Config {
     let mut config = sample_config();
     for n in 0..6 {
-        let mut card = config.interfaces[1].clone();
-        card.mac = MacAddr([0x52, 0x54, 0, 0, 0, n]);
-        card.ip = [10, 1, n, 2].into();
-        card.addressing = Addressing::Static {
+        let mut interface = config.interfaces[1].clone();
+        interface.mac = MacAddr([0x52, 0x54, 0, 0, 0, n]);
+        interface.ip = [10, 1, n, 2].into();
+        interface.addressing = Addressing::Static {
             prefix_length: 24,
             gateway: (n % 2 == 0).then(|| [10, 1, n, 1].into()),
             dns_servers: Vec::new(),
         };
-        config.interfaces.push(card);
+        config.interfaces.push(interface);
     }
     config
 }

@@ -38,7 +38,7 @@ fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
         .arg(&cfg);
     let output = run(
         "util-linux",
-        unshare.arg(here.join("templates/lbctl-guest.py")),
+        unshare.arg(here.join("templates/guest/lbctl-guest.py")),
         "",
     );
     assert!(output.status.success(), "{}", words(&output));

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lbctl::config::{Config, TimeSource};
+use lbctl::render::programs;
 use lbctl::secret::{MASK, Secret};
 use serde_json::Value;
 
@@ -47,9 +48,6 @@ fn filled_with(text: &str) -> Config {
     fluentd.forward.ca_cert = owned();
     config
 }
-
-/// `/usr/local/lib/lbctl/`: the first files of the list.
-const SCRIPTS: usize = 9;
 
 /// A string, the configuration filled with it, and PyYAML's reading of the user-data without the guest's scripts, which are
 /// always the same and as long as all the rest.
@@ -110,7 +108,7 @@ fn every_string_comes_out_of_pyyaml_as_it_went_in() {
             .as_str()
             .unwrap();
         assert!(hash.starts_with("$6$rounds="), "{hash}");
-        let files = &guest_files(config, &tls())[SCRIPTS..];
+        let files = &guest_files(config, &tls())[programs().count()..];
         let written = document["write_files"].as_array().unwrap();
         assert_eq!(written.len(), files.len());
         for (file, written) in files.iter().zip(written) {

@@ -1,7 +1,7 @@
 //! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
 //! one after the other had been run. On a real libvirt, and at random moments, it is `tests/it/libvirt/race.rs`.
 
-use lbctl::exit::{Exit, Failure};
+use lbctl::exit::{Exit, Failure, MessageId};
 use lbctl::reconcile::apply::{ApplyError, apply};
 use lbctl::reconcile::converge::{Reconciler, Remaining, settle};
 use lbctl::reconcile::desired::current_seed;
@@ -33,7 +33,7 @@ struct Doing<'h> {
 
 impl Reconciler for Doing<'_> {
     fn replan(&mut self) -> Result<Remaining, Failure> {
-        let gone = || Failure::new(Exit::Failed, "it is gone", "");
+        let gone = || Failure::new(Exit::Failed, MessageId::SeedVanished, "it is gone", "");
         let observed = observe_everything(self.host);
         let there = observed.domain.is_some() && current_seed(&observed).is_some();
         let plan = match self.command {
@@ -64,7 +64,8 @@ impl Reconciler for Doing<'_> {
     fn back_off(&mut self, _: usize, _: &str) {}
 
     fn unfinished(&self, left: &Plan) -> Failure {
-        Failure::new(Exit::Failed, format!("left: {:?}", left.changes), "")
+        let text = format!("left: {:?}", left.changes);
+        Failure::new(Exit::Failed, MessageId::StateDiffers, text, "")
     }
 }
 

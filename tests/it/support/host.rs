@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::config::VolumeRef;
+use lbctl::config::{NetworkRef, VolumeRef};
 use lbctl::host::ownership::Ownership;
 use lbctl::host::{
     AgentChannel, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry, HostError,
-    HostErrorKind, HostReader, HostResult, HostWriter, Lease, NetworkFacts, NetworkId, NetworkRef,
-    Scope, Source, StopBy, Subnet, VolumeFacts, VolumeState,
+    HostErrorKind, HostReader, HostResult, HostWriter, Lease, NetworkFacts, NetworkId, Scope,
+    Source, StopBy, Subnet, VolumeFacts, VolumeState,
 };
 use lbctl::render::GuestSpec;
 use lbctl::seed::{FoundSeed, SeedContent, recognise};

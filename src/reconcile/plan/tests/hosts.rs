@@ -7,20 +7,20 @@ use time::OffsetDateTime;
 
 use crate::cert::Facts;
 use crate::config::{
-    Addressing, Attach, CloneVolume, Disk, DiskFormat, Interface, MacAddr, VolumeRef,
+    Addressing, CloneVolume, DiskFormat, Interface, MacAddr, NetworkRef, NicSource, VolumeRef,
 };
 use crate::guest::AgentAvailability;
 use crate::host::ownership::PartPrints;
 use crate::host::ownership::{DiskRecord, LAYOUT, Ownership, ReservationRecord, SeedRecord};
 use crate::host::{
     Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
-    NetworkId, NetworkRef, NicFacts, NicSource, Source, Subnet, VolumeFacts, VolumeState,
+    NetworkId, NicFacts, ObservedNicSource, Source, Subnet, VolumeFacts, VolumeState,
 };
 use crate::reconcile::desired::{Desired, DesiredCertificate, DesiredReservation};
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
 use crate::reconcile::plan::Restart;
 use crate::render::GuestSpec;
-use crate::render::domain::{DomainKind, DomainSpec};
+use crate::render::domain::{DomainKind, DomainSpec, NicSpec};
 use crate::seed::iso;
 use crate::seed::{FoundSeed, Seed, SeedContent, places};
 
@@ -85,25 +85,19 @@ pub(super) fn desired() -> Desired {
             machine: "q35".into(),
             memory_mib: 1024,
             vcpus: 2,
-            interfaces: vec![NicFacts {
+            interfaces: vec![NicSpec {
                 mac: MAC,
-                source: NicSource::Network("lab".into()),
+                source: NicSource::Network(network.clone()),
             }],
         },
         machine_given: false,
-        disk: Disk::Clone(CloneVolume {
-            volume: volume("default", "lb-1"),
-            size: Some(10 * GIB),
-            base: volume("os", "base"),
-            format: DiskFormat::Qcow2,
-        }),
         seed: seed("hello"),
         seed_volume: volume("default", "lb-1-cloud-init.iso"),
         interfaces: vec![Interface {
             mac: MAC,
             mac_derived: true,
             ip: "192.0.2.20".parse().unwrap(),
-            attach: Attach::NetworkName("lab".into()),
+            source: NicSource::Network(network.clone()),
             addressing: Addressing::DhcpReservation,
         }],
         reservations: vec![DesiredReservation {
@@ -115,6 +109,15 @@ pub(super) fn desired() -> Desired {
             issued: None,
             clamp: None,
         },
+    }
+}
+
+fn wanted_disk() -> CloneVolume {
+    CloneVolume {
+        volume: volume("default", "lb-1"),
+        size: Some(10 * GIB),
+        base: volume("os", "base"),
+        format: DiskFormat::Qcow2,
     }
 }
 
@@ -192,6 +195,7 @@ pub(super) fn bare() -> Observed {
         networks: BTreeMap::from([(NetworkRef::Name("lab".into()), network(Vec::new()))]),
         devices: BTreeMap::new(),
         disk: ObservedDisk::Clone {
+            wanted: wanted_disk(),
             volume: VolumeState::Absent,
             base: present(volume("os", "base"), None, 2 * GIB),
         },
@@ -224,7 +228,7 @@ pub(super) fn definition() -> Definition {
         ],
         interfaces: vec![NicFacts {
             mac: MAC,
-            source: NicSource::Network("lab".into()),
+            source: ObservedNicSource::Known(NicSource::Network(NetworkRef::Name("lab".into()))),
         }],
         agent_channel: true,
         run: None,
@@ -266,6 +270,7 @@ pub(super) fn settled() -> Observed {
         network(vec![entry("192.0.2.20", MAC, "lb-1")]),
     )]);
     observed.disk = ObservedDisk::Clone {
+        wanted: wanted_disk(),
         volume: present(volume("default", "lb-1"), Some("/os/base"), 10 * GIB),
         base: present(volume("os", "base"), None, 2 * GIB),
     };

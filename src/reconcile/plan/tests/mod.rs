@@ -1,16 +1,16 @@
 //! Stories of plans: first that nothing is done where nothing differs, then one difference at a time.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod actions;
 mod hosts;
 
 use hosts::*;
 
 use super::{Class, Objection, OwnershipKind, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
-use crate::config::{Disk, MacAddr};
+use crate::config::{CloneVolume, HostLink, MacAddr, NetworkRef, NicSource, one_of_each_kind};
+use crate::exit::MessageId;
 use crate::guest::AgentAvailability;
-use crate::host::{
-    Claims, DomainFacts, DomainState, Lease, NetworkRef, NicSource, Source, VolumeState,
-};
+use crate::host::{Claims, DomainFacts, DomainState, Lease, Source, VolumeState};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork};
 use crate::render::domain::DomainKind;
@@ -44,6 +44,14 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
     plan.steps.iter().map(kind).collect()
 }
 
+#[track_caller]
+fn assert_changes(plan: &Plan, what: &[(&str, Class)]) {
+    let subjects: Vec<String> = plan.changes.iter().map(|c| c.subject.to_string()).collect();
+    let classes = plan.changes.iter().map(|c| c.class);
+    let found: Vec<(&str, Class)> = subjects.iter().map(String::as_str).zip(classes).collect();
+    assert_eq!(found, what);
+}
+
 fn up(desired: &Desired, observed: &Observed) -> Plan {
     plan_up(desired, observed, Restart::Later)
         .unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
@@ -70,12 +78,7 @@ fn check_update(
     let mut wanted = desired();
     change(&mut wanted);
     let plan = up(&wanted, &settled());
-    let found: Vec<(&str, Class)> = plan
-        .changes
-        .iter()
-        .map(|c| (c.what.as_str(), c.class))
-        .collect();
-    assert_eq!(found, what);
+    assert_changes(&plan, what);
     assert_eq!(kinds(&plan), later);
     assert_eq!(kinds(&plan_up(&wanted, &settled(), NOW).unwrap()), now);
 }
@@ -85,19 +88,20 @@ fn check_drift(drift: impl Fn(&mut Observed), what: &[(&str, Class)], steps: &[&
     let mut observed = settled();
     drift(&mut observed);
     let plan = up(&desired(), &observed);
-    let found: Vec<(&str, Class)> = plan
-        .changes
-        .iter()
-        .map(|c| (c.what.as_str(), c.class))
-        .collect();
-    assert_eq!(found, what);
+    assert_changes(&plan, what);
     assert_eq!(kinds(&plan), steps);
 }
 
-fn check_refused(observed: &Observed, wanted: &Desired, kind: RefusalKind, words: &[&str]) {
+#[track_caller]
+fn check_refused(
+    observed: &Observed,
+    wanted: &Desired,
+    (kind, id): (RefusalKind, MessageId),
+    words: &[&str],
+) {
     let objections = refused(wanted, observed);
     assert_eq!(objections.len(), 1, "{objections:?}");
-    assert_eq!(objections[0].kind, kind);
+    assert_eq!((objections[0].kind, objections[0].id), (kind, id));
     for word in words {
         assert!(
             objections[0].message.contains(word),
@@ -106,6 +110,11 @@ fn check_refused(observed: &Observed, wanted: &Desired, kind: RefusalKind, words
         );
     }
     assert!(!objections[0].hint.is_empty());
+}
+
+#[track_caller]
+fn check_not_ours(observed: &Observed, id: MessageId, words: &[&str]) {
+    check_refused(observed, &desired(), (RefusalKind::NotOurs, id), words);
 }
 
 #[test]
@@ -191,7 +200,11 @@ fn each_change_has_its_class_and_its_steps() {
         &["define", "restart"],
     );
     check_update(
-        |d| d.domain.interfaces[0].source = NicSource::Macvtap("eth0".into()),
+        |d| {
+            d.domain.interfaces[0].source = NicSource::Macvtap {
+                device: "eth0".into(),
+            }
+        },
         &[("interfaces", Restart)],
         &["define"],
         &["define", "restart"],
@@ -208,12 +221,13 @@ fn each_change_has_its_class_and_its_steps() {
         &["define"],
         &["define", "restart"],
     );
-    check_update(
-        |d| d.disk = grown(20 * GIB),
-        &[("disk size", Live)],
-        &["grow live"],
-        &["grow live"],
-    );
+    let mut larger = settled();
+    wanted_disk(&mut larger).size = Some(20 * GIB);
+    for restart in [super::Restart::Later, NOW] {
+        let plan = plan_up(&desired(), &larger, restart).unwrap();
+        assert_changes(&plan, &[("disk size", Live)]);
+        assert_eq!(kinds(&plan), ["grow live"]);
+    }
     check_update(
         |d| d.reservations[0].entry = entry("192.0.2.21", MAC, "lb-1"),
         &[("reservation", Live), ("address", Restart)],
@@ -236,12 +250,7 @@ fn check_guest(
     let mut desired = desired();
     desired.seed = wanted.clone();
     let plan = up(&desired, &observed);
-    let found: Vec<(&str, Class)> = plan
-        .changes
-        .iter()
-        .map(|c| (c.what.as_str(), c.class))
-        .collect();
-    assert_eq!(found, what);
+    assert_changes(&plan, what);
     assert_eq!(kinds(&plan), later);
     assert_eq!(kinds(&plan_up(&desired, &observed, NOW).unwrap()), now);
     plan
@@ -394,12 +403,11 @@ fn a_change_that_was_killed_between_guest_and_mark_is_taken_to_its_end() {
     );
 }
 
-fn grown(size: u64) -> Disk {
-    let Disk::Clone(mut clone) = desired().disk else {
+fn wanted_disk(observed: &mut Observed) -> &mut CloneVolume {
+    let ObservedDisk::Clone { wanted, .. } = &mut observed.disk else {
         panic!("not a clone")
     };
-    clone.size = Some(size);
-    Disk::Clone(clone)
+    wanted
 }
 
 #[test]
@@ -499,7 +507,6 @@ fn drift_is_seen_and_ended() {
 
 #[test]
 fn what_is_somebody_elses_is_refused_with_its_owner() {
-    use RefusalKind::NotOurs;
     let with = |change: &dyn Fn(&mut Observed)| {
         let mut observed = bare();
         change(&mut observed);
@@ -511,16 +518,19 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
             .insert(NetworkRef::Name("lab".into()), found);
     };
     let taken = with(&|o| lab(o, network(vec![entry("192.0.2.20", OTHER_MAC, "mail")])));
-    check_refused(&taken, &desired(), NotOurs, &["192.0.2.20", "mail", "lab"]);
+    check_not_ours(
+        &taken,
+        MessageId::AddressReserved,
+        &["192.0.2.20", "mail", "lab"],
+    );
     let same_mac = with(&|o| lab(o, network(vec![entry("192.0.2.30", MAC, "mail")])));
-    check_refused(
+    check_not_ours(
         &same_mac,
-        &desired(),
-        NotOurs,
+        MessageId::MacReserved,
         &["52:54:00:01:02:03", "mail"],
     );
     let same_name = with(&|o| lab(o, network(vec![entry("192.0.2.30", OTHER_MAC, "lb-1")])));
-    check_refused(&same_name, &desired(), NotOurs, &["host name lb-1"]);
+    check_not_ours(&same_name, MessageId::HostNameReserved, &["host name lb-1"]);
     let leased = with(&|o| {
         let ip = "192.0.2.20".parse().unwrap();
         let lease = Lease {
@@ -537,10 +547,9 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
             },
         );
     });
-    check_refused(
+    check_not_ours(
         &leased,
-        &desired(),
-        NotOurs,
+        MessageId::AddressLeased,
         &["192.0.2.20", "laptop", "until 2027-01-15 08:00 UTC"],
     );
     let claims = |macs: Vec<MacAddr>, disks: Vec<Source>| {
@@ -551,35 +560,38 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
         }]
     };
     let mac = with(&|o| o.claims = claims(vec![MAC], vec![]));
-    check_refused(&mac, &desired(), NotOurs, &["52:54:00:01:02:03", "mail"]);
+    check_not_ours(&mac, MessageId::MacClaimed, &["52:54:00:01:02:03", "mail"]);
     let disk = with(&|o| {
         o.disk = settled().disk;
         o.claims = claims(vec![], vec![Source::File("/default/lb-1".into())]);
     });
-    check_refused(&disk, &desired(), NotOurs, &["default/lb-1", "mail"]);
+    check_not_ours(&disk, MessageId::DiskClaimed, &["default/lb-1", "mail"]);
     let other_disk = with(&|o| {
         let ObservedDisk::Clone { volume, .. } = &mut o.disk else {
             panic!("not a clone")
         };
         *volume = present(desired().seed_volume, Some("/os/other"), 10 * GIB);
     });
-    check_refused(
+    check_not_ours(
         &other_disk,
-        &desired(),
-        NotOurs,
+        MessageId::VolumeExists,
         &["default/lb-1", "os/base"],
     );
-    for (content, word) in [
-        (SeedContent::Foreign, "no seed"),
-        (SeedContent::OfAnother("lb-2".into()), "lb-2"),
+    for (content, id, word) in [
+        (SeedContent::Foreign, MessageId::SeedVolumeExists, "no seed"),
+        (
+            SeedContent::OfAnother("lb-2".into()),
+            MessageId::SeedOfAnotherVm,
+            "lb-2",
+        ),
     ] {
         let seed = with(&|o| o.seeds[0] = place(desired().seed_volume, Some(content.clone())));
-        check_refused(&seed, &desired(), NotOurs, &["lb-1-cloud-init.iso", word]);
+        check_not_ours(&seed, id, &["lb-1-cloud-init.iso", word]);
     }
     let mut foreign = settled();
     domain(&mut foreign).config.ownership = None;
     domain(&mut foreign).live.as_mut().unwrap().ownership = None;
-    check_refused(&foreign, &desired(), NotOurs, &["lb-1", "dom-uuid"]);
+    check_not_ours(&foreign, MessageId::DomainNotOurs, &["lb-1", "dom-uuid"]);
 }
 
 #[test]
@@ -593,7 +605,7 @@ fn data_is_destroyed_only_when_asked() {
     check_refused(
         &observed,
         &desired(),
-        NeedsConsent,
+        (NeedsConsent, MessageId::BaseVolumeDiffers),
         &["/os/base", "/os/newer", "replace"],
     );
     let mut lost = settled();
@@ -601,7 +613,12 @@ fn data_is_destroyed_only_when_asked() {
         panic!("not a clone")
     };
     *volume = VolumeState::Absent;
-    check_refused(&lost, &desired(), NeedsConsent, &["default/lb-1"]);
+    check_refused(
+        &lost,
+        &desired(),
+        (NeedsConsent, MessageId::DiskMissing),
+        &["default/lb-1"],
+    );
 }
 
 #[test]
@@ -614,24 +631,49 @@ fn a_host_that_cannot_take_it_is_told_all_at_once() {
             leases: Vec::new(),
         },
     );
-    let ObservedDisk::Clone { base, volume } = &mut observed.disk else {
+    let ObservedDisk::Clone { base, volume, .. } = &mut observed.disk else {
         panic!("not a clone")
     };
     (*base, *volume) = (VolumeState::Absent, VolumeState::Absent);
     observed.seeds[0].volume = VolumeState::PoolInactive;
     let objections = refused(&desired(), &observed);
-    let words = [
-        "no network lab",
-        "no volume base",
-        "pool default is not active",
+    let expected = [
+        (MessageId::NetworkMissing, "no network lab"),
+        (MessageId::BaseVolumeMissing, "no volume base"),
+        (MessageId::PoolInactive, "pool default is not active"),
     ];
     assert_eq!(objections.len(), 3, "{objections:?}");
-    for (objection, words) in objections.iter().zip(words) {
-        assert_eq!(objection.kind, RefusalKind::Unfit);
+    for (objection, (id, words)) in objections.iter().zip(expected) {
+        assert_eq!((objection.kind, objection.id), (RefusalKind::Unfit, id));
         assert!(
             objection.message.contains(words),
             "{words} is not in: {}",
             objection.message
+        );
+    }
+}
+
+#[test]
+fn what_an_interface_needs_of_the_host_is_named_with_its_key() {
+    for source in one_of_each_kind() {
+        let mut observed = bare();
+        match source.host_link() {
+            HostLink::Network(_) => observed.networks.clear(),
+            HostLink::Device(device) => {
+                observed.devices.insert(device.to_owned(), Some(false));
+            }
+        }
+        let mut desired = desired();
+        desired.reservations.clear();
+        desired.interfaces[0].source = source.clone();
+        let objections = refused(&desired, &observed);
+        let [objection] = &objections[..] else {
+            panic!("{objections:?}")
+        };
+        let named = objection.message.contains(source.host_link().name());
+        assert!(
+            named && objection.hint.contains(source.key()),
+            "{objection:?}"
         );
     }
 }
@@ -647,18 +689,23 @@ fn addresses_must_fit_the_network() {
     check_refused(
         &bare(),
         &wanted("198.51.100.7"),
-        RefusalKind::Unfit,
+        (RefusalKind::Unfit, MessageId::AddressOutsideNetwork),
         &["outside", "192.0.2.1/24"],
     );
     check_refused(
         &bare(),
         &wanted("192.0.2.1"),
-        RefusalKind::Unfit,
+        (RefusalKind::Unfit, MessageId::AddressOfHost),
         &["host's own"],
     );
-    let mut small = desired();
-    small.disk = grown(GIB);
-    check_refused(&bare(), &small, RefusalKind::Unfit, &["1 GiB", "2 GiB"]);
+    let mut small = bare();
+    wanted_disk(&mut small).size = Some(GIB);
+    check_refused(
+        &small,
+        &desired(),
+        (RefusalKind::Unfit, MessageId::SizeBelowBase),
+        &["1 GiB", "2 GiB"],
+    );
 }
 
 #[test]

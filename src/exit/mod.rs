@@ -1,7 +1,11 @@
 //! How a command ends: the exit codes, and an end other than success with all that an operator needs. Plain data: what
 //! makes a failure of an error is `output/failure`, and printing is `output`'s.
 
+mod id;
+
 use std::fmt;
+
+pub use id::MessageId;
 
 /// Exit codes (docs/reference.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub struct Failure {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    pub id: MessageId,
     pub text: String,
     /// What to do about it. Empty where there is nothing.
     pub hint: String,
@@ -44,35 +49,46 @@ pub struct Message {
 
 impl Message {
     #[must_use]
-    pub fn new(text: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn new(id: MessageId, text: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
+            id,
             text: text.into(),
             hint: hint.into(),
             detail: Vec::new(),
             note: false,
         }
     }
+
+    /// Worth knowing beside an error.
+    #[must_use]
+    pub fn note(id: MessageId, text: impl Into<String>) -> Self {
+        Self {
+            note: true,
+            ..Self::new(id, text, "")
+        }
+    }
 }
 
 impl Failure {
     #[must_use]
-    pub fn new(exit: Exit, text: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn new(
+        exit: Exit,
+        id: MessageId,
+        text: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             exit,
-            messages: vec![Message::new(text, hint)],
+            messages: vec![Message::new(id, text, hint)],
         }
     }
 
     /// Somebody asked for the end, which is no error.
     #[must_use]
     pub fn stopped(exit: Exit, text: impl Into<String>) -> Self {
-        let note = Message {
-            note: true,
-            ..Message::new(text, "")
-        };
         Self {
             exit,
-            messages: vec![note],
+            messages: vec![Message::note(MessageId::Interrupted, text)],
         }
     }
 }
@@ -83,3 +99,5 @@ impl fmt::Display for Failure {
         f.write_str(&texts.join("; "))
     }
 }
+
+impl std::error::Error for Failure {}

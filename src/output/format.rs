@@ -1,0 +1,47 @@
+//! In which format a report is printed. This is the only place that tells one format from another:
+//! a new one is an option in `cli`, and a variant here.
+
+use serde_json::{to_string, to_string_pretty};
+
+use crate::cli::Global;
+use crate::output::json::{Body, Document};
+use crate::text::sanitize::escape_json;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Format {
+    pub(super) fn new(global: &Global) -> Self {
+        if global.json { Self::Json } else { Self::Text }
+    }
+
+    /// Whether people read, and not a program.
+    pub(super) fn is_text(self) -> bool {
+        self == Self::Text
+    }
+
+    /// The one document of a command; `None`: people get a text in its place.
+    pub(super) fn document(self, body: Body) -> Option<String> {
+        match self {
+            Self::Text => None,
+            Self::Json => Some(json(to_string_pretty(&Document::new(body)))),
+        }
+    }
+
+    /// One document of many, without a line break in it; `None`: people get a text in its place.
+    pub(super) fn line(self, body: Body) -> Option<String> {
+        match self {
+            Self::Text => None,
+            Self::Json => Some(json(to_string(&Document::new(body)))),
+        }
+    }
+}
+
+fn json(text: serde_json::Result<String>) -> String {
+    escape_json(&text.unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,369 @@
+"""HAProxy in the guest, from its package or in its container: its state across restarts, its check,
+start and reload, and changes at run time. Python 3.10 or newer, standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from .paths import (
+    ADMIN_SOCKET,
+    CA_PEM,
+    CLIENT_PEM,
+    HAPROXY,
+    HAPROXY_CFG,
+    HAPROXY_RUN,
+    MASTER_SOCKET,
+    PROGRAM,
+    RUN,
+    SERVER_STATE,
+    at,
+)
+from .status import servers
+from .tools import (
+    CONTAINER_UID,
+    DOCKER,
+    Failure,
+    ask,
+    digest,
+    enable,
+    is_active,
+    journal,
+    own_files,
+    read_bytes,
+    read_json,
+    run,
+    settings,
+    systemctl,
+    write,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .wire import Server, Settings
+
+UNIT = "haproxy.service"
+CONTAINER = "haproxy"
+# Digests of what the running HAProxy has read.
+IN_USE = f"{RUN}/haproxy.json"
+
+
+def save_state() -> None:
+    text = ask(ADMIN_SOCKET, "show servers state")
+    if not text.startswith("1\n"):
+        raise Failure(f"HAProxy's answer to `show servers state` is not a state: {text[:80]!r}")
+    write(SERVER_STATE, text)
+
+
+def forget_health() -> None:
+    """At a cold start the addresses stay and no server's health does: what was the primary may not
+    be it now. The file is always there afterwards: HAProxy warns if it is missing or empty."""
+    lines = read_bytes(SERVER_STATE).decode("utf-8", "replace").splitlines()
+    if not lines or lines[0] != "1":
+        lines = ["1"]
+    kept = lines[:1]
+    for line in lines[1:]:
+        words = line.split(" ")
+        if not line.startswith("#") and len(words) > 5:
+            words[5] = "0"
+        kept.append(" ".join(words))
+    write(SERVER_STATE, "\n".join(kept) + "\n")
+
+
+# ---- the configuration's check
+
+
+def check_config(conf: Settings) -> None:
+    check_staged(conf, HAPROXY)
+
+
+def check_staged(conf: Settings, place: str) -> None:
+    """HAProxy's verdict on the files in a folder that is to become /etc/haproxy."""
+    staged = place != HAPROXY
+    if conf["runtime"] == "container":
+        if staged:
+            for path in [place] + [f"{place}/{name}" for name in os.listdir(at(place))]:
+                os.chown(at(path), CONTAINER_UID, CONTAINER_UID)
+        options = [*container_options(place), conf["image"] or ""]
+        argv = [*DOCKER, "run", "--rm", *options, "-c", "-f", HAPROXY_CFG]
+    else:
+        path = f"{place}/haproxy.cfg"
+        if staged:
+            there = read_bytes(path).replace(f"{HAPROXY}/".encode(), f"{place}/".encode())
+            write(path, there, 0o600)
+        argv = ["haproxy", "-c", "-f", path]
+    code, text = run(*argv, timeout=300, check=False)
+    if code != 0:
+        raise Failure("HAProxy refuses the configuration: " + alerts(text).replace(place, HAPROXY))
+
+
+def alerts(text: str) -> str:
+    """Those of HAProxy, without the time and process number of each."""
+    lines = [
+        re.sub(r"^\[\w+\]\s+\(\d+\) : ", "", line) for line in text.splitlines() if "ALERT" in line
+    ]
+    return "; ".join(lines)[-1500:] or text.strip()[-1500:]
+
+
+def is_installed(conf: Settings) -> bool:
+    return shutil.which("docker" if conf["runtime"] == "container" else "haproxy") is not None
+
+
+def container_options(place: str = HAPROXY) -> list[str]:
+    uid = str(CONTAINER_UID)
+    state = os.path.dirname(SERVER_STATE)
+    return [
+        *("--network", "host", "--user", f"{uid}:{uid}", "--read-only"),
+        *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--volume", f"{place}:{HAPROXY}:ro", "--volume", f"{state}:{state}:ro"),
+        *("--volume", f"{HAPROXY_RUN}:{HAPROXY_RUN}", "--entrypoint", "haproxy"),
+    ]
+
+
+# ---- what the running HAProxy has read
+
+
+def digests(conf: Settings) -> dict[str, str]:
+    """They decide between nothing to do, a reload and a restart. What they are made of must stay
+    as it is: another digest of `start` restarts HAProxy, and that cuts every session."""
+    of_unit = digest(concerned(conf, "haproxy-unit"))
+    start = of_unit + json.dumps([conf.get("image"), conf["nofile"]])
+    config = digest(concerned(conf, "haproxy"))
+    return {"config": config, "start": hashlib.sha256(start.encode()).hexdigest()}
+
+
+def concerned(conf: Settings, name: str) -> list[str]:
+    return [entry["path"] for entry in conf["files"] if entry["affects"] == name]
+
+
+def remember_in_use(conf: Settings) -> None:
+    write(IN_USE, json.dumps(digests(conf)))
+
+
+# ---- start and reload
+
+
+def prepare() -> None:
+    """What the unit runs before HAProxy."""
+    conf = settings()
+    own_files(conf, "haproxy")
+    os.makedirs(at(HAPROXY_RUN), exist_ok=True)
+    forget_health()
+    if conf["runtime"] == "container":
+        os.chown(at(HAPROXY_RUN), CONTAINER_UID, CONTAINER_UID)
+        run(*DOCKER, "rm", "--force", CONTAINER, check=False)
+        ensure_image(conf)
+    remember_in_use(conf)
+
+
+def ensure_image(conf: Settings) -> None:
+    """Fetched only where it is missing: neither a restart nor a reboot depends on the registry."""
+    image = conf["image"] or ""
+    if run(*DOCKER, "image", "inspect", "--format", "{{.Id}}", image, check=False)[0] == 0:
+        return
+    if not conf["pull_image"]:
+        raise Failure(
+            f"the guest has no image {image}, and install_dependencies = false forbids fetching it"
+        )
+    run(*DOCKER, "pull", "--quiet", image, timeout=600)
+
+
+def reload() -> None:
+    conf = settings()
+    own_files(conf, "haproxy")
+    check_config(conf)
+    before = process_id()
+    save_state()
+    answer = ask(MASTER_SOCKET, "reload", timeout=30)
+    if "Success=0" in answer:
+        raise Failure(
+            "HAProxy refused the new configuration and keeps the old one: " + answer[-2000:]
+        )
+    # Before 2.7 the master gives no verdict: a new worker is one.
+    deadline = time.monotonic() + 60
+    while process_id() in (None, before):
+        if time.monotonic() > deadline:
+            raise Failure("HAProxy did not start a new worker within 60 s of the reload")
+        time.sleep(0.1)
+    remember_in_use(conf)
+    unit = ("--collect", "--quiet", "--unit=lbctl-old-workers")
+    run("systemd-run", *unit, PROGRAM, "old-workers", check=False)
+
+
+def process_id() -> int | None:
+    try:
+        found = re.search(r"^Pid: (\d+)", ask(ADMIN_SOCKET, "show info"), re.M)
+    except OSError:
+        return None
+    return int(found.group(1)) if found else None
+
+
+def apply_haproxy(conf: Settings) -> None:
+    """Makes it run with what is on the disk, with the least disturbance."""
+    wanted = digests(conf)
+    in_use = read_json(IN_USE) or {}
+    enable(UNIT)
+    if not is_active(UNIT) or in_use.get("start") != wanted["start"]:
+        start_haproxy()
+    elif in_use.get("config") != wanted["config"]:
+        reload()
+
+
+def start_haproxy() -> None:
+    """By `restart`, also where it does not run: `start` fails while a unit waits for its next
+    try."""
+    code, text = systemctl("restart", UNIT, timeout=960, check=False)
+    if code != 0:
+        log = journal("--unit", UNIT, lines=15)[-3000:]
+        raise Failure(f"{UNIT} does not start: {text.strip()}\n{log}")
+
+
+# ---- the container
+
+
+def run_container() -> None:
+    """Starts HAProxy's container and stays as long as it runs, through restarts of Docker."""
+    conf = settings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    nofile = conf["nofile"]
+    options = ["--detach", "--rm", "--name", CONTAINER, "--log-driver", "journald"]
+    options += ["--ulimit", f"nofile={nofile}:{nofile}", *container_options(), conf["image"] or ""]
+    haproxy = ["-W", "-db", "-f", HAPROXY_CFG, "-S", f"{MASTER_SOCKET},mode,600"]
+    try:
+        run(*DOCKER, "run", *options, *haproxy, timeout=300)
+        wait_for_socket()
+        notify_systemd("READY=1")
+        while container_lives():
+            subprocess.run(
+                [*DOCKER, "wait", CONTAINER],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+            time.sleep(0.5)
+        raise Failure(
+            f"the container ended; its last messages: journalctl CONTAINER_NAME={CONTAINER}"
+        )
+    finally:
+        run(*DOCKER, "stop", "-t", "5", CONTAINER, timeout=20, check=False)
+
+
+def container_lives() -> bool:
+    """Whether it runs. While Docker does not answer it is asked again, for up to two minutes."""
+    inspect = (*DOCKER, "container", "inspect", "--format", "{{.State.Running}}", CONTAINER)
+    for _ in range(120):
+        code, text = run(*inspect, check=False)
+        if code == 0:
+            return text.strip() == "true"
+        if "no such container" in text.lower():
+            return False
+        time.sleep(1)
+    return False
+
+
+def wait_for_socket() -> None:
+    deadline = time.monotonic() + 60
+    while not answers_within(2):
+        if time.monotonic() > deadline or not container_lives():
+            # Docker keeps no log of a container that is gone; the journal does.
+            text = journal(f"CONTAINER_NAME={CONTAINER}", "--boot", lines=20)
+            raise Failure("HAProxy's socket does not answer: " + text[-2000:])
+
+
+def answers_within(seconds: float) -> bool:
+    """Asking Docker instead takes longer than HAProxy does to start."""
+    deadline = time.monotonic() + seconds
+    while process_id() is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def notify_systemd(text: str) -> None:
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(text.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+# ---- changes of a running HAProxy
+
+
+def servers_up() -> int:
+    """How many nodes are up in the backend of the primary; 0 also where HAProxy does not run."""
+    try:
+        return sum(s["state"].startswith("UP") for s in primary_servers())
+    except OSError:
+        return 0
+
+
+def primary_servers() -> list[Server]:
+    return [s for s in servers(ask(ADMIN_SOCKET, "show stat -1 4 -1")) if s["backend"] == "primary"]
+
+
+def node_addresses() -> list[str]:
+    try:
+        return sorted({s["address"] for s in primary_servers() if s["address"]})
+    except OSError:
+        return []
+
+
+def follow(conf: Settings, paths: set[str], old_ca: str) -> None:
+    """By the runtime socket where only certificates changed, which leaves no old worker behind;
+    else by a reload."""
+    if not is_active(UNIT):
+        apply_haproxy(conf)
+    elif paths & set(concerned(conf, "haproxy")) <= {CLIENT_PEM, CA_PEM}:
+        swap_certificates(paths, old_ca)
+        remember_in_use(conf)
+    else:
+        reload()
+
+
+def swap_certificates(paths: set[str], old_ca: str) -> None:
+    """A new CA together with the old one first, so that at no moment there is a pair that the nodes
+    would refuse. Without that step a wrong CA takes every server down and cuts every session."""
+    new_ca = read_bytes(CA_PEM).decode()
+    if CA_PEM in paths and CLIENT_PEM in paths:
+        commit("ssl ca-file", CA_PEM, new_ca + old_ca)
+    if CLIENT_PEM in paths:
+        commit("ssl cert", CLIENT_PEM, read_bytes(CLIENT_PEM).decode())
+    if CA_PEM in paths:
+        commit("ssl ca-file", CA_PEM, new_ca)
+
+
+def commit(kind: str, path: str, pem: str) -> None:
+    """HAProxy management guide 9.3, "set ssl cert", "commit ssl cert". An empty line would end the
+    text."""
+    text = "\n".join(line for line in pem.splitlines() if line.strip())
+    said = ask(ADMIN_SOCKET, f"set {kind} {path} <<\n{text}\n", timeout=30)
+    answer = ask(ADMIN_SOCKET, f"commit {kind} {path}", timeout=60)
+    if "Success!" not in answer:
+        ask(ADMIN_SOCKET, f"abort {kind} {path}")
+        reason = " ".join((said + answer).split())[-1000:]
+        raise Failure(f"HAProxy does not accept {path}: {reason}")
+
+
+def verify(conf: Settings, up_before: int) -> None:
+    """A guest that had a primary must still have one when the checks have had their time."""
+    if up_before == 0:
+        return
+    deadline = time.monotonic() + conf["settle_s"]
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+    if servers_up() == 0:
+        seen = "; ".join(
+            f"{s['address']} {s['state']} {s['check_detail'] or s['check']}"
+            for s in primary_servers()
+        )
+        raise Failure(f"HAProxy lost the primary after the change: {seen}")

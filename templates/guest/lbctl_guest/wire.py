@@ -1,0 +1,192 @@
+"""The documents that lbctl and this program exchange, as types. Python 3.10 or newer, standard
+library only.
+
+Never imported when the program runs: `typing` takes a slow guest longer than all the rest of a
+`status`. The other side of each is in Rust, and tests on both sides read one golden document."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+# ---- what lbctl writes
+
+
+class ServiceFacts(TypedDict):
+    """What there is to know of a service, for one that needs no code of its own."""
+
+    unit: str
+    # How the running service learns that its files changed.
+    on_change: Literal["nothing", "reload", "restart"]
+
+
+class AdminKeys(TypedDict):
+    user: str
+    # Lines of `authorized_keys`: lbctl's. Others may stand beside them.
+    keys: list[str]
+
+
+class ProbeTarget(TypedDict):
+    """How to ask a node whether it accepts a certificate."""
+
+    port: int
+    host: str
+    verify_host: str | None
+
+
+class FileFacts(TypedDict):
+    path: str
+    # Octal.
+    mode: str
+    owner: Literal["root", "haproxy", "fluentd"]
+    # A service, or `guest`, or `haproxy-unit`.
+    affects: str
+
+
+class Settings(TypedDict):
+    """`/etc/lbctl/guest.json`. What was applied before may be of another lbctl: then any of these
+    may be missing, `service_table` for one in those of lbctl 0.1."""
+
+    schema: int
+    name: str
+    runtime: Literal["package", "container"]
+    image: str | None
+    registry: str | None
+    pull_image: bool
+    nofile: int
+    install: bool
+    # Those that are wanted, in the order of starting.
+    services: list[str]
+    # All that lbctl knows, also those that are not wanted.
+    service_table: dict[str, ServiceFacts]
+    admin: AdminKeys
+    probe: ProbeTarget
+    settle_s: float
+    files: list[FileFacts]
+
+
+class SpecFile(TypedDict):
+    path: str
+    content: str
+    secret: bool
+    mode: int
+    owner: Literal["root", "haproxy", "fluentd"]
+    affects: str
+
+
+class AdminAccount(TypedDict):
+    user: str
+    # As crypt(5) writes it. None: the account has no password.
+    password_hash: str | None
+    public_keys: list[str]
+
+
+class Start(TypedDict):
+    image: str | None
+    nofile: int
+
+
+class Spec(TypedDict):
+    """What the guest is to be."""
+
+    schema: int
+    name: str
+    admin: AdminAccount
+    packages: list[str]
+    start: Start
+    files: list[SpecFile]
+
+
+class Task(TypedDict):
+    """What `converge` reads. `only`: these files and nothing else; empty: everything. The programs
+    that come with it have been unpacked by then."""
+
+    programs: dict[str, str]
+    only: list[str]
+    spec: Spec
+
+
+# ---- what lbctl reads
+
+
+class Done(TypedDict):
+    """The answer to `converge`."""
+
+    ok: Literal[True]
+    notes: list[str]
+
+
+class Refused(TypedDict):
+    """The other answer. `restored`: the guest is as it was before."""
+
+    ok: Literal[False]
+    error: str
+    restored: bool
+
+
+class CloudInit(TypedDict):
+    status: Literal["not started", "running", "done", "error", "disabled"]
+    stage: str | None
+    errors: list[str]
+
+
+class Server(TypedDict):
+    backend: str
+    name: str
+    address: str | None
+    state: str
+    check: str | None
+    check_code: int | None
+    check_detail: str | None
+    last_change_s: int | None
+    sessions: int | None
+
+
+class Haproxy(TypedDict):
+    active: bool
+    version: str | None
+    sessions: int | None
+    max_connections: int | None
+    servers: list[Server]
+    servers_up: int
+    # Address of the one server that is up.
+    primary: str | None
+    error: str | None
+
+
+class CertificateFacts(TypedDict):
+    # Lower-case hexadecimal.
+    serial: str
+    # RFC 3339.
+    not_after: str
+
+
+class Certificates(TypedDict):
+    on_disk: CertificateFacts | None
+    in_use: CertificateFacts | None
+
+
+class Status(TypedDict):
+    boot_id: str
+    uptime_s: float
+    cloud_init: CloudInit
+    haproxy: Haproxy
+    certificate: Certificates
+    ready: bool
+
+
+class WaitCloudInit(TypedDict):
+    status: Literal["not started", "running", "done", "error", "disabled"]
+    errors: list[str]
+
+
+class WaitHaproxy(TypedDict):
+    servers_up: int
+    primary: str | None
+
+
+class WaitStatus(TypedDict):
+    """What `wait.py` prints: a part of a `Status`."""
+
+    cloud_init: WaitCloudInit
+    ready: bool
+    haproxy: WaitHaproxy

@@ -1,0 +1,173 @@
+"""The programs as files: how they are started, what they import, and those that stand alone."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+from conftest import GUARD, GUEST, Files, HaproxySocket
+from samples import UP, stat
+
+PROGRAMS = [*GUEST.glob("*.py"), *GUEST.glob("lbctl_guest/*.py")]
+REAL_RUN = subprocess.run
+
+
+def load(name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), GUEST / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imports(tree: ast.AST) -> list[tuple[int, str]]:
+    """Level and name of what is imported at run time."""
+    found: list[tuple[int, str]] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+        found += imports(node)
+    return found
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
+def test_only_the_standard_library_is_imported(program: pathlib.Path) -> None:
+    text = program.read_text(encoding="utf-8")
+    alone = program.name in ("receive.py", "wait.py")
+    for level, name in imports(ast.parse(text)):
+        top = name.split(".")[0]
+        ours = level > 0 or top == "lbctl_guest"
+        assert (ours and not alone) or top in sys.stdlib_module_names, name
+        if program.name != "wire.py":
+            assert name not in ("wire", "typing"), f"{name}: a slow guest takes long to read it"
+    assert "Python 3.10" in " ".join((ast.get_docstring(ast.parse(text)) or "").split()), (
+        program.name
+    )
+
+
+def guest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    GUARD.may_start = True
+    python = [sys.executable, "-SB", str(GUEST / "lbctl-guest.py"), *arguments]
+    return REAL_RUN(python, capture_output=True, text=True, check=False)
+
+
+def test_the_usage_names_every_command() -> None:
+    done = guest()
+    commands = load("lbctl-guest").COMMANDS
+    assert done.returncode == 2
+    listed = [line.split()[0] for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert set(commands) <= set(listed)
+
+
+@pytest.mark.parametrize("argv", [["apply"], ["status", "x"], ["--help"]])
+def test_an_unknown_command_does_nothing(argv: list[str]) -> None:
+    assert load("lbctl-guest").main(argv) == 2
+
+
+def test_every_command_is_a_function() -> None:
+    for module, function in load("lbctl-guest").COMMANDS.values():
+        found = importlib.import_module(f"lbctl_guest.{module}")
+        assert callable(getattr(found, function))
+
+
+def test_the_shebang_is_what_the_units_rely_on() -> None:
+    first = (GUEST / "lbctl-guest.py").read_text(encoding="utf-8").splitlines()[0]
+    assert first == "#!/usr/bin/python3 -SB"
+
+
+# ---- receive.py
+
+
+def test_the_programs_are_unpacked_with_their_folders(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = load("receive")
+    place = files.path("/run/lbctl-x")
+    place.mkdir()
+    task = {"programs": {"lbctl-guest": "entry", "lbctl_guest/tools.py": "tools"}}
+    seen: dict[str, object] = {}
+
+    def run(argv: list[str], **how: object) -> subprocess.CompletedProcess[str]:
+        seen.update(argv=argv, **how)
+        for path in (place, place / "lbctl_guest"):
+            assert path.stat().st_mode & 0o077 == 0
+        assert (place / "lbctl-guest").read_text(encoding="utf-8") == "entry"
+        assert (place / "lbctl_guest/tools.py").read_text(encoding="utf-8") == "tools"
+        return subprocess.CompletedProcess(argv, 1)
+
+    def mkdtemp(prefix: str, dir: str) -> str:
+        assert (prefix, dir) == ("lbctl-", "/run")
+        return str(place)
+
+    class Stdin:
+        class buffer:
+            read = staticmethod(lambda: json.dumps(task).encode())
+
+    place.chmod(0o700)
+    umasks: list[int] = []
+    monkeypatch.setattr(receive.subprocess, "run", run)
+    monkeypatch.setattr(receive.tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(receive.sys, "stdin", Stdin)
+    real_umask = receive.os.umask
+    monkeypatch.setattr(receive.os, "umask", lambda mask: umasks.append(real_umask(mask)))
+    try:
+        assert receive.main() == 1
+    finally:
+        real_umask(umasks[0])
+    assert seen["argv"] == [sys.executable, "-SB", str(place / "lbctl-guest"), "converge"]
+    assert json.loads(seen["input"]) == task  # type: ignore[arg-type]
+    assert not place.exists()
+
+
+# ---- wait.py
+
+
+@pytest.fixture
+def wait(files: Files, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    module = load("wait")
+    for name in ("CLOUD_INIT", "ADMIN_SOCKET"):
+        monkeypatch.setattr(module, name, files.root + getattr(module, name))
+    return module
+
+
+def test_waiting_ends_with_a_primary_after_cloud_init(
+    files: Files, admin_socket: HaproxySocket, wait: types.ModuleType
+) -> None:
+    admin_socket.answers["show stat"] = stat(UP)
+    assert wait.wait(0, 0)["cloud_init"]["status"] == "not started"
+    files.put("/run/cloud-init/status.json", '{"v1": {"init": {"errors": []}}}')
+    assert wait.wait(0, 0) == {
+        "cloud_init": {"status": "running", "errors": []},
+        "ready": False,
+        "haproxy": {"servers_up": 0, "primary": None},
+    }
+    files.put("/run/cloud-init/result.json", "{}")
+    assert wait.wait(0, 60) == {
+        "cloud_init": {"status": "done", "errors": []},
+        "ready": True,
+        "haproxy": {"servers_up": 1, "primary": "10.77.0.12"},
+    }
+
+
+def test_waiting_ends_with_an_error_of_cloud_init(files: Files, wait: types.ModuleType) -> None:
+    files.put("/run/cloud-init/status.json", '{"v1": {"init": {"errors": ["no space"]}}}')
+    assert wait.wait(0, 60)["cloud_init"] == {"status": "error", "errors": ["no space"]}
+
+
+def test_both_readers_of_the_table_agree(wait: types.ModuleType) -> None:
+    status = importlib.import_module("lbctl_guest.status")
+    for text in (stat(UP), stat(UP, UP.replace("12:0", "13:0")), stat(), "", '"'):
+        up = [s["address"] for s in status.servers(text) if s["state"] == "UP"]
+        assert wait.up(text) == up
