@@ -93,8 +93,8 @@ fn perhaps_overtaken(failed: &ApplyError) -> Option<(Action, String)> {
     (!tried_once && !of_the_host).then(|| (step.action(), error.to_string()))
 }
 
-/// Whether both do the same things to the same targets. The steps themselves may differ: a plan made
-/// again may have issued another certificate.
+/// Whether both do the same things to the same targets. The steps themselves may differ: a plan
+/// made again may have issued another certificate.
 fn same_work(one: &[Step], other: &[Step]) -> bool {
     one.iter()
         .map(Step::action)

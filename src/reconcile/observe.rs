@@ -66,8 +66,8 @@ pub struct ObservedNetwork {
     pub leases: Vec<Lease>,
 }
 
-/// The root disk that the configuration asks for, and what the host has of it. Both are one value, so
-/// that no plan can hold one disk against what was observed of another.
+/// The root disk that the configuration asks for, and what the host has of it. Both are one value,
+/// so that no plan can hold one disk against what was observed of another.
 #[derive(Debug, Clone)]
 pub enum ObservedDisk {
     /// `volume_id`

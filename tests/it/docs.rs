@@ -78,7 +78,8 @@ fn the_reference_lists_every_key_and_id_as_it_is() {
     }
 }
 
-/// The lists that programs compare with: their names in the JSON Schema, and the head of their table.
+/// The lists that programs compare with: their names in the JSON Schema, and the head of their
+/// table.
 const IDS: [(&str, &str); 4] = [
     ("MessageId", "id of a message or a finding"),
     ("ProblemId", "id of a problem"),
