@@ -20,14 +20,12 @@ pub mod cli {
 }
 pub mod config {
     pub use crate::config::{
-        Addressing, Admin, Check, Chrony, Config, ContainerRegistry, Disk, DomainName, DomainType,
-        Effect, Fluentd, FluentdForward, Haproxy, HaproxyTime, HaproxyVersion, Inputs, Interface,
-        KEYS, Key, Libvirt, Loaded, MAX_INPUT, MacAddr, MakeStep, MemoryInputs, Metrics, Name,
-        Need, NetworkRef, NicSource, PatroniClient, Replicas, Report, Runtime, SystemInputs,
-        TimeSource, Timeouts, VolumeRef, load, parse, render_warnings,
+        Addressing, Config, Disk, Effect, HaproxyTime, HaproxyVersion, Inputs, KEYS, Key, Loaded,
+        MAX_INPUT, MacAddr, MemoryInputs, Metrics, Name, Need, NetworkRef, Port, Replicas, Report,
+        Runtime, SystemInputs, TimeSource, VolumeRef, load, parse, render_warnings,
     };
     pub mod keys {
-        pub use crate::config::keys::{KEYS, Key};
+        pub use crate::config::keys::{Bounds, KEYS, Key, Kind, Literal};
     }
 }
 pub mod exit {

@@ -130,7 +130,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             keys: &config.admin.public_keys,
         },
         probe: Probe {
-            port: config.haproxy.patroni_port,
+            port: config.haproxy.patroni_port.get(),
             host: config.haproxy.postgres_domain.as_str(),
             verify_host: verify_host.map(DomainName::as_str),
         },

@@ -24,10 +24,10 @@ fn table() -> String {
     let mut text =
         String::from("| key | takes | default | meaning | a change |\n|---|---|---|---|---|\n");
     for key in KEYS {
-        let takes = key.kind.takes();
-        let default = match key.default_or_need() {
-            "" | "required" => key.default_or_need().to_owned(),
-            default => format!("`{default}`"),
+        let takes = key.takes();
+        let default = match (key.default, key.default_or_need()) {
+            (None, need) => need,
+            (Some(_), default) => format!("`{default}`"),
         };
         let meaning = key.meaning.replace('|', "\\|");
         let effect = if key.is_table() {
