@@ -129,7 +129,8 @@ text_type!(
     DomainName
 );
 text_type!(
-    /// A time as HAProxy writes it (configuration manual, section 2.5): digits and `us`, `ms`, `s`, `m`, `h` or `d`.
+    /// A time as HAProxy writes it (configuration manual, section 2.5): digits and `us`, `ms`, `s`,
+    /// `m`, `h` or `d`.
     HaproxyTime
 );
 
