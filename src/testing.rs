@@ -62,8 +62,8 @@ pub mod reconcile {
     pub mod apply {
         pub use crate::reconcile::apply::{ApplyError, Progress, apply};
     }
-    pub mod converge {
-        pub use crate::reconcile::converge::{Reconciler, Remaining, settle};
+    pub mod rounds {
+        pub use crate::reconcile::rounds::{Reconciler, Remaining, in_rounds};
     }
     pub mod desired {
         pub use crate::reconcile::desired::{Desired, Renewal, current_seed, policy};

@@ -1,7 +1,7 @@
 //! The heart: what is wanted, what is there, what differs, and carrying it out until nothing differs.
 
 pub mod apply;
-pub mod converge;
 pub mod desired;
 pub mod observe;
 pub mod plan;
+pub mod rounds;

@@ -134,7 +134,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             host: config.haproxy.postgres_domain.as_str(),
             verify_host: verify_host.map(DomainName::as_str),
         },
-        settle_s: settle(&config.haproxy.check),
+        settle_s: in_rounds(&config.haproxy.check),
         files: files.iter().map(file_settings).collect(),
     };
     let mut text = serde_json::to_string_pretty(&settings).unwrap_or_default();
@@ -144,7 +144,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
 
 /// Two seconds with the default check intervals, by when `fall` checks have failed that were bound
 /// to.
-fn settle(check: &Check) -> f64 {
+fn in_rounds(check: &Check) -> f64 {
     let millis = check.interval.millis() * 2 + check.fast.millis() * 2 * u64::from(check.fall);
     #[allow(clippy::cast_precision_loss)] // some seconds
     let seconds = millis as f64 / 1000.0;

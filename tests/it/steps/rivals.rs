@@ -3,9 +3,9 @@
 
 use lbctl::testing::exit::{Exit, Failure, MessageId};
 use lbctl::testing::reconcile::apply::{ApplyError, apply};
-use lbctl::testing::reconcile::converge::{Reconciler, Remaining, settle};
 use lbctl::testing::reconcile::desired::current_seed;
 use lbctl::testing::reconcile::plan::{DownOptions, Plan, Step, plan_down};
+use lbctl::testing::reconcile::rounds::{Reconciler, Remaining, in_rounds};
 use std::time::Duration;
 
 use super::{
@@ -81,7 +81,7 @@ fn run(command: Command, host: &MemoryHost) -> Result<(), Failure> {
     if first.plan.is_empty() {
         return Ok(());
     }
-    settle(first.plan, &mut doing)
+    in_rounds(first.plan, &mut doing)
 }
 
 /// The one place that stays open: a renewal has looked whether the guest is being changed by it alone, and before the next

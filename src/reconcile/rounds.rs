@@ -32,7 +32,7 @@ pub trait Reconciler {
 }
 
 /// Carries out the plan, and what is left of it until nothing is.
-pub fn settle(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
+pub fn in_rounds(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
     let mut plan = first;
     let mut same = 0;
     for round in 1.. {
@@ -176,7 +176,7 @@ mod tests {
             fail,
             rounds: 0,
         };
-        let ended = settle(plan(plans[0].clone()), &mut work);
+        let ended = in_rounds(plan(plans[0].clone()), &mut work);
         let id = ended.err().map(|failure| failure.messages[0].id);
         (id, work.rounds)
     }
