@@ -1,5 +1,8 @@
 //! Reading and writing PEM: which blocks a text holds, and in words for a person why it does not hold what was asked.
 //! No error carries a piece of the text, for the text may be a key: rustls-pemfile's own errors quote lines.
+//!
+//! rustls-pemfile splits a text into its blocks here and nowhere else; all other reading of PEM is
+//! rustls-pki-types'.
 
 use std::fmt::Write as _;
 

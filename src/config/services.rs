@@ -10,6 +10,8 @@ use super::model::{
 use super::reader::Section;
 use super::types::{InvalidValue, character};
 use crate::secret::Secret;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 /// The section, where it is given and switched on. Says so where it is filled in but off by
 /// default.
@@ -160,7 +162,7 @@ fn certificates(text: &Secret) -> Result<String, InvalidValue> {
             help,
         ));
     }
-    let certificates: Result<Vec<_>, _> = rustls_pemfile::certs(&mut text.as_bytes()).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let certificates =
         certificates.map_err(|_| InvalidValue::new("is a damaged PEM text", help))?;
     if certificates.is_empty() {
