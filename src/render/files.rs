@@ -99,6 +99,7 @@ struct FileSettings<'a> {
     affects: Service,
 }
 
+#[expect(clippy::expect_used, reason = "plain data with string keys")]
 fn settings(config: &Config, files: &[GuestFile]) -> String {
     let container = config.haproxy.runtime == Runtime::Container;
     let verify_host = config.haproxy.verify_host.as_ref();
@@ -137,7 +138,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
         settle_s: in_rounds(&config.haproxy.check),
         files: files.iter().map(file_settings).collect(),
     };
-    let mut text = serde_json::to_string_pretty(&settings).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&settings).expect("settings become JSON");
     text.push('\n');
     text
 }

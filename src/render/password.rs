@@ -38,8 +38,12 @@ fn salt(name: &str, mac: &str) -> String {
         .collect()
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "a constant within the bounds of crypt(3)"
+)]
 fn hash(password: &Secret, salt: &str) -> Secret {
-    let params = Params::new(ROUNDS).unwrap_or_default();
+    let params = Params::new(ROUNDS).expect("a number of rounds that crypt(3) takes");
     let raw = sha512_crypt(password.expose().as_bytes(), salt.as_bytes(), params);
     Secret::new(format!("$6$rounds={ROUNDS}${salt}${}", encode(&raw)))
 }

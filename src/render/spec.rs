@@ -126,9 +126,9 @@ impl GuestSpec {
 
     /// JSON, secrets and all: for the seed and for the guest.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "plain data with string keys")]
     pub fn to_json(&self) -> Secret {
-        // Plain data with string keys: it cannot fail.
-        Secret::new(serde_json::to_string(self).unwrap_or_default())
+        Secret::new(serde_json::to_string(self).expect("a spec becomes JSON"))
     }
 
     /// What a seed holds. `None`: of another generation of lbctl, or damaged.
