@@ -125,6 +125,10 @@ impl GuestSpec {
     }
 
     /// JSON, secrets and all: for the seed and for the guest.
+    ///
+    /// # Panics
+    ///
+    /// Never: it is plain data with string keys.
     #[must_use]
     #[expect(clippy::expect_used, reason = "plain data with string keys")]
     pub fn to_json(&self) -> Secret {
