@@ -60,7 +60,7 @@ struct Settings<'a> {
     install: bool,
     /// What `boot` applies, in this order.
     services: Vec<Service>,
-    /// All that lbctl knows, also those that are not wanted: one of these may have to go.
+    /// All that lbctl knows, also those that are not wanted: one of these may have to be removed.
     service_table: BTreeMap<Service, ServiceFacts>,
     admin: AdminSettings<'a>,
     probe: Probe<'a>,
@@ -112,8 +112,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             .as_ref()
             .filter(|registry| container && registry.ca_certificate.is_some())
             .and_then(registry_host),
-        // A registry of one's own is there to be pulled from, also by a guest that installs
-        // nothing.
+        // A guest that installs nothing may still pull from a registry of one's own.
         pull_image: config.install_dependencies || config.container_registry.is_some(),
         nofile: open_files(config),
         install: config.install_dependencies,
@@ -142,8 +141,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
     text
 }
 
-/// Two seconds with the default check intervals, by when `fall` checks have failed that were bound
-/// to.
+/// Two seconds with the default check intervals, by when `fall` checks have failed, if they fail.
 fn settle(check: &Check) -> f64 {
     let millis = check.interval.millis() * 2 + check.fast.millis() * 2 * u64::from(check.fall);
     #[allow(clippy::cast_precision_loss)] // some seconds

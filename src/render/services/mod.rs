@@ -1,5 +1,5 @@
 //! What runs in the guest, one file for each service: its name, whether the configuration wants it,
-//! its packages, its files, its unit, and how it takes a change up. A service that needs no more
+//! its packages, its files, its unit, and how it applies a change. A service that needs no more
 //! than that has no code in the guest program, which gets name, unit and `on_change` in its
 //! settings.
 
@@ -17,8 +17,8 @@ use super::guest_file::{GuestFile, Service};
 use super::{CheckTls, Secrets};
 use crate::config::Config;
 
-/// All that lbctl knows, in the order of starting: HAProxy as early as may be, because everybody
-/// waits for it.
+/// All that lbctl knows, in the order of starting: HAProxy as early as possible, because clients
+/// wait for it.
 pub(super) const SERVICES: [GuestService; 5] = [
     docker::SERVICE,
     haproxy::SERVICE,
