@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def boot() -> None:
     """What cloud-init runs last, at each boot with another seed. What is missing or fails is
-    reported at the end, and everything else is done: HAProxy waits for nobody's clock."""
+    reported at the end, and everything else is done: HAProxy does not wait for a clock that is not
+    set yet."""
     conf = settings()
     attempts = Attempts()
     with locked():
@@ -38,7 +39,7 @@ def start_agent() -> None:
 
 
 def reload_manager(conf: Settings) -> None:
-    """Only where it still knows a unit as it was before cloud-init wrote lbctl's: a reload takes a
+    """Only where it still has a unit from before cloud-init wrote lbctl's: a reload takes a
     small guest many seconds."""
     paths = [entry["path"] for entry in conf["files"] if entry["path"].startswith(f"{UNITS}/")]
     stale = [

@@ -2,7 +2,7 @@
 already. Also the administrator's account. Python 3.10 or newer, standard library only.
 
 A service that needs no more than its files and its unit has no code here: `service_table` in the
-settings says how it takes a change up."""
+settings says how it applies a change."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # How fluentd is installed where the distribution has no package of it.
 GEMS = {"fluentd": "1.16.5", "fluent-plugin-systemd": "1.0.5"}
 FLUENTD = ("/opt/fluent/bin/fluentd", "/usr/local/bin/fluentd", "/usr/bin/fluentd")
-# What `systemctl` is told when a service is to take a change up.
+# The verb of `systemctl` that makes a service apply a change.
 VERBS = {"reload": "reload-or-restart", "restart": "restart"}
 
 
@@ -47,10 +47,10 @@ VERBS = {"reload": "reload-or-restart", "restart": "restart"}
 
 
 def apply_docker(conf: Settings) -> None:
-    """Adds lbctl's settings to those of the image. A running Docker takes these up without a
+    """Adds lbctl's settings to those of the image. A running Docker applies these without a
     restart."""
     if conf["registry"]:
-        # Docker looks here at each pull.
+        # Docker reads this at each pull.
         ca = read_bytes("/etc/lbctl/docker/registry-ca.crt")
         write(f"/etc/docker/certs.d/{conf['registry']}/ca.crt", ca)
     path = "/etc/docker/daemon.json"
@@ -163,7 +163,7 @@ def facts(name: str, conf: Settings) -> ServiceFacts:
 
 
 def apply_plain(name: str, conf: Settings, also: Iterable[bytes] = ()) -> None:
-    """It takes a change up if what it reads is not what it has read last."""
+    """It applies a change if what it reads is not what it read last."""
     if facts(name, conf)["on_change"] == "nothing":
         start(name, conf)
         return
@@ -224,7 +224,7 @@ def authorized_keys(conf: Settings, before: Settings) -> list[NewFile]:
 
 
 def set_password(admin: AdminAccount) -> None:
-    """The hash goes by standard input: everybody may see a command's arguments."""
+    """The hash is sent by standard input: everybody can see a command's arguments."""
     user, wanted = admin["user"], admin["password_hash"]
     if not user_exists(user):
         return

@@ -1,4 +1,4 @@
-"""The boot: what is missing is told, and the rest is done."""
+"""The boot: what is missing is reported, and the rest is done."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_boot_starts_everything_and_remembers_it(files: Files, commands: Comma
     assert json.loads(files.text(APPLIED)) == settings()
 
 
-def test_a_service_that_fails_is_told_and_the_rest_is_started(
+def test_a_service_that_fails_is_reported_and_the_rest_is_started(
     files: Files, commands: Commands
 ) -> None:
     seed(files, settings())
@@ -65,7 +65,7 @@ def test_a_service_that_fails_is_told_and_the_rest_is_started(
     assert not files.has(APPLIED)
 
 
-def test_a_service_that_this_program_does_not_know_is_told(
+def test_a_service_that_this_program_does_not_know_is_reported(
     files: Files, commands: Commands
 ) -> None:
     conf = settings()
