@@ -17,8 +17,9 @@ sys.dont_write_bytecode = True
 import wait  # noqa: E402
 from lbctl_guest import old_workers, status  # noqa: E402
 
-PIECES = [",", '"', '""', "\n", "\r", "\r\n", "\0", "\x0b", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2J", "\x9b", "\u202e", "# ",
-          "pxname", "primary,evil," + "," * 15 + "UP", "UP", "MAINT", "<NONE>", ":0", "9" * 5000, "-1", "\ufeff", "高", "e\u0301" * 9]
+PIECES = [",", '"', '""', "\n", "\r", "\r\n", "\0", "\x0b", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2J", "\x9b", "\u202e",
+          "# ", "pxname", "primary,evil," + "," * 15 + "UP", "UP", "MAINT", "<NONE>", ":0", "9" * 5000, "-1", "\ufeff", "高",
+          "e\u0301" * 9]
 # What an HTTP status line lets through, and so HAProxy does (RFC 9112, reason-phrase; bytes above 0x7f as UTF-8).
 WORDS = [piece for piece in PIECES if not set(piece) & set("\r\n\0")]
 

@@ -104,7 +104,8 @@ def chosen(text):
 
 def order(licence):
     if licence not in PREFERRED:
-        sys.exit(f"packaging/crates.py: the licence {licence} is new here: add it to PREFERRED, and its text to packaging/licences")
+        sys.exit(f"packaging/crates.py: the licence {licence} is new here: add it to PREFERRED, and its text to "
+                 "packaging/licences")
     return PREFERRED.index(licence)
 
 
@@ -226,7 +227,8 @@ def bill(crates, binary):
         "dependencies": [{"ref": refs[p["id"]], "dependsOn": needs(p)} for p in packages] + [{"ref": "rust-std"}],
     }
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(document, sort_keys=True))
-    return json.dumps({"$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json", "serialNumber": serial.urn} | document, indent=2) + "\n"
+    head = {"$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json", "serialNumber": serial.urn}
+    return json.dumps(head | document, indent=2) + "\n"
 
 
 def main():

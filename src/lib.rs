@@ -23,19 +23,25 @@
 //! operator asks for
 //! ```
 
-pub mod cert;
-pub mod checklist;
-pub mod cli;
-pub mod commands;
-pub mod config;
-pub mod exit;
-pub mod guest;
-pub mod host;
-pub mod manual;
-pub mod output;
-pub mod reconcile;
-pub mod render;
-pub mod secret;
-pub mod seed;
-pub mod status;
-pub mod text;
+mod cert;
+mod checklist;
+mod cli;
+mod commands;
+mod config;
+mod exit;
+mod guest;
+mod host;
+mod manual;
+mod output;
+mod reconcile;
+mod render;
+mod secret;
+mod seed;
+mod status;
+#[doc(hidden)]
+pub mod testing;
+mod text;
+
+pub use cli::Cli;
+pub use commands::run;
+pub use output::{Log, colored};

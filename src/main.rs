@@ -4,7 +4,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lbctl::cli::Cli;
+use lbctl::Cli;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing::level_filters::LevelFilter;
 use zeroizing_alloc::ZeroAlloc;
@@ -25,10 +25,10 @@ fn main() -> ExitCode {
         _ => LevelFilter::DEBUG,
     };
     let log = tracing_subscriber::fmt()
-        .with_writer(|| lbctl::output::Log)
+        .with_writer(|| lbctl::Log)
         .with_max_level(level)
-        .with_ansi(lbctl::output::colored(cli.global.color, &std::io::stderr()))
+        .with_ansi(lbctl::colored(cli.global.color, &std::io::stderr()))
         .with_target(false);
     log.without_time().init();
-    ExitCode::from(lbctl::commands::run(&cli) as u8)
+    ExitCode::from(lbctl::run(&cli) as u8)
 }

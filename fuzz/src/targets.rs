@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::cert::{Ca, ClientPair};
-use lbctl::checklist::dns::{DnsAnswer, MOST, read};
-use lbctl::config::{self, MemoryInputs};
-use lbctl::guest::Extent;
-use lbctl::guest::{AgentAvailability, Guest, GuestStatus};
-use lbctl::host::{
+use lbctl::testing::cert::{Ca, ClientPair};
+use lbctl::testing::checklist::dns::{DnsAnswer, MOST, read};
+use lbctl::testing::config::{self, MemoryInputs};
+use lbctl::testing::guest::Extent;
+use lbctl::testing::guest::{AgentAvailability, Guest, GuestStatus};
+use lbctl::testing::host::{
     AgentChannel, Definition, HostError, HostErrorKind, HostResult, xml as documents,
 };
-use lbctl::render::{self, CheckTls, GuestSpec};
-use lbctl::secret::Secret;
-use lbctl::seed::iso;
-use lbctl::seed::{SeedContent, recognise};
-use lbctl::status::{GuestAnswer, Status};
+use lbctl::testing::render::{self, CheckTls, GuestSpec};
+use lbctl::testing::secret::Secret;
+use lbctl::testing::seed::iso;
+use lbctl::testing::seed::{SeedContent, recognise};
+use lbctl::testing::status::{GuestAnswer, Status};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -246,7 +246,9 @@ pub fn agent(data: &[u8]) {
             }
         }
         2 => {
-            if let Ok(lbctl::guest::BootProgress::Running(stage)) = guest.boot_progress(now) {
+            if let Ok(lbctl::testing::guest::BootProgress::Running(stage)) =
+                guest.boot_progress(now)
+            {
                 assert_one_line(&stage);
             }
         }

@@ -10,7 +10,7 @@ mod pem;
 mod resolve;
 
 pub use ca::{Ca, CaError, Part};
-pub use pair::{ClientPair, Facts, KeyAlgorithm, PairError};
+pub use pair::{ClientPair, Facts, KeyAlgorithm};
 pub use resolve::{CertError, Clamp, IssueReason, Policy, Resolution, due, resolve};
 
 /// The name in every client certificate, as the Terraform module has it.

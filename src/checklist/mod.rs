@@ -8,7 +8,7 @@ mod host;
 pub mod nodes;
 mod outside;
 
-pub use host::{Host, inspect};
+pub use host::inspect;
 pub use outside::inspect_outside;
 
 use crate::exit::MessageId;

@@ -59,7 +59,7 @@ fn question(config: &Config) -> Result<Question, String> {
 }
 
 fn ask_nodes(nodes: &[Ipv4Addr], question: &Question, haproxy: &Haproxy, list: &mut Checklist) {
-    let port = haproxy.patroni_port;
+    let port = haproxy.patroni_port.get();
     let answers = at_once(nodes, |ip| question.ask(rest_api(*ip, port)));
     let primaries = answers
         .iter()

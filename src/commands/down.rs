@@ -9,9 +9,9 @@ use crate::output::interrupt::Interrupt;
 use crate::output::json::Answer;
 use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::apply::ApplyError;
-use crate::reconcile::converge::{Reconciler, Remaining, settle};
 use crate::reconcile::observe::{Ask, observe};
 use crate::reconcile::plan::{DownOptions, Plan, Step, plan_down};
+use crate::reconcile::rounds::{Reconciler, Remaining, in_rounds};
 
 pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResult {
     let config = load(cli, out)?;
@@ -52,7 +52,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
                 interrupt: &interrupt,
             },
         };
-        settle(plan.clone(), &mut removal)?;
+        in_rounds(plan.clone(), &mut removal)?;
         out.say(&format!("{name}: removed"));
     }
     for note in &plan.notes {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::cli::{Cli, Command, SchemaOf};
-use crate::config::{self, Config, Loaded, Name, Report};
+use crate::config::{self, Config, DEFAULT_URI, Loaded, Name, Report};
 use crate::exit::{Exit, Failure, Message, MessageId};
 use crate::guest::{AgentAvailability, Guest};
 use crate::host::libvirt::LibvirtHost;
@@ -34,8 +34,6 @@ use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Ask, OBSERVE_AGAIN, Observed, observe};
 use crate::reconcile::plan::{DownOptions, Step, guest_differs};
 
-/// The default of libvirt's own tools for the whole host.
-const DEFAULT_URI: &str = "qemu:///system";
 /// For the guest agent to say what it can.
 const AVAILABILITY: Duration = Duration::from_secs(15);
 const EXAMPLE: &str = include_str!("../../config.example.toml");

@@ -12,10 +12,10 @@ use crate::output::interrupt::Interrupt;
 use crate::output::json::{Answer, RenewDocument};
 use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::apply::ApplyError;
-use crate::reconcile::converge::{Reconciler, Remaining, settle};
 use crate::reconcile::desired::{Renewal, current_seed, policy};
 use crate::reconcile::observe::{Ask, OBSERVE_AGAIN, Observed, observe};
 use crate::reconcile::plan::{Plan, Step, plan_renew};
+use crate::reconcile::rounds::{Reconciler, Remaining, in_rounds};
 use crate::secret::Secret;
 use crate::seed::SeedContent;
 use crate::status::certificate_document;
@@ -71,7 +71,7 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
     for change in &plan.changes {
         out.say(&format!("{name}: {change}"));
     }
-    settle(plan, &mut renewing)?;
+    in_rounds(plan, &mut renewing)?;
     let facts = renewing.now_there.unwrap_or(renewal.certificate.facts);
     out.say(&format!(
         "{name}: client certificate renewed, serial {}, until {}",

@@ -14,10 +14,10 @@ use crate::output::json::{Answer, UpDocument};
 use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::output::{Output, seconds};
 use crate::reconcile::apply::ApplyError;
-use crate::reconcile::converge::{Reconciler, Remaining, settle};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Ask, Observed};
 use crate::reconcile::plan::{Change, Class, DownOptions, Plan, Restart, Step, plan_down, plan_up};
+use crate::reconcile::rounds::{Reconciler, Remaining, in_rounds};
 
 pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
     let started = Instant::now();
@@ -111,7 +111,7 @@ fn reconcile(plan: &Plan, making: &mut UpRun<'_>) -> Result<(), Failure> {
         out.say(&format!("  note: {note}"));
     }
     if !plan.steps.is_empty() {
-        settle(plan.clone(), making).map_err(|mut failure| {
+        in_rounds(plan.clone(), making).map_err(|mut failure| {
             failure.messages.append(&mut making.access);
             failure
         })?;

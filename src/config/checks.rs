@@ -1,24 +1,22 @@
-//! What makes single values fit for their place: pool and volume names, addresses, URLs and the like. Pure: text in,
-//! value or [`Wrong`] out. What two values have to do with one another is checked where they are read.
+//! What makes single values fit for their place: pool and volume names, addresses, URLs and the
+//! like. Pure: text in, value or [`InvalidValue`] out. What two values have to do with one another
+//! is checked where they are read.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::model::{DiskFormat, DomainType, Runtime};
+use super::keys::Key;
 use super::report::quoted;
-use super::types::{DomainName, Wrong, character};
-use crate::cert::KeyAlgorithm;
+use super::types::{DomainName, InvalidValue, character};
 
-/// Smallest disk that is taken for meant so. Less is a number whose unit was forgotten.
-const SMALLEST_DISK: u64 = 1024 * 1024;
-/// 1 PiB.
-const LARGEST_DISK: u64 = 1 << 50;
+/// In bytes.
 const SECTOR: u64 = 512;
 
 /// Text without line breaks and other control characters.
-pub(super) fn one_line(text: &str) -> Result<String, Wrong> {
+pub(super) fn one_line(text: &str) -> Result<String, InvalidValue> {
     match text.chars().find(|c| c.is_control()) {
-        Some(bad) => Err(Wrong::new(
-            format!("is {}, with {} in it", quoted(text), character(bad)),
+        Some(bad) => Err(InvalidValue::quoting(
+            text,
+            format_args!(", with {} in it", character(bad)),
             "write it on one line, without control characters",
         )),
         None => Ok(text.to_owned()),
@@ -26,10 +24,11 @@ pub(super) fn one_line(text: &str) -> Result<String, Wrong> {
 }
 
 /// Text without white space and control characters.
-pub(super) fn one_word(text: &str) -> Result<String, Wrong> {
+pub(super) fn one_word(text: &str) -> Result<String, InvalidValue> {
     match text.chars().find(|c| c.is_control() || c.is_whitespace()) {
-        Some(bad) => Err(Wrong::new(
-            format!("is {}, with {} in it", quoted(text), character(bad)),
+        Some(bad) => Err(InvalidValue::quoting(
+            text,
+            format_args!(", with {} in it", character(bad)),
             "write it without spaces and line breaks",
         )),
         None => Ok(text.to_owned()),
@@ -37,49 +36,29 @@ pub(super) fn one_word(text: &str) -> Result<String, Wrong> {
 }
 
 /// The name of a libvirt pool, volume or network: a file name, as far as it matters.
-pub(super) fn libvirt_name(text: &str) -> Result<String, Wrong> {
+pub(super) fn libvirt_name(text: &str) -> Result<String, InvalidValue> {
     let help =
         "give the name as `virsh pool-list`, `virsh vol-list POOL` or `virsh net-list` shows it";
+    let refused = |what: &str| Err(InvalidValue::quoting(text, what, help));
     if let Some(bad) = text.chars().find(|c| *c == '/' || c.is_control()) {
-        return Err(Wrong::new(
-            format!(
-                "is {}: {} is not allowed in a libvirt name",
-                quoted(text),
-                character(bad)
-            ),
-            help,
-        ));
+        let bad = character(bad);
+        return refused(&format!(": {bad} is not allowed in a libvirt name"));
     }
-    if text == "." || text == ".." {
-        return Err(Wrong::new(
-            format!("is {}, which is a folder and not a name", quoted(text)),
-            help,
-        ));
+    match text {
+        "." | ".." => refused(", which is a folder and not a name"),
+        _ if text.trim() != text => refused(", with a space at its end or beginning"),
+        _ if text.len() > 250 => refused(": at most 250 bytes fit in a file name with its ending"),
+        _ => Ok(text.to_owned()),
     }
-    if text.trim() != text {
-        return Err(Wrong::new(
-            format!("is {}, with a space at its end or beginning", quoted(text)),
-            help,
-        ));
-    }
-    if text.len() > 250 {
-        return Err(Wrong::new(
-            format!(
-                "is {}: at most 250 bytes fit in a file name with its ending",
-                quoted(text)
-            ),
-            help,
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 /// A volume's key, path or pool/name.
-pub(super) fn volume_id(text: &str) -> Result<String, Wrong> {
+pub(super) fn volume_id(text: &str) -> Result<String, InvalidValue> {
     let id = one_line(text)?;
     if id.len() > 4096 {
-        return Err(Wrong::new(
-            format!("is {}, longer than any path", quoted(text)),
+        return Err(InvalidValue::quoting(
+            text,
+            ", longer than any path",
             "give a volume's key, path, or pool/name",
         ));
     }
@@ -87,7 +66,7 @@ pub(super) fn volume_id(text: &str) -> Result<String, Wrong> {
 }
 
 /// In any case, with dashes or without, as libvirt takes it; returned in lower case with dashes.
-pub(super) fn uuid(text: &str) -> Result<String, Wrong> {
+pub(super) fn uuid(text: &str) -> Result<String, InvalidValue> {
     let help =
         "give the UUID as `virsh net-uuid NAME` shows it, or the network's name as network_name";
     let hex: String = text
@@ -100,10 +79,7 @@ pub(super) fn uuid(text: &str) -> Result<String, Wrong> {
         && hex.bytes().all(|b| b.is_ascii_hexdigit())
         && (dashes.is_empty() || dashes == [8, 13, 18, 23]);
     if !shaped {
-        return Err(Wrong::new(
-            format!("is {}, which is not a UUID", quoted(text)),
-            help,
-        ));
+        return Err(InvalidValue::quoting(text, ", which is not a UUID", help));
     }
     Ok(format!(
         "{}-{}-{}-{}-{}",
@@ -116,41 +92,25 @@ pub(super) fn uuid(text: &str) -> Result<String, Wrong> {
 }
 
 /// A network device of the host, by the kernel's own rule (`dev_valid_name`).
-pub(super) fn device(text: &str) -> Result<String, Wrong> {
+pub(super) fn device(text: &str) -> Result<String, InvalidValue> {
     let help = "give the name of a host interface as `ip link` shows it, such as eno1";
+    let refused = |what: &str| Err(InvalidValue::quoting(text, what, help));
+    let bad = |c: &char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
     if text.len() > 15 {
-        return Err(Wrong::new(
-            format!(
-                "is {}: a network interface's name has at most 15 characters",
-                quoted(text)
-            ),
-            help,
-        ));
+        return refused(": a network interface's name has at most 15 characters");
     }
-    if let Some(bad) = text
-        .chars()
-        .find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
-    {
-        return Err(Wrong::new(
-            format!(
-                "is {}: {} is not allowed in an interface's name",
-                quoted(text),
-                character(bad)
-            ),
-            help,
-        ));
+    if let Some(bad) = text.chars().find(bad) {
+        let bad = character(bad);
+        return refused(&format!(": {bad} is not allowed in an interface's name"));
     }
-    if text == "." || text == ".." {
-        return Err(Wrong::new(
-            format!("is {}, which is not an interface's name", quoted(text)),
-            help,
-        ));
+    match text {
+        "." | ".." => refused(", which is not an interface's name"),
+        _ => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 /// An address that a host can have.
-pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
+pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, InvalidValue> {
     let help = "give an IPv4 address without its prefix, such as 192.168.122.162";
     let Ok(address) = text.parse::<Ipv4Addr>() else {
         let what = match text.parse::<IpAddr>() {
@@ -158,7 +118,7 @@ pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
             Err(_) if text.contains('/') => "an address with its prefix",
             Err(_) => "which is not an IPv4 address",
         };
-        return Err(Wrong::new(format!("is {}, {what}", quoted(text)), help));
+        return Err(InvalidValue::quoting(text, format_args!(", {what}"), help));
     };
     let kind = match address {
         a if a.octets()[0] == 0 => "an address that means no host",
@@ -167,20 +127,21 @@ pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
         a if a.octets()[0] >= 240 => "a reserved or broadcast address",
         _ => return Ok(address),
     };
-    Err(Wrong::new(format!("is {address}, {kind}"), help))
+    Err(InvalidValue::new(format!("is {address}, {kind}"), help))
 }
 
 /// An address of a server, IPv4 or IPv6.
-pub(super) fn server_address(text: &str) -> Result<IpAddr, Wrong> {
+pub(super) fn server_address(text: &str) -> Result<IpAddr, InvalidValue> {
     let help = "give an IPv4 or IPv6 address, without port and brackets";
     let Ok(address) = text.parse::<IpAddr>() else {
-        return Err(Wrong::new(
-            format!("is {}, which is not an IP address", quoted(text)),
+        return Err(InvalidValue::quoting(
+            text,
+            ", which is not an IP address",
             help,
         ));
     };
     if address.is_unspecified() || address.is_multicast() {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             format!("is {address}, at which no server can be asked"),
             help,
         ));
@@ -189,25 +150,21 @@ pub(super) fn server_address(text: &str) -> Result<IpAddr, Wrong> {
 }
 
 /// An address to listen on.
-pub(super) fn listen_address(text: &str) -> Result<IpAddr, Wrong> {
+pub(super) fn listen_address(text: &str) -> Result<IpAddr, InvalidValue> {
     let help = "give an address of the VM, 0.0.0.0 or :: for all of them, or 127.0.0.1 for none but itself";
-    text.parse().map_err(|_| {
-        Wrong::new(
-            format!("is {}, which is not an IP address", quoted(text)),
-            help,
-        )
-    })
+    text.parse()
+        .map_err(|_| InvalidValue::quoting(text, ", which is not an IP address", help))
 }
 
 /// An IP address or a DNS name.
-pub(super) fn host(text: &str) -> Result<String, Wrong> {
+pub(super) fn host(text: &str) -> Result<String, InvalidValue> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok(text.to_owned());
     }
     DomainName::parse(text)
         .map(|name| name.as_str().to_owned())
         .map_err(|wrong| {
-            Wrong::new(
+            InvalidValue::new(
                 wrong.what,
                 "give an IP address or a DNS name, without protocol and port",
             )
@@ -215,27 +172,28 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
 }
 
 /// A login name, by the rule of shadow's `useradd`.
-pub(super) fn user(text: &str) -> Result<String, Wrong> {
+pub(super) fn user(text: &str) -> Result<String, InvalidValue> {
     let help = "give the name of the image's default user, such as ubuntu or debian";
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let rest = text
         .bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
     if !first || !rest || text.len() > 32 {
-        let what = format!(
-            "is {}, which is not a login name of Linux (a to z, 0 to 9, _ and -, a letter first, at most 32)",
-            quoted(text)
-        );
-        return Err(Wrong::new(what, help));
+        return Err(InvalidValue::quoting(
+            text,
+            ", which is not a login name of Linux (a to z, 0 to 9, _ and -, a letter first, at most 32)",
+            help,
+        ));
     }
     Ok(text.to_owned())
 }
 
-/// Bytes: a whole number, with or without a unit. K, M, G and T are powers of 1024, as in virsh and qemu-img, and so are
-/// KiB to TiB; KB to TB are powers of 1000. Rounded up to whole sectors.
-pub(super) fn size(text: &str) -> Result<u64, Wrong> {
+/// Bytes: a whole number, with or without a unit. K, M, G and T are powers of 1024, as in virsh and
+/// qemu-img, and so are KiB to TiB; KB to TB are powers of 1000. Rounded up to whole sectors. `key`
+/// has the bounds.
+pub(super) fn size(text: &str, key: &Key) -> Result<u64, InvalidValue> {
     let help = "give a whole number of bytes, or one with a unit, such as \"10 GiB\" or \"10G\"";
-    let refused = |what: &str| Wrong::new(format!("is {}, {what}", quoted(text)), help);
+    let refused = |what: &str| InvalidValue::quoting(text, format_args!(", {what}"), help);
     let trimmed = text.trim();
     let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = trimmed.split_at(digits);
@@ -254,23 +212,29 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     if number.is_empty() {
         return Err(refused("which is not a size"));
     }
+    let range = key.range();
+    let (min, max) = (range.start().unsigned_abs(), range.end().unsigned_abs());
     match number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(factor))
     {
-        Some(bytes) if bytes < SMALLEST_DISK => {
-            Err(refused("less than 1 MiB: is its unit missing?"))
+        Some(bytes) if bytes < min => {
+            let min = key.kind.quantity(*range.start());
+            Err(refused(&format!("less than {min}: is its unit missing?")))
         }
-        Some(bytes) if bytes <= LARGEST_DISK => Ok(bytes.next_multiple_of(SECTOR)),
-        _ => Err(refused("more than 1 PiB")),
+        Some(bytes) if bytes <= max => Ok(bytes.next_multiple_of(SECTOR)),
+        _ => {
+            let max = key.kind.quantity(*range.end());
+            Err(refused(&format!("more than {max}")))
+        }
     }
 }
 
 /// A container image without tag and digest, by the registries' grammar.
-pub(super) fn image(text: &str) -> Result<String, Wrong> {
+pub(super) fn image(text: &str) -> Result<String, InvalidValue> {
     let refused =
-        |what: &str, help: &str| Err(Wrong::new(format!("is {}, {what}", quoted(text)), help));
+        |what: &str, help: &str| Err(InvalidValue::quoting(text, format_args!(", {what}"), help));
     if text.contains('@') {
         return refused(
             "with a digest",
@@ -313,28 +277,31 @@ pub(super) fn image(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
-pub(super) fn digest(text: &str) -> Result<String, Wrong> {
+pub(super) fn digest(text: &str) -> Result<String, InvalidValue> {
     let hex = text
         .strip_prefix("sha256:")
         .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
     let help = "give it as `docker images --digests` shows it: sha256: and 64 hexadecimal digits";
     hex.map(|_| text.to_ascii_lowercase())
-        .ok_or_else(|| Wrong::new(format!("is {}, which is not a digest", quoted(text)), help))
+        .ok_or_else(|| InvalidValue::quoting(text, ", which is not a digest", help))
 }
 
 /// A registry's URL, without anything of a login in it. Not shown in messages, for a login may be.
-pub(super) fn registry_url(text: &str) -> Result<String, Wrong> {
+pub(super) fn registry_url(text: &str) -> Result<String, InvalidValue> {
     let help = "write it with its protocol, such as https://registry.example.com";
     let url = one_word(text)
-        .map_err(|_| Wrong::new("has white space or a control character in it", help))?;
+        .map_err(|_| InvalidValue::new("has white space or a control character in it", help))?;
     let Some(rest) = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"))
     else {
-        return Err(Wrong::new("does not begin with https:// or http://", help));
+        return Err(InvalidValue::new(
+            "does not begin with https:// or http://",
+            help,
+        ));
     };
     if rest.contains('@') {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "has a login in it",
             "put it in username and password",
         ));
@@ -349,7 +316,7 @@ pub(super) fn registry_url(text: &str) -> Result<String, Wrong> {
         .and_then(|name| name.strip_suffix(']'))
         .unwrap_or(name);
     if host(address).is_err() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "has no host name, or no proper port, behind its protocol",
             help,
         ));
@@ -358,21 +325,15 @@ pub(super) fn registry_url(text: &str) -> Result<String, Wrong> {
 }
 
 /// A libvirt connection. Only the form: whether something answers there is for the host to tell.
-pub(super) fn connection_uri(text: &str) -> Result<String, Wrong> {
+pub(super) fn connection_uri(text: &str) -> Result<String, InvalidValue> {
     let help = "give one such as qemu:///system or qemu+ssh://root@host/system";
     let uri = one_word(text)?;
     let (scheme, rest) = uri.split_once("://").ok_or_else(|| {
-        Wrong::new(
-            format!(
-                "is {}, which is not a connection URI of libvirt",
-                quoted(text)
-            ),
-            help,
-        )
+        InvalidValue::quoting(text, ", which is not a connection URI of libvirt", help)
     })?;
     let driver = scheme.split('+').next().unwrap_or(scheme);
     if !matches!(driver, "qemu" | "test") {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             format!(
                 "names libvirt's driver {}, and lbctl works with qemu alone",
                 quoted(driver)
@@ -385,7 +346,7 @@ pub(super) fn connection_uri(text: &str) -> Result<String, Wrong> {
         .next()
         .and_then(|authority| authority.rsplit_once('@'));
     if login.is_some_and(|(login, _)| login.contains(':')) {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "has a password in it, which libvirt does not take",
             "let ssh log in by key",
         ));
@@ -394,7 +355,7 @@ pub(super) fn connection_uri(text: &str) -> Result<String, Wrong> {
 }
 
 /// A machine type as QEMU names it.
-pub(super) fn machine(text: &str) -> Result<String, Wrong> {
+pub(super) fn machine(text: &str) -> Result<String, InvalidValue> {
     let fine = text.len() <= 64
         && text
             .bytes()
@@ -403,31 +364,34 @@ pub(super) fn machine(text: &str) -> Result<String, Wrong> {
     if fine {
         Ok(text.to_owned())
     } else {
-        Err(Wrong::new(
-            format!("is {}, which is not a machine type", quoted(text)),
+        Err(InvalidValue::quoting(
+            text,
+            ", which is not a machine type",
             help,
         ))
     }
 }
 
 /// Patroni's form of a lag: a number of bytes with or without B, kB, MB, GB, TB.
-pub(super) fn lag(text: &str) -> Result<String, Wrong> {
+pub(super) fn lag(text: &str) -> Result<String, InvalidValue> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if number.is_empty()
         || number.len() > 15
         || !matches!(unit, "" | "B" | "kB" | "MB" | "GB" | "TB")
     {
-        return Err(Wrong::new(
-            format!("is {}, which is not a lag for Patroni", quoted(text)),
+        return Err(InvalidValue::quoting(
+            text,
+            ", which is not a lag for Patroni",
             "give a number with B, kB, MB, GB or TB, such as \"16MB\"",
         ));
     }
     Ok(text.to_owned())
 }
 
-/// A fluentd tag: parts of plain characters with dots between them, so that no pattern takes it for something else.
-pub(super) fn fluentd_tag(text: &str) -> Result<String, Wrong> {
+/// A fluentd tag: parts of plain characters with dots between them, so that no pattern takes it for
+/// something else.
+pub(super) fn fluentd_tag(text: &str) -> Result<String, InvalidValue> {
     let part = |part: &str| {
         !part.is_empty()
             && part
@@ -436,8 +400,9 @@ pub(super) fn fluentd_tag(text: &str) -> Result<String, Wrong> {
     };
     if text.len() > 200 || !text.split('.').all(part) {
         let help = "use letters, digits, _ and -, in parts with dots between them, such as postgres-lb.haproxy";
-        return Err(Wrong::new(
-            format!("is {}, which is not a tag of fluentd", quoted(text)),
+        return Err(InvalidValue::quoting(
+            text,
+            ", which is not a tag of fluentd",
             help,
         ));
     }
@@ -445,7 +410,7 @@ pub(super) fn fluentd_tag(text: &str) -> Result<String, Wrong> {
 }
 
 /// A whole `<buffer>` section.
-pub(super) fn buffer(text: &str) -> Result<String, Wrong> {
+pub(super) fn buffer(text: &str) -> Result<String, InvalidValue> {
     let trimmed = text.trim();
     let opened = trimmed
         .strip_prefix("<buffer")
@@ -456,67 +421,16 @@ pub(super) fn buffer(text: &str) -> Result<String, Wrong> {
         .filter(|line| line.trim_start().starts_with('<'))
         .count();
     if !opened || sections != 2 || trimmed.lines().next_back().map(str::trim) != Some("</buffer>") {
-        return Err(Wrong::new("is not one whole <buffer> section", help));
+        return Err(InvalidValue::new("is not one whole <buffer> section", help));
     }
     if let Some(bad) = trimmed
         .chars()
         .find(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r'))
     {
-        return Err(Wrong::new(format!("has {} in it", character(bad)), help));
+        return Err(InvalidValue::new(
+            format!("has {} in it", character(bad)),
+            help,
+        ));
     }
     Ok(trimmed.to_owned())
-}
-
-/// A value out of a few words.
-fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
-    let words: Vec<String> = choices
-        .iter()
-        .map(|(word, _)| format!("\"{word}\""))
-        .collect();
-    let found = choices
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, value)| *value);
-    found.ok_or_else(|| {
-        Wrong::new(
-            format!("is {}, which is not a choice here", quoted(text)),
-            format!("write one of {}", words.join(", ")),
-        )
-    })
-}
-
-/// The words of `volume.format`.
-pub(super) const FORMATS: &[(&str, DiskFormat)] =
-    &[("qcow2", DiskFormat::Qcow2), ("raw", DiskFormat::Raw)];
-/// The words of `haproxy.runtime`.
-pub(super) const RUNTIMES: &[(&str, Runtime)] = &[
-    ("container", Runtime::Container),
-    ("package", Runtime::Package),
-];
-/// The words of `haproxy.patroni_client.key_algorithm`.
-pub(super) const KEY_ALGORITHMS: &[(&str, KeyAlgorithm)] = &[
-    ("ecdsa-p256", KeyAlgorithm::EcdsaP256),
-    ("rsa-4096", KeyAlgorithm::Rsa4096),
-];
-/// The words of `libvirt.domain_type`.
-pub(super) const DOMAIN_TYPES: &[(&str, DomainType)] = &[
-    ("auto", DomainType::Auto),
-    ("kvm", DomainType::Kvm),
-    ("qemu", DomainType::Qemu),
-];
-
-pub(super) fn disk_format(text: &str) -> Result<DiskFormat, Wrong> {
-    choice(text, FORMATS)
-}
-
-pub(super) fn runtime(text: &str) -> Result<Runtime, Wrong> {
-    choice(text, RUNTIMES)
-}
-
-pub(super) fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
-    choice(text, KEY_ALGORITHMS)
-}
-
-pub(super) fn domain_type(text: &str) -> Result<DomainType, Wrong> {
-    choice(text, DOMAIN_TYPES)
 }

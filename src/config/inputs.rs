@@ -1,4 +1,5 @@
-//! The door to what a configuration refers to: files and the environment. No meaning of what is read belongs here.
+//! Access to what a configuration refers to: files and the environment. No meaning of what is read
+//! belongs here.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,13 +7,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Longest value that a `{ file = … }` may have, in bytes. Far above any PEM; below what would hurt.
+/// Longest value that a `{ file = … }` may have, in bytes. Far above any PEM; below what would
+/// hurt.
 pub const MAX_INPUT: u64 = 1024 * 1024;
 
 /// Where `{ file = … }` and `{ env = … }` are looked up.
 pub trait Inputs {
-    /// The content of a file, of which no more than [`MAX_INPUT`] + 1 bytes need be given. A relative path starts at
-    /// the folder of the configuration.
+    /// The content of a file, of which no more than [`MAX_INPUT`] + 1 bytes need be given. A
+    /// relative path starts at the folder of the configuration.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The value of an environment variable; `None` where it is not set.
     fn env(&self, name: &str) -> Option<OsString>;
@@ -37,7 +39,8 @@ impl Inputs for SystemInputs {
 /// Files and variables in memory.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryInputs {
-    /// By the path exactly as the configuration has it. An error kind stands for a file that cannot be read.
+    /// By the path exactly as the configuration has it. An error kind stands for a file that
+    /// cannot be read.
     pub files: BTreeMap<PathBuf, Result<Vec<u8>, io::ErrorKind>>,
     pub env: BTreeMap<String, String>,
 }

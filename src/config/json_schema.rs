@@ -1,11 +1,10 @@
-//! The configuration's JSON Schema (draft 2020-12), for editors: which keys there are, what they mean, what they take. Made
-//! from [`KEYS`] alone, so it cannot miss one. It is looser than `lbctl check`: whether an address lies in its network is
-//! not a question of shape.
+//! The configuration's JSON Schema (draft 2020-12), for editors: which keys there are, what they
+//! mean, what they take. Made from [`keys::KEYS`] alone, so it cannot miss one. It is looser than
+//! `lbctl check`: whether an address lies in its network is not a question of shape.
 
 use serde_json::{Map, Value, json};
 
-use super::checks::{DOMAIN_TYPES, FORMATS, KEY_ALGORITHMS, RUNTIMES};
-use super::keys::{self, Key, Kind, Need};
+use super::keys::{self, Bounds, Key, Kind, Literal, Need};
 
 /// The schema of the whole file.
 #[must_use]
@@ -52,9 +51,8 @@ fn table(path: &str) -> Value {
 
 fn property(key: &Key) -> Value {
     let mut schema = match key.kind {
-        Kind::Text => text(key.path),
+        Kind::Text => text(key.bounds),
         Kind::LongText | Kind::Secret => json!({"$ref": "#/$defs/long_text"}),
-        Kind::Integer if is_port(key) => json!({"type": "integer", "minimum": 1, "maximum": 65535}),
         Kind::Integer => json!({"type": "integer"}),
         Kind::Number => json!({"type": "number"}),
         Kind::Boolean => json!({"type": "boolean"}),
@@ -64,31 +62,32 @@ fn property(key: &Key) -> Value {
         Kind::Table => table(key.path),
         Kind::Tables => json!({"type": "array", "items": table(&format!("{}[]", key.path))}),
     };
+    // A validator holds these against numbers alone: of a time or a size against one without a
+    // unit.
+    match key.bounds {
+        Bounds::Unbounded | Bounds::Words(_) => {}
+        Bounds::Range { min, max } => add(&mut schema, json!({"minimum": min, "maximum": max})),
+        Bounds::Between { above, below } => {
+            let bounds = json!({"exclusiveMinimum": above, "exclusiveMaximum": below});
+            add(&mut schema, bounds);
+        }
+    }
     schema["description"] = key.meaning.into();
-    if let Some(default) = as_json(key.default) {
-        schema["default"] = default;
+    match key.default {
+        None => {}
+        Some(Literal::Bool(value)) => schema["default"] = value.into(),
+        Some(Literal::Int(value)) => schema["default"] = value.into(),
+        Some(Literal::Str(value)) => schema["default"] = value.into(),
     }
     schema
 }
 
 /// Empty texts mean "not given", whatever the key takes.
-fn text(path: &str) -> Value {
-    let words = match path {
-        "volume.format" => words(FORMATS),
-        "haproxy.runtime" => words(RUNTIMES),
-        "haproxy.patroni_client.key_algorithm" => words(KEY_ALGORITHMS),
-        "libvirt.domain_type" => words(DOMAIN_TYPES),
-        _ => return json!({"type": "string"}),
-    };
-    json!({"anyOf": [{"enum": words}, {"const": ""}]})
-}
-
-fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
-    choices.iter().map(|(word, _)| *word).collect()
-}
-
-fn is_port(key: &Key) -> bool {
-    key.name() == "port" || key.name().ends_with("_port")
+fn text(bounds: Bounds) -> Value {
+    match bounds {
+        Bounds::Words(words) => json!({"anyOf": [{"enum": words}, {"const": ""}]}),
+        _ => json!({"type": "string"}),
+    }
 }
 
 fn definitions() -> Value {
@@ -113,7 +112,7 @@ fn definitions() -> Value {
 /// The default of a table's `enabled`, where it has one.
 fn switch(path: &str) -> Option<bool> {
     let enabled = keys::children(path).find(|key| key.name() == "enabled")?;
-    Some(enabled.default == "true")
+    Some(enabled.default == Some(Literal::Bool(true)))
 }
 
 /// The tables that a table stands in.
@@ -151,10 +150,4 @@ fn add(schema: &mut Value, more: Value) {
     if let (Some(schema), Value::Object(more)) = (schema.as_object_mut(), more) {
         schema.extend(more);
     }
-}
-
-/// A default as JSON writes it; `None`: there is none.
-fn as_json(default: &str) -> Option<Value> {
-    let written: toml::Table = toml::from_str(&format!("value = {default}")).ok()?;
-    serde_json::to_value(written.get("value")?).ok()
 }

@@ -1,14 +1,17 @@
-//! From TOML text to a checked [`Config`]: all problems in one report. The only place that reads files and the environment
-//! on behalf of the configuration. Nothing here knows libvirt.
+//! From TOML text to a checked [`Config`]: all problems in one report. The only place that reads
+//! files and the environment on behalf of the configuration. Nothing here knows libvirt.
 //!
-//! The way: `toml` parses (with spans) → `schema` holds the tree against `keys` → the readers (`vm`, `network`,
-//! `haproxy`, `ports`, `services`) take and check the values → `report` shows what is wrong. A reader that finds a value wrong
-//! notes it and goes on; only at the end is it decided whether there is a [`Config`].
+//! The way: `toml` parses (with spans) → `schema` holds the tree against `keys` → the readers
+//! (`vm`, `network`, `haproxy`, `ports`, `services`) take and check the values by the same `keys` →
+//! `report` shows what is wrong. A reader that finds a value wrong notes it in `diagnostics` and
+//! goes on; only at the end is it decided whether there is a [`Config`].
 
 mod checks;
+mod diagnostics;
 mod haproxy;
 mod inputs;
 mod json_schema;
+mod key;
 pub mod keys;
 mod model;
 mod network;
@@ -22,18 +25,20 @@ mod ssh;
 mod syntax;
 mod types;
 mod vm;
+mod words;
 
 use std::path::Path;
 
 pub use inputs::*;
 pub use json_schema::json_schema;
-pub use keys::{Effect, KEYS, Key, Kind, Need};
+pub use keys::{DEFAULT_URI, Effect, KEYS, Key, Kind, Need};
 pub use model::*;
 pub use nic::*;
 pub use report::{Problem, ProblemId, Report, render_warnings};
 pub use types::*;
 
-use reader::{Notes, Reader, Section};
+use diagnostics::{Diagnostics, Read};
+use reader::{Reader, Section};
 use report::SourceText;
 
 /// Longest configuration that is read, in bytes.
@@ -62,8 +67,9 @@ pub fn load(path: &Path, now: impl Into<Option<time::OffsetDateTime>>) -> Result
     )
 }
 
-/// Checks a configuration that is already read. `file_name` is only for messages; `now` is held against the CA's life,
-/// `None` for commands that issue nothing: a load balancer whose CA has expired must still be shown and removed.
+/// Checks a configuration that is already read. `file_name` is only for messages; `now` is held
+/// against the CA's life, `None` for commands that issue nothing: a load balancer whose CA has
+/// expired must still be shown and removed.
 pub fn parse(
     text: &str,
     file_name: &str,
@@ -73,30 +79,24 @@ pub fn parse(
     let tree = syntax::tree(text, file_name)?;
     let reader = Reader {
         inputs,
-        notes: Notes::default(),
+        diagnostics: Diagnostics::default(),
         now: now.into(),
     };
-    let hidden = schema::check(tree.get_ref(), &reader.notes);
-    let root = Section {
-        reader: &reader,
-        path: String::new(),
-        table: tree.get_ref(),
-        span: 0..0,
-    };
-    let config = config(&root);
+    let hidden = schema::check(tree.get_ref(), &reader.diagnostics);
+    let config = config(&Section::root(&reader, tree.get_ref()));
 
     let source = SourceText {
         file: file_name,
         text,
         hidden,
     };
-    let problems = source.problems(reader.notes.problems.take());
+    let problems = source.problems(reader.diagnostics.problems.take());
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded {
+        Ok(config) if problems.is_empty() => Ok(Loaded {
             config,
-            warnings: source.problems(reader.notes.warnings.take()),
+            warnings: source.problems(reader.diagnostics.warnings.take()),
         }),
-        None if problems.is_empty() => Err(Report::whole_file(
+        Err(_) if problems.is_empty() => Err(Report::whole_file(
             ProblemId::Unexplained,
             file_name,
             "the configuration is refused, but lbctl cannot say why",
@@ -110,25 +110,23 @@ pub fn parse(
 }
 
 /// Reads every section before any gives up, so that all problems are found.
-fn config(root: &Section<'_>) -> Option<Config> {
+fn config(root: &Section<'_>) -> Read<Config> {
     let name = vm::name(root);
-    let seed_volume = vm::seed_volume(root, name.as_ref());
-    let disk = vm::disk(root, seed_volume.as_ref());
+    let seed_volume = vm::seed_volume(root, &name);
+    let disk = vm::disk(root, seed_volume.as_ref().ok());
     let vcpus = vm::vcpus(root);
     let memory = vm::memory(root);
     let admin = vm::admin(root);
-    let interfaces = network::interfaces(root, name.as_ref());
-    let install_dependencies = root
-        .boolean("install_dependencies")
-        .is_none_or(|given| given.value);
+    let interfaces = network::interfaces(root, &name);
+    let install_dependencies = root.boolean("install_dependencies");
     let node_exporter = services::node_exporter(root);
-    let haproxy = haproxy::haproxy(root, memory, node_exporter);
+    let haproxy = haproxy::haproxy(root, memory.ok(), node_exporter != Ok(false));
     let chrony = services::chrony(root);
     let fluentd = services::fluentd(root);
-    let container_registry =
-        services::container_registry(root, haproxy.as_ref().map(|haproxy| haproxy.runtime));
+    let runtime = haproxy.as_ref().ok().map(|haproxy| haproxy.runtime);
+    let container_registry = services::container_registry(root, runtime);
     let libvirt = services::libvirt(root);
-    Some(Config {
+    Ok(Config {
         name: name?.value,
         vcpus: vcpus?,
         memory: memory?,
@@ -139,9 +137,9 @@ fn config(root: &Section<'_>) -> Option<Config> {
         haproxy: haproxy?,
         chrony: chrony?,
         fluentd: fluentd?,
-        node_exporter,
+        node_exporter: node_exporter?,
         container_registry: container_registry?,
-        install_dependencies,
+        install_dependencies: install_dependencies?.value,
         libvirt: libvirt?,
     })
 }

@@ -1,6 +1,6 @@
-//! The checked configuration: what every other module gets. Nothing here can be wrong any more, and nothing here reads
-//! a file, the environment or the clock. Values "not given" (absent, empty string, empty list) are already `None` or
-//! their default.
+//! The checked configuration: what every other module gets. Nothing here can be wrong any more, and
+//! nothing here reads a file, the environment or the clock. Values "not given" (absent, empty
+//! string, empty list) are already `None` or their default.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -48,7 +48,8 @@ impl Config {
 /// The root disk: one that exists, or one that lbctl clones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disk {
-    /// `volume_id`: a libvirt volume key, a path, or `pool/name`. Never created, grown or deleted by lbctl.
+    /// `volume_id`: a libvirt volume key, a path, or `pool/name`. Never created, grown or deleted
+    /// by lbctl.
     Existing { id: String },
     /// `[volume]`: a copy-on-write clone of a base volume.
     Clone(CloneVolume),
@@ -124,7 +125,7 @@ pub struct Haproxy {
     pub runtime: Runtime,
     /// The version whose syntax the configuration is written for.
     pub version: HaproxyVersion,
-    /// Container image without tag and digest, as given or the default `haproxy`.
+    /// Container image without tag and digest.
     pub image: String,
     /// `sha256:…`
     pub image_digest: Option<String>,
@@ -242,7 +243,8 @@ pub struct ContainerRegistry {
 pub struct Libvirt {
     pub uri: Option<String>,
     pub domain_type: DomainType,
-    /// Machine type, for instance `q35` or `virt`. `None`: what libvirt gives for the architecture.
+    /// Machine type, for instance `q35` or `virt`. `None`: what libvirt gives for the
+    /// architecture.
     pub machine: Option<String>,
 }
 

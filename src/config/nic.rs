@@ -1,5 +1,6 @@
-//! What a network interface of the guest is attached to: one enum from the configuration to the domain and back. What
-//! each kind needs of the host is a [`HostLink`]: a kind that needs nothing new changes neither planning nor checks.
+//! What a network interface of the guest is attached to: one enum from the configuration to the
+//! domain and back. What each kind needs of the host is a [`HostLink`]: a kind that needs nothing
+//! new changes neither planning nor checks.
 
 use std::fmt;
 

@@ -1,10 +1,12 @@
 //! The TCP ports of the VM, held against one another: what listens where, and whether it may.
 
+use super::diagnostics::{Read, Spanned};
 use super::model::Runtime;
-use super::reader::{Given, Section};
-use super::types::{Port, Wrong};
+use super::reader::Section;
+use super::types::Port;
 
-const NODE_EXPORTER_PORT: Port = 9100;
+const NODE_EXPORTER_PORT: u16 = 9100;
+const FIRST_UNPRIVILEGED: u16 = 1024;
 
 /// A port that something in the VM listens on.
 struct Listener {
@@ -12,33 +14,40 @@ struct Listener {
     /// Behind "which is".
     what: &'static str,
     /// `None`: by default, or for ever.
-    given: Option<Given<Port>>,
+    given: Option<Spanned<Port>>,
 }
 
 impl Listener {
-    fn fixed(port: Port, what: &'static str) -> Self {
-        Self {
-            port,
+    fn fixed(port: u16, what: &'static str) -> Option<Self> {
+        Some(Self {
+            port: Port::new(port)?,
             what,
             given: None,
-        }
+        })
     }
 
     /// A port of the configuration. `None`: neither given nor one by default.
-    fn of(given: Option<Given<Port>>, default: Option<Port>, what: &'static str) -> Option<Self> {
-        let port = given.as_ref().map(|given| given.value).or(default)?;
+    fn configured(section: &Section<'_>, name: &str, what: &'static str) -> Option<Self> {
+        let given = section.given_port(name);
+        let default = || section.default_port(name);
+        let port = given.as_ref().map(|given| given.value).or_else(default)?;
         Some(Self { port, what, given })
     }
 }
 
-/// Whether no two listeners of the VM take one port, and each may take its own. `section` is `[haproxy]`.
-pub(super) fn apart(section: &Section<'_>, runtime: Option<Runtime>, node_exporter: bool) -> bool {
+/// Whether no two listeners of the VM take one port, and each may take its own. `section` is
+/// `[haproxy]`.
+pub(super) fn apart(
+    section: &Section<'_>,
+    runtime: Option<Runtime>,
+    node_exporter: bool,
+) -> Read<()> {
     let mut listeners = fixed(node_exporter);
-    let mut apart = true;
+    let mut apart = Ok(());
     for listener in chosen(section) {
         if let Some(given) = &listener.given {
             let other = listeners.iter().find(|other| other.port == listener.port);
-            apart &= fits(section, given, other, runtime);
+            apart = apart.and(fits(section, given, other, runtime));
         }
         listeners.push(listener);
     }
@@ -46,41 +55,24 @@ pub(super) fn apart(section: &Section<'_>, runtime: Option<Runtime>, node_export
 }
 
 fn fixed(node_exporter: bool) -> Vec<Listener> {
-    let mut listeners = vec![
+    let listeners = [
         Listener::fixed(5432, "PostgreSQL's own port"),
         Listener::fixed(22, "the port of ssh"),
+        Listener::fixed(NODE_EXPORTER_PORT, "the node exporter's port").filter(|_| node_exporter),
     ];
-    if node_exporter {
-        listeners.push(Listener::fixed(
-            NODE_EXPORTER_PORT,
-            "the node exporter's port",
-        ));
-    }
-    listeners
+    listeners.into_iter().flatten().collect()
 }
 
-/// Those of the configuration. What is given comes last, so that a clash with a default is laid to it.
+/// Those of the configuration. What is given comes last, so that a conflict with a default is
+/// reported at what is given.
 fn chosen(section: &Section<'_>) -> Vec<Listener> {
-    let metrics = section.section("metrics");
-    let serves = metrics
-        .as_ref()
-        .and_then(|metrics| metrics.boolean("enabled"))
-        .is_none_or(|given| given.value);
-    let metrics_port = metrics
-        .as_ref()
-        .and_then(|metrics| metrics.given_port("port"));
+    let metrics = section.section_or_defaults("metrics");
+    let serves = metrics.boolean("enabled").map(Spanned::into_value);
     let listeners = [
-        Listener::of(
-            section.given_port("patroni_port"),
-            Some(4443),
-            "also `haproxy.patroni_port`",
-        ),
-        Listener::of(metrics_port, Some(8405), "also `haproxy.metrics.port`").filter(|_| serves),
-        Listener::of(
-            section.given_port("replicas_port"),
-            None,
-            "also `haproxy.replicas_port`",
-        ),
+        Listener::configured(section, "patroni_port", "also `haproxy.patroni_port`"),
+        Listener::configured(&metrics, "port", "also `haproxy.metrics.port`")
+            .filter(|_| serves != Ok(false)),
+        Listener::configured(section, "replicas_port", "also `haproxy.replicas_port`"),
     ];
     let mut listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
     listeners.sort_by_key(|listener| listener.given.is_some());
@@ -89,32 +81,28 @@ fn chosen(section: &Section<'_>) -> Vec<Listener> {
 
 fn fits(
     section: &Section<'_>,
-    given: &Given<Port>,
+    given: &Spanned<Port>,
     other: Option<&Listener>,
     runtime: Option<Runtime>,
-) -> bool {
-    let notes = section.notes();
+) -> Read<()> {
+    let diagnostics = section.diagnostics();
     let port = given.value;
     if let Some(other) = other {
-        let message = format!("is {port}, which is {}", other.what);
-        match &other.given {
-            Some(other) => notes.conflict(
-                given,
-                other,
-                &message,
-                "the same port",
-                "give each a port of its own",
-            ),
-            None => notes.refuse(given, &Wrong::new(message, "choose another port")),
-        }
-        return false;
+        let what = format!("is {port}, which is {}", other.what);
+        return Err(match &other.given {
+            Some(other) => {
+                let help = "give each a port of its own";
+                diagnostics.conflict(given, other, &what, "the same port", help)
+            }
+            None => diagnostics.refuse(given, &what, "choose another port"),
+        });
     }
-    if port < 1024 && runtime == Some(Runtime::Container) {
+    if port.get() < FIRST_UNPRIVILEGED && runtime == Some(Runtime::Container) {
         let what = format!(
-            "is {port}, below 1024, where HAProxy's container may not listen, for it runs without privileges"
+            "is {port}, below {FIRST_UNPRIVILEGED}, where HAProxy's container may not listen, for it runs without privileges"
         );
-        notes.refuse(given, &Wrong::new(what, "choose a port from 1024 on"));
-        return false;
+        let help = format!("choose a port from {FIRST_UNPRIVILEGED} on");
+        return Err(diagnostics.refuse(given, &what, help));
     }
-    true
+    Ok(())
 }

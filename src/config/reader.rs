@@ -1,410 +1,400 @@
-//! Takes values out of the TOML tree, one at a time, and notes what is wrong with them. That types are right, that
-//! nothing is missing and nothing unknown is `schema`'s work, which comes first: of a value of another type nothing is
-//! said here. What values mean is the business of the modules that call this.
+//! Takes values out of the TOML tree, one at a time, by the declarations of their keys: what is not
+//! given has the declared default, what is out of the declared bounds is refused. That types are
+//! right, that nothing is missing and nothing unknown is `schema`'s work, which comes first: of a
+//! value of another type nothing is said here. What values mean is the business of the modules that
+//! call this.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
 use toml::de::{DeInteger, DeTable, DeValue};
 use zeroize::Zeroize as _;
 
+use super::checks;
+use super::diagnostics::{Diagnostics, Read, Refused, Spanned, all};
 use super::inputs::{Inputs, MAX_INPUT, reason};
-use super::report::{Draft, ProblemId, quoted};
-use super::types::{HaproxyTime, Wrong};
+use super::keys::{self, Bounds, Key, Literal};
+use super::report::{ProblemId, quoted};
+use super::types::{HaproxyTime, InvalidValue, Port};
+use super::words::Word;
 use crate::secret::Secret;
-
-/// What is found while a configuration is read.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub problems: RefCell<Vec<Draft>>,
-    pub warnings: RefCell<Vec<Draft>>,
-}
-
-/// A value with the place it came from.
-#[derive(Debug, Clone)]
-pub(super) struct Given<T> {
-    pub value: T,
-    pub key: String,
-    pub span: Range<usize>,
-}
-
-impl<T> Given<T> {
-    /// Another value from the same place.
-    pub fn with<U>(&self, value: U) -> Given<U> {
-        Given {
-            value,
-            key: self.key.clone(),
-            span: self.span.clone(),
-        }
-    }
-}
-
-impl Notes {
-    /// Something wrong at a place. `message` is a whole sentence without its stop.
-    pub fn problem(
-        &self,
-        id: ProblemId,
-        key: &str,
-        span: Option<Range<usize>>,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
-        let draft = Draft {
-            id,
-            key: key.into(),
-            span,
-            message: message.into(),
-            help: help.into(),
-            other: None,
-        };
-        self.problems.borrow_mut().push(draft);
-    }
-
-    /// Something wrong with a value, in words that stand behind its key.
-    pub fn refuse<T>(&self, given: &Given<T>, wrong: &Wrong) {
-        self.problem(
-            wrong.id,
-            &given.key,
-            Some(given.span.clone()),
-            format!("`{}` {}", given.key, wrong.what),
-            wrong.help.as_str(),
-        );
-    }
-
-    /// Two places that do not go together: the caret at the first, the label at the other.
-    pub fn conflict<T, U>(
-        &self,
-        given: &Given<T>,
-        other: &Given<U>,
-        what: &str,
-        label: &str,
-        help: &str,
-    ) {
-        let message = format!("`{}` {what}", given.key);
-        let other = Some((other.span.clone(), label.to_owned()));
-        let draft = Draft {
-            id: ProblemId::Conflict,
-            key: given.key.clone(),
-            span: Some(given.span.clone()),
-            message,
-            help: help.into(),
-            other,
-        };
-        self.problems.borrow_mut().push(draft);
-    }
-
-    pub fn warn<T>(&self, given: &Given<T>, what: &str, help: &str) {
-        let message = format!("`{}` {what}", given.key);
-        let draft = Draft {
-            id: ProblemId::Advice,
-            key: given.key.clone(),
-            span: Some(given.span.clone()),
-            message,
-            help: help.into(),
-            other: None,
-        };
-        self.warnings.borrow_mut().push(draft);
-    }
-
-    /// Worth knowing of the file as a whole.
-    pub fn warn_whole(&self, key: &str, message: &str, help: &str) {
-        let draft = Draft {
-            id: ProblemId::Advice,
-            key: key.into(),
-            span: None,
-            message: message.into(),
-            help: help.into(),
-            other: None,
-        };
-        self.warnings.borrow_mut().push(draft);
-    }
-
-    /// The value after a check; a refusal is noted.
-    pub fn check<T, U>(
-        &self,
-        given: Option<Given<T>>,
-        check: impl FnOnce(&T) -> Result<U, Wrong>,
-    ) -> Option<Given<U>> {
-        let given = given?;
-        match check(&given.value) {
-            Ok(value) => Some(given.with(value)),
-            Err(wrong) => {
-                self.refuse(&given, &wrong);
-                None
-            }
-        }
-    }
-}
 
 /// What all sections share.
 pub(super) struct Reader<'a> {
     pub inputs: &'a dyn Inputs,
-    pub notes: Notes,
+    pub diagnostics: Diagnostics,
     /// `None`: whether certificates are in force is not asked.
     pub now: Option<time::OffsetDateTime>,
 }
 
-/// One table of the file.
+/// One table of the file, or one that is not in it: there every key has its default.
 #[derive(Clone)]
 pub(super) struct Section<'a> {
     pub reader: &'a Reader<'a>,
+    /// Its path in `keys`.
+    declared: String,
     /// As shown to the reader of a message; empty for the top level.
-    pub path: String,
-    pub table: &'a DeTable<'a>,
-    pub span: Range<usize>,
+    path: String,
+    table: Option<&'a DeTable<'a>>,
+    span: Range<usize>,
+}
+
+/// A value as far as its kind does not matter: given, or a default.
+enum Raw<'a> {
+    Text(Cow<'a, str>),
+    Integer(Number),
+    Float(&'a str),
+    Boolean(bool),
+}
+
+/// `None`: beyond any that lbctl takes.
+struct Number {
+    value: Option<i64>,
+    shown: String,
 }
 
 impl<'a> Section<'a> {
-    pub fn notes(&self) -> &'a Notes {
-        &self.reader.notes
+    pub fn root(reader: &'a Reader<'a>, table: &'a DeTable<'a>) -> Self {
+        Self {
+            reader,
+            declared: String::new(),
+            path: String::new(),
+            table: Some(table),
+            span: 0..0,
+        }
+    }
+
+    pub fn diagnostics(&self) -> &'a Diagnostics {
+        &self.reader.diagnostics
     }
 
     /// The section itself as a place to point at.
-    pub fn here(&self) -> Given<()> {
-        Given {
+    pub fn here(&self) -> Spanned<()> {
+        Spanned {
             value: (),
             key: self.path.clone(),
             span: self.span.clone(),
         }
     }
 
-    fn at(&self, name: &str) -> Option<Given<&'a DeValue<'a>>> {
-        let (_, value) = self.table.iter().find(|(key, _)| key.get_ref() == name)?;
-        Some(Given {
+    /// The declaration of a key.
+    fn key(&self, name: &str) -> Read<&'static Key> {
+        let path = join(&self.declared, name);
+        let found = keys::find(&path);
+        debug_assert!(found.is_some(), "{path} is not declared");
+        found.ok_or(Refused::BY_SCHEMA)
+    }
+
+    fn find(&self, name: &str) -> Option<Spanned<&'a DeValue<'a>>> {
+        let mut entries = self.table?.iter();
+        let (_, value) = entries.find(|(key, _)| key.get_ref() == name)?;
+        Some(Spanned {
             value: value.get_ref(),
             key: join(&self.path, name),
             span: value.span(),
         })
     }
 
-    /// Whether a key is there and not blank, of whatever type.
-    pub fn gives(&self, name: &str) -> bool {
-        self.at(name).is_some_and(|found| !blank(found.value))
+    /// A value of whatever type, where it is there and not blank.
+    pub fn given(&self, name: &str) -> Option<Spanned<&'a DeValue<'a>>> {
+        self.find(name).filter(|found| !blank(found.value))
     }
 
-    /// A table that is given: there, and not blank.
+    pub fn gives(&self, name: &str) -> bool {
+        self.given(name).is_some()
+    }
+
+    /// A table that is given.
     pub fn section(&self, name: &str) -> Option<Section<'a>> {
-        let found = self.at(name).filter(|found| !blank(found.value))?;
-        let table = found.value.as_table()?;
+        let found = self.given(name)?;
         Some(Section {
             reader: self.reader,
+            declared: join(&self.declared, name),
             path: found.key,
-            table,
+            table: Some(found.value.as_table()?),
             span: found.span,
+        })
+    }
+
+    /// A table, given or not.
+    pub fn section_or_defaults(&self, name: &str) -> Section<'a> {
+        self.section(name).unwrap_or_else(|| Section {
+            declared: join(&self.declared, name),
+            path: join(&self.path, name),
+            table: None,
+            ..self.clone()
         })
     }
 
     /// The tables of a list.
     pub fn sections(&self, name: &str) -> Vec<Section<'a>> {
-        let Some(found) = self.at(name) else {
-            return Vec::new();
-        };
-        let items = found
-            .value
-            .as_array()
-            .map(|array| array.iter().enumerate())
+        let items = self.items(name).into_iter();
+        let declared = format!("{}[]", join(&self.declared, name));
+        items
+            .filter_map(|item| {
+                Some(Section {
+                    reader: self.reader,
+                    declared: declared.clone(),
+                    table: Some(item.value.as_table()?),
+                    path: item.key,
+                    span: item.span,
+                })
+            })
+            .collect()
+    }
+
+    /// The elements of a list.
+    fn items(&self, name: &str) -> Vec<Spanned<&'a DeValue<'a>>> {
+        let found = self.find(name);
+        let array = found
+            .as_ref()
+            .and_then(|found| Some((&found.key, found.value.as_array()?)));
+        let items = array
             .into_iter()
-            .flatten();
-        let tables =
-            items.filter_map(|(place, item)| Some((place, item, item.get_ref().as_table()?)));
-        tables
-            .map(|(place, item, table)| Section {
-                reader: self.reader,
-                path: format!("{}[{place}]", found.key),
-                table,
+            .flat_map(|(key, array)| array.iter().enumerate().map(move |item| (key, item)));
+        items
+            .map(|(key, (place, item))| Spanned {
+                value: item.get_ref(),
+                key: format!("{key}[{place}]"),
                 span: item.span(),
             })
             .collect()
     }
 
-    /// What `read` makes of a key that is given, or the default.
-    pub fn or<T>(
+    /// What `read` makes of a key that may be left out and has no default.
+    pub fn optional<T>(
         &self,
         name: &str,
-        default: T,
-        read: impl FnOnce(&Self, &str) -> Option<Given<T>>,
-    ) -> Option<T> {
-        if self.gives(name) {
-            read(self, name).map(|given| given.value)
-        } else {
-            Some(default)
-        }
+        read: impl FnOnce(&Self, &str) -> Read<Spanned<T>>,
+    ) -> Read<Option<Spanned<T>>> {
+        let given = self.gives(name);
+        given.then(|| read(self, name)).transpose()
     }
 
-    /// A text that is not empty.
-    pub fn text(&self, name: &str) -> Option<Given<String>> {
-        let found = self.at(name)?;
-        let text = found.value.as_str().filter(|text| !text.is_empty())?;
-        Some(found.with(text.to_owned()))
+    /// What is given; else the default, which has the place of the section.
+    fn raw(&self, name: &str) -> Read<Spanned<Raw<'a>>> {
+        let key = self.key(name)?;
+        let raw = match (self.given(name), key.default) {
+            (Some(found), _) => Raw::given(found.value).map(|raw| found.with(raw)),
+            (None, Some(default)) => Some(self.here().with(Raw::declared(default))),
+            (None, None) => None,
+        };
+        raw.ok_or(Refused::BY_SCHEMA)
+    }
+
+    pub fn text(&self, name: &str) -> Read<Spanned<String>> {
+        let raw = self.raw(name)?;
+        match &raw.value {
+            Raw::Text(text) => Ok(raw.with(text.to_string())),
+            _ => Err(Refused::BY_SCHEMA),
+        }
     }
 
     /// A text after its check.
     pub fn parsed<T>(
         &self,
         name: &str,
-        check: impl FnOnce(&str) -> Result<T, Wrong>,
-    ) -> Option<Given<T>> {
-        self.notes().check(self.text(name), |text| check(text))
+        check: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Read<Spanned<T>> {
+        let text = self.text(name)?;
+        self.diagnostics().check(&text, |text| check(text))
     }
 
-    pub fn boolean(&self, name: &str) -> Option<Given<bool>> {
-        let found = self.at(name)?;
-        Some(found.with(found.value.as_bool()?))
-    }
-
-    /// An integer within bounds, both included.
-    pub fn integer(
-        &self,
-        name: &str,
-        bounds: std::ops::RangeInclusive<i64>,
-        help: &str,
-    ) -> Option<Given<i64>> {
-        let found = self.at(name)?;
-        let DeValue::Integer(integer) = found.value else {
-            return None;
-        };
-        self.notes().check(Some(found.with(())), |()| {
-            let value = integer_value(integer).filter(|value| bounds.contains(value));
-            let range = format!("{} to {}", bounds.start(), bounds.end());
-            value.ok_or_else(|| {
-                Wrong::new(
-                    format!(
-                        "is {}, which is not in the range of {range}",
-                        quoted_number(integer)
-                    ),
-                    help,
+    /// One of the declared words.
+    pub fn word<T: Word>(&self, name: &str) -> Read<Spanned<T>> {
+        self.parsed(name, |text| {
+            T::from_word(text).ok_or_else(|| {
+                let words: Vec<String> =
+                    T::WORDS.iter().map(|word| format!("\"{word}\"")).collect();
+                InvalidValue::new(
+                    format!("is {}, which is not a choice here", quoted(text)),
+                    format!("write one of {}", words.join(", ")),
                 )
             })
         })
     }
 
-    pub fn port(&self, name: &str) -> Option<Given<u16>> {
-        let port = self.integer(name, 1..=65535, "give a TCP port")?;
-        u16::try_from(port.value).ok().map(|value| port.with(value))
-    }
-
-    /// A port that is given and in range, without a note where it is not: for holding ports against one another.
-    pub fn given_port(&self, name: &str) -> Option<Given<u16>> {
-        let found = self.at(name)?;
-        let DeValue::Integer(integer) = found.value else {
-            return None;
-        };
-        let port = integer_value(integer)
-            .and_then(|value| u16::try_from(value).ok())
-            .filter(|port| *port > 0)?;
-        Some(found.with(port))
-    }
-
-    /// An integer or a float as seconds or the like.
-    pub fn number(&self, name: &str) -> Option<Given<f64>> {
-        let found = self.at(name)?;
-        let text = match found.value {
-            DeValue::Integer(integer) => integer_value(integer)?.to_string(),
-            DeValue::Float(float) => float.as_str().to_owned(),
-            _ => return None,
-        };
-        self.notes().check(Some(found.with(())), |()| {
-            let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
-            value.ok_or_else(|| {
-                Wrong::new(
-                    format!("is {text}, which is no number to count with"),
-                    "give a number such as 1.0",
-                )
-            })
-        })
-    }
-
-    /// The texts of a list, or the one text that stands in its place.
-    pub fn texts(&self, name: &str) -> Vec<Given<String>> {
-        let Some(found) = self.at(name) else {
-            return Vec::new();
-        };
-        if let Some(text) = self.text(name) {
-            return vec![text];
+    pub fn boolean(&self, name: &str) -> Read<Spanned<bool>> {
+        let raw = self.raw(name)?;
+        match raw.value {
+            Raw::Boolean(value) => Ok(raw.with(value)),
+            _ => Err(Refused::BY_SCHEMA),
         }
-        let items = found
-            .value
-            .as_array()
-            .map(|array| array.iter().enumerate())
-            .into_iter()
-            .flatten();
-        let texts = items.filter_map(|(place, item)| Some((place, item, item.get_ref().as_str()?)));
-        texts
-            .map(|(place, item, text)| Given {
-                value: text.to_owned(),
-                key: format!("{}[{place}]", found.key),
-                span: item.span(),
-            })
-            .collect()
     }
 
-    /// A time within bounds in milliseconds; an integer is milliseconds, as in haproxy.cfg.
-    pub fn time(
-        &self,
-        name: &str,
-        bounds: std::ops::RangeInclusive<u64>,
-    ) -> Option<Given<HaproxyTime>> {
-        let found = self.at(name)?;
-        let text = match found.value {
-            DeValue::Integer(integer) => format!("{}ms", quoted_number(integer)),
-            DeValue::String(text) if !text.is_empty() => text.to_string(),
-            _ => return None,
+    /// An integer within its bounds.
+    pub fn integer<T: TryFrom<i64>>(&self, name: &str, help: &str) -> Read<Spanned<T>> {
+        let (raw, range) = (self.raw(name)?, self.key(name)?.range());
+        let Raw::Integer(number) = &raw.value else {
+            return Err(Refused::BY_SCHEMA);
         };
-        self.notes().check(Some(found.with(text)), |text| {
-            let time = HaproxyTime::parse(text)?;
-            if bounds.contains(&time.millis()) {
-                return Ok(time);
-            }
-            let help = format!(
-                "give a time from {} to {}, with its unit, as in \"5s\"",
-                duration(*bounds.start()),
-                duration(*bounds.end())
-            );
-            Err(Wrong::new(
-                format!(
-                    "is {time}, which is too {}",
-                    if time.millis() < *bounds.start() {
-                        "short"
-                    } else {
-                        "long"
-                    }
-                ),
-                help,
-            ))
+        let value = number.value.filter(|value| range.contains(value));
+        let value = value.and_then(|value| T::try_from(value).ok());
+        self.diagnostics().check(&raw, |_| {
+            value.ok_or_else(|| {
+                let what = format!(
+                    "is {}, which is not in the range of {} to {}",
+                    number.shown,
+                    range.start(),
+                    range.end()
+                );
+                InvalidValue::new(what, help)
+            })
         })
     }
 
-    /// A size in bytes, from an integer or a text with a unit.
-    pub fn size(
-        &self,
-        name: &str,
-        check: impl FnOnce(&str) -> Result<u64, Wrong>,
-    ) -> Option<Given<u64>> {
-        let found = self.at(name)?;
-        let text = match found.value {
-            DeValue::Integer(integer) => quoted_number(integer),
-            DeValue::String(text) if !text.is_empty() => text.to_string(),
-            _ => return None,
-        };
-        self.notes()
-            .check(Some(found.with(text)), |text| check(text))
+    pub fn port(&self, name: &str) -> Read<Spanned<Port>> {
+        self.integer(name, "give a TCP port")
     }
 
-    /// A text, or what `{ file = … }` or `{ env = … }` refers to, without one line break at its end.
-    pub fn secret(&self, name: &str) -> Option<Given<Secret>> {
-        let found = self.at(name)?;
-        match found.value {
-            DeValue::String(text) if text.is_empty() => None,
-            DeValue::String(text) => Some(found.with(Secret::new(text.as_ref()))),
-            DeValue::Table(table) if table.is_empty() => None,
-            DeValue::Table(table) => self.reference(&found, table),
+    /// A port that is given and fit, where no problem is to be noted: for holding ports against one
+    /// another.
+    pub fn given_port(&self, name: &str) -> Option<Spanned<Port>> {
+        let found = self.given(name)?;
+        match Raw::given(found.value)? {
+            Raw::Integer(number) => Some(found.with(Port::try_from(number.value?).ok()?)),
             _ => None,
         }
     }
 
-    fn reference<T>(&self, found: &Given<T>, table: &DeTable<'_>) -> Option<Given<Secret>> {
-        let notes = self.notes();
+    pub fn default_port(&self, name: &str) -> Option<Port> {
+        match self.key(name).ok()?.default? {
+            Literal::Int(port) => Port::try_from(port).ok(),
+            _ => None,
+        }
+    }
+
+    /// An integer or a float within its bounds. `what`, such as `a weight`, says in a message what
+    /// it is not.
+    pub fn number(&self, name: &str, what: &str, help: &str) -> Read<Spanned<f64>> {
+        let (raw, bounds) = (self.raw(name)?, self.key(name)?.bounds);
+        let text = match &raw.value {
+            Raw::Integer(Number {
+                value: Some(_),
+                shown,
+            }) => shown.as_str(),
+            Raw::Float(text) => text,
+            _ => return Err(Refused::BY_SCHEMA),
+        };
+        self.diagnostics().check(&raw, |_| {
+            let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+            let value = value.ok_or_else(|| {
+                let what = format!("is {text}, which is not a number to count with");
+                InvalidValue::new(what, "give a number such as 1.0")
+            })?;
+            match bounds {
+                // Bounds are small enough to be exact.
+                #[allow(clippy::cast_precision_loss)]
+                Bounds::Between { above, below }
+                    if value <= above as f64 || value >= below as f64 =>
+                {
+                    Err(InvalidValue::new(
+                        format!("is {value}, which is not {what}"),
+                        help,
+                    ))
+                }
+                _ => Ok(value),
+            }
+        })
+    }
+
+    /// The texts of a list, or the one text that stands in its place, each after its check.
+    pub fn texts<T>(
+        &self,
+        name: &str,
+        check: impl Fn(&str) -> Result<T, InvalidValue>,
+    ) -> Read<Vec<Spanned<T>>> {
+        let mut texts: Vec<Spanned<&DeValue<'_>>> = self.items(name);
+        texts.extend(self.given(name).filter(|found| found.value.is_str()));
+        let texts = texts
+            .iter()
+            .filter_map(|item| Some((item, item.value.as_str()?)));
+        all(texts.map(|(item, text)| self.diagnostics().check(item, |_| check(text))))
+    }
+
+    /// A time within its bounds; an integer is milliseconds, as in haproxy.cfg.
+    pub fn time(&self, name: &str) -> Read<Spanned<HaproxyTime>> {
+        let (raw, key) = (self.raw(name)?, self.key(name)?);
+        let text = match &raw.value {
+            Raw::Integer(number) => format!("{}ms", number.shown),
+            Raw::Text(text) => text.to_string(),
+            _ => return Err(Refused::BY_SCHEMA),
+        };
+        self.diagnostics().check(&raw, |_| {
+            let time = HaproxyTime::parse(&text)?;
+            let (range, millis) = (key.range(), i64::try_from(time.millis()));
+            let millis = millis.unwrap_or(i64::MAX);
+            if range.contains(&millis) {
+                return Ok(time);
+            }
+            let wrong = if millis < *range.start() {
+                "short"
+            } else {
+                "long"
+            };
+            let help = format!(
+                "give a time from {} to {}, with its unit, as in \"5s\"",
+                key.kind.quantity(*range.start()),
+                key.kind.quantity(*range.end())
+            );
+            let what = format!("is {time}, which is too {wrong}");
+            Err(InvalidValue::new(what, help))
+        })
+    }
+
+    /// A size in bytes within its bounds, from an integer or a text with a unit.
+    pub fn size(&self, name: &str) -> Read<Spanned<u64>> {
+        let (raw, key) = (self.raw(name)?, self.key(name)?);
+        let text = match &raw.value {
+            Raw::Integer(number) => &number.shown,
+            Raw::Text(text) => text.as_ref(),
+            _ => return Err(Refused::BY_SCHEMA),
+        };
+        self.diagnostics().check(&raw, |_| checks::size(text, key))
+    }
+
+    /// A text, or what `{ file = … }` or `{ env = … }` refers to, without one line break at its
+    /// end.
+    pub fn secret(&self, name: &str) -> Read<Spanned<Secret>> {
+        self.secret_if_given(name)?.ok_or(Refused::BY_SCHEMA)
+    }
+
+    /// The same after its check.
+    pub fn secret_as<T>(
+        &self,
+        name: &str,
+        check: impl FnOnce(&Secret) -> Result<T, InvalidValue>,
+    ) -> Read<Spanned<T>> {
+        self.diagnostics().check(&self.secret(name)?, check)
+    }
+
+    /// The same of a key that may be left out.
+    pub fn optional_secret<T>(
+        &self,
+        name: &str,
+        check: impl FnOnce(&Secret) -> Result<T, InvalidValue>,
+    ) -> Read<Option<Spanned<T>>> {
+        let given = self.secret_if_given(name)?;
+        let checked = given.map(|secret| self.diagnostics().check(&secret, check));
+        checked.transpose()
+    }
+
+    fn secret_if_given(&self, name: &str) -> Read<Option<Spanned<Secret>>> {
+        let Some(found) = self.find(name) else {
+            return Ok(None);
+        };
+        match found.value {
+            DeValue::String(text) if text.is_empty() => Ok(None),
+            DeValue::String(text) => Ok(Some(found.with(Secret::new(text.as_ref())))),
+            DeValue::Table(table) if table.is_empty() => Ok(None),
+            DeValue::Table(table) => self.reference(&found, table).map(Some),
+            _ => Err(Refused::BY_SCHEMA),
+        }
+    }
+
+    fn reference<T>(&self, found: &Spanned<T>, table: &DeTable<'_>) -> Read<Spanned<Secret>> {
+        let diagnostics = self.diagnostics();
         let mut entries = table.iter().map(|(key, value)| {
             (
                 key.get_ref().as_ref(),
@@ -417,14 +407,8 @@ impl<'a> Section<'a> {
         else {
             let what =
                 "is a table, which must have one `file` or one `env`, a text, and nothing else";
-            notes.refuse(
-                found,
-                &Wrong::new(
-                    what,
-                    "write the text itself, or { file = \"path\" }, or { env = \"VARIABLE\" }",
-                ),
-            );
-            return None;
+            let help = "write the text itself, or { file = \"path\" }, or { env = \"VARIABLE\" }";
+            return Err(diagnostics.refuse(found, what, help));
         };
         let (content, source) = if kind == "file" {
             (self.read_file(target), format!("file {}", quoted(target)))
@@ -432,23 +416,26 @@ impl<'a> Section<'a> {
             let source = format!("the environment variable {}", quoted(target));
             (self.read_env(target), source)
         };
-        let place = Given {
+        let place = Spanned {
             value: target,
             key: found.key.clone(),
             span,
         };
-        let unreadable = |wrong: Wrong| wrong.with_id(ProblemId::ReferenceUnreadable);
-        let mut bytes = notes.check(Some(place), |_| content.map_err(unreadable))?;
-        let secret = notes.check(Some(bytes.with(())), |()| {
-            let text = std::str::from_utf8(&bytes.value).map_err(|_| {
+        let unreadable = |invalid: InvalidValue| invalid.with_id(ProblemId::ReferenceUnreadable);
+        let mut bytes = diagnostics.check(&place, |_| content.map_err(unreadable))?;
+        let secret = diagnostics.check(&bytes, |bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|_| {
                 let what = format!("is taken from {source}, which is not UTF-8 text");
-                Wrong::new(what, "give a text (PEM rather than DER)")
+                InvalidValue::new(what, "give a text (PEM rather than DER)")
             })?;
             let cut = text.strip_suffix('\n').unwrap_or(text);
             let cut = cut.strip_suffix('\r').unwrap_or(cut);
             if cut.trim().is_empty() {
                 let what = format!("is taken from {source}, which is empty");
-                return Err(Wrong::new(what, "put the value there, or remove this line"));
+                return Err(InvalidValue::new(
+                    what,
+                    "put the value there, or remove this line",
+                ));
             }
             Ok(Secret::new(cut))
         });
@@ -456,10 +443,13 @@ impl<'a> Section<'a> {
         secret
     }
 
-    fn read_file(&self, path: &str) -> Result<Vec<u8>, Wrong> {
+    fn read_file(&self, path: &str) -> Result<Vec<u8>, InvalidValue> {
         if path.is_empty() || path.contains(char::is_control) {
             let help = "write { file = \"path\" }, or the text itself without a table";
-            return Err(Wrong::new("is taken from a file, but not by a path", help));
+            return Err(InvalidValue::new(
+                "is taken from a file, but not by a path",
+                help,
+            ));
         }
         let content = self.reader.inputs.file(Path::new(path)).map_err(|error| {
             let help = match error.kind() {
@@ -472,7 +462,7 @@ impl<'a> Section<'a> {
                 std::io::ErrorKind::PermissionDenied => "let the user who runs lbctl read the file",
                 _ => "name a file with the value in it",
             };
-            Wrong::new(
+            InvalidValue::new(
                 format!(
                     "cannot be read from file {}: {}",
                     quoted(path),
@@ -486,7 +476,7 @@ impl<'a> Section<'a> {
                 "is taken from file {}, which is larger than 1 MiB",
                 quoted(path)
             );
-            return Err(Wrong::new(
+            return Err(InvalidValue::new(
                 what,
                 "name a file with the value and nothing else",
             ));
@@ -494,9 +484,9 @@ impl<'a> Section<'a> {
         Ok(content)
     }
 
-    fn read_env(&self, name: &str) -> Result<Vec<u8>, Wrong> {
+    fn read_env(&self, name: &str) -> Result<Vec<u8>, InvalidValue> {
         if !is_variable(name) {
-            return Err(Wrong::new(
+            return Err(InvalidValue::new(
                 "is taken from the environment, but not by the name of a variable",
                 "write { env = \"VARIABLE\" }, with letters, digits and _ alone",
             ));
@@ -506,13 +496,48 @@ impl<'a> Section<'a> {
                 "is taken from the environment variable {}, which is not set",
                 quoted(name)
             );
-            Wrong::new(what, "set it, and see that it is exported")
+            InvalidValue::new(what, "set it, and see that it is exported")
         })?;
         Ok(value.into_encoded_bytes())
     }
 }
 
-/// Whether a text may name a variable of the environment. What is something else may be the secret itself.
+impl<'a> Raw<'a> {
+    /// `None`: of a type that no single value has.
+    fn given(value: &'a DeValue<'a>) -> Option<Self> {
+        match value {
+            DeValue::String(text) => Some(Self::Text(text.as_ref().into())),
+            DeValue::Integer(integer) => Some(Self::Integer(Number::given(integer))),
+            DeValue::Float(float) => Some(Self::Float(float.as_str())),
+            DeValue::Boolean(value) => Some(Self::Boolean(*value)),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        }
+    }
+
+    fn declared(default: Literal) -> Self {
+        match default {
+            Literal::Bool(value) => Self::Boolean(value),
+            Literal::Int(value) => Self::Integer(Number {
+                value: Some(value),
+                shown: value.to_string(),
+            }),
+            Literal::Str(text) => Self::Text(text.into()),
+        }
+    }
+}
+
+impl Number {
+    /// Shown in decimal where it fits, else shortened.
+    fn given(integer: &DeInteger<'_>) -> Self {
+        let value = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let start = || integer.as_str().chars().take(24).collect::<String>();
+        let shown = value.map_or_else(|| format!("{}...", start()), |value| value.to_string());
+        Self { value, shown }
+    }
+}
+
+/// Whether a text may name a variable of the environment. What is something else may be the secret
+/// itself.
 pub(super) fn is_variable(text: &str) -> bool {
     let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(fine) && !text.as_bytes()[0].is_ascii_digit()
@@ -533,30 +558,5 @@ pub(super) fn join(path: &str, name: &str) -> String {
         name.to_owned()
     } else {
         format!("{path}.{name}")
-    }
-}
-
-fn integer_value(integer: &DeInteger<'_>) -> Option<i64> {
-    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
-}
-
-/// In decimal where it fits, else shortened.
-fn quoted_number(integer: &DeInteger<'_>) -> String {
-    integer_value(integer).map_or_else(
-        || {
-            let digits: String = integer.as_str().chars().take(24).collect();
-            format!("{digits}...")
-        },
-        |value| value.to_string(),
-    )
-}
-
-fn duration(millis: u64) -> String {
-    match millis {
-        m if m % 86_400_000 == 0 => format!("{}d", m / 86_400_000),
-        m if m % 3_600_000 == 0 => format!("{}h", m / 3_600_000),
-        m if m % 60_000 == 0 => format!("{}m", m / 60_000),
-        m if m % 1000 == 0 => format!("{}s", m / 1000),
-        m => format!("{m}ms"),
     }
 }

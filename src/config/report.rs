@@ -1,5 +1,6 @@
-//! What is wrong with a configuration, as data and as text with the source line and a caret. Knows nothing of what the
-//! keys mean. It never shows a secret: the ranges to hide are given to it, and it cuts them out of the source line.
+//! What is wrong with a configuration, as data and as text with the source line and a caret. Knows
+//! nothing of what the keys mean. It never shows a secret: the ranges to hide are given to it, and
+//! it cuts them out of the source line.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -14,7 +15,8 @@ use crate::text::width::wrap;
 
 /// How many problems are shown before the rest is only counted.
 const SHOWN: usize = 40;
-/// Longest part of a source line that is shown on either side, and of a marked value, in characters.
+/// Longest part of a source line that is shown on either side, and of a marked value, in
+/// characters.
 const PART: usize = 60;
 
 /// What is wrong with a configuration, for programs. Words may change, an id keeps its meaning.
@@ -55,9 +57,11 @@ pub enum ProblemId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub id: ProblemId,
-    /// Dotted path of the key, such as `haproxy.check.rise` or `libvirt_networks[0].ip`. Empty: the file as a whole.
+    /// Dotted path of the key, such as `haproxy.check.rise` or `libvirt_networks[0].ip`. Empty:
+    /// the file as a whole.
     pub key: String,
-    /// First line is 1. 0: no place in the file, for instance a key that is missing at the top level.
+    /// First line is 1. 0: no place in the file, for instance a key that is missing at the top
+    /// level.
     pub line: usize,
     /// In characters, the first is 1. 0: no place.
     pub column: usize,
@@ -330,7 +334,8 @@ impl SourceText<'_> {
             }
         }
         shown.push_str(&self.text[at..part.end]);
-        // The renderer has signs of its own for ASCII's control characters, and none for the others.
+        // The renderer has signs of its own for ASCII's control characters, and none for the
+        // others.
         shown.replace(|c: char| drives_terminal(c) && !c.is_ascii(), "\u{fffd}")
     }
 }
@@ -358,8 +363,8 @@ fn keep_end(part: &str) -> String {
     }
 }
 
-/// A value from outside as it may stand in a message: in quotes, control characters escaped, and shortened so that it
-/// does not flood the terminal.
+/// A value from outside as it may stand in a message: in quotes, control characters escaped, and
+/// shortened so that it does not flood the terminal.
 pub(super) fn quoted(value: &str) -> String {
     if may_hold_secret(value) {
         return format!("\"{MASK}\"");

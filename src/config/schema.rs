@@ -1,12 +1,13 @@
-//! Holds the TOML tree against the table of keys: unknown, misplaced and missing keys, wrong types. Also finds what must
-//! not be shown in a report. Judges no value.
+//! Holds the TOML tree against the table of keys: unknown, misplaced and missing keys, wrong types.
+//! Also finds what must not be shown in a report. Judges no value.
 
 use std::ops::Range;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::keys::{self, Key, Kind, Need};
-use super::reader::{Notes, blank, is_variable, join};
+use super::diagnostics::Diagnostics;
+use super::keys::{self, Key, Kind, Literal, Need};
+use super::reader::{blank, is_variable, join};
 use super::report::{ProblemId, may_hold_secret, quoted};
 
 /// How alike two keys must be for "did you mean" (Jaro-Winkler; 1.0 is equal).
@@ -14,7 +15,7 @@ const ALIKE: f64 = 0.85;
 
 /// The walk over one tree.
 pub(super) struct Schema<'a> {
-    notes: &'a Notes,
+    diagnostics: &'a Diagnostics,
     hidden: Vec<Range<usize>>,
 }
 
@@ -30,10 +31,11 @@ struct Place<'p> {
     needed: bool,
 }
 
-/// Notes everything wrong with the keys and types of a file. Returns the byte ranges that no report may show.
-pub(super) fn check(root: &DeTable<'_>, notes: &Notes) -> Vec<Range<usize>> {
+/// Notes everything wrong with the keys and types of a file. Returns the byte ranges that no report
+/// may show.
+pub(super) fn check(root: &DeTable<'_>, diagnostics: &Diagnostics) -> Vec<Range<usize>> {
     let mut schema = Schema {
-        notes,
+        diagnostics,
         hidden: Vec::new(),
     };
     schema.table(
@@ -148,7 +150,8 @@ impl Schema<'_> {
         }
     }
 
-    /// Hides what in `{ file = … }` or `{ env = … }` may be the secret itself, written in the wrong place.
+    /// Hides what in `{ file = … }` or `{ env = … }` may be the secret itself, written in the wrong
+    /// place.
     fn reference(&mut self, value: &DeValue<'_>) {
         let entries = value.as_table().into_iter().flatten();
         for (name, value) in entries {
@@ -194,7 +197,7 @@ impl Schema<'_> {
             type_name(value)
         );
         let id = ProblemId::WrongType;
-        self.notes
+        self.diagnostics
             .problem(id, place.shown, place.span.clone(), message, help);
     }
 
@@ -205,7 +208,7 @@ impl Schema<'_> {
             if value.is_some_and(|value| !blank(value) || (value.is_table() && !key.is_table())) {
                 continue;
             }
-            // One mistake, one problem: the misspelled key is told as unknown.
+            // One mistake, one problem: the misspelled key is reported as unknown.
             if misspelled(key, table, place.schema) {
                 continue;
             }
@@ -223,12 +226,12 @@ impl Schema<'_> {
                 let empty = if found.is_some() { "empty" } else { "missing" };
                 (
                     format!("`{path}` is {empty}"),
-                    format!("add a line such as: {} = {}", key.name(), key.example),
+                    format!("add a line such as: {} = {}", key.name(), key.example()),
                 )
             };
             let span = found.map(|(_, value)| value.span());
             let (id, span) = (ProblemId::MissingKey, span.or(place.span.clone()));
-            self.notes.problem(id, &path, span, message, help);
+            self.diagnostics.problem(id, &path, span, message, help);
         }
     }
 
@@ -260,7 +263,7 @@ impl Schema<'_> {
         } else {
             format!("in [{}]", place.shown)
         };
-        self.notes.problem(
+        self.diagnostics.problem(
             ProblemId::UnknownKey,
             &path,
             Some(span),
@@ -285,7 +288,7 @@ fn switched_on(table: &DeTable<'_>, path: &str) -> bool {
         return true;
     };
     let given = table.iter().find(|(name, _)| name.get_ref() == "enabled");
-    given.map_or(key.default == "true", |(_, value)| {
+    given.map_or(key.default == Some(Literal::Bool(true)), |(_, value)| {
         value.get_ref().as_bool().unwrap_or(false)
     })
 }
@@ -312,7 +315,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
 
 /// What a key takes, and how to write it.
 fn wanted(key: &Key) -> (&'static str, String) {
-    let line = format!("{} = {}", key.name(), key.example);
+    let line = format!("{} = {}", key.name(), key.example());
     match key.kind {
         Kind::Text => ("a text", format!("write it in quotes, such as: {line}")),
         Kind::LongText | Kind::Secret => (
@@ -392,7 +395,8 @@ fn home(key: &Key) -> String {
     }
 }
 
-/// The key most like a name that is none, if any is like it: spelled alike, or the one contained in the other.
+/// The key most like a name that is none, if any is like it: spelled alike, or the one contained in
+/// the other.
 fn most_alike<'k>(name: &str, candidates: impl Iterator<Item = &'k Key>) -> Option<&'k Key> {
     let name = short(name).to_lowercase().replace('-', "_");
     let part = |key: &str| {

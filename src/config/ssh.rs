@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::report::quoted;
-use super::types::{Wrong, character};
+use super::types::{InvalidValue, character};
 
 const TYPES: [&str; 7] = [
     "ssh-ed25519",
@@ -17,11 +17,11 @@ const TYPES: [&str; 7] = [
 ];
 const HELP: &str = "give the line of a .pub file, such as: ssh-ed25519 AAAA... somebody@somewhere";
 
-/// The keys of a text, one a line; empty lines and comments are left out. Options before a key (`from="…"`) are let
-/// through, for cloud-init writes the lines as they are.
-pub(super) fn public_keys(text: &str) -> Result<Vec<String>, Wrong> {
+/// The keys of a text, one a line; empty lines and comments are left out. Options before a key
+/// (`from="…"`) are let through, for cloud-init writes the lines as they are.
+pub(super) fn public_keys(text: &str) -> Result<Vec<String>, InvalidValue> {
     if text.contains("PRIVATE KEY") {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "is a private key, which must not leave its owner",
             "give the public key, which is the line in the .pub file",
         ));
@@ -30,7 +30,7 @@ pub(super) fn public_keys(text: &str) -> Result<Vec<String>, Wrong> {
         || text.contains("BEGIN PUBLIC KEY")
         || text.contains("BEGIN RSA PUBLIC KEY")
     {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             "is a public key, but not in OpenSSH's form",
             "convert it: ssh-keygen -i -f FILE (with -m PKCS8 for BEGIN PUBLIC KEY)",
         ));
@@ -43,14 +43,17 @@ pub(super) fn public_keys(text: &str) -> Result<Vec<String>, Wrong> {
         .map(|line| public_key(line).map(|()| line.to_owned()))
         .collect::<Result<_, _>>()?;
     if keys.is_empty() {
-        return Err(Wrong::new("has no key in it", HELP));
+        return Err(InvalidValue::new("has no key in it", HELP));
     }
     Ok(keys)
 }
 
-fn public_key(line: &str) -> Result<(), Wrong> {
+fn public_key(line: &str) -> Result<(), InvalidValue> {
     if let Some(bad) = line.chars().find(|c| c.is_control() && *c != '\t') {
-        return Err(Wrong::new(format!("has {} in it", character(bad)), HELP));
+        return Err(InvalidValue::new(
+            format!("has {} in it", character(bad)),
+            HELP,
+        ));
     }
     let words = words(line);
     let Some(place) = words.iter().take(2).position(|word| TYPES.contains(word)) else {
@@ -61,49 +64,49 @@ fn public_key(line: &str) -> Result<(), Wrong> {
         .get(place + 1)
         .and_then(|word| STANDARD.decode(word).ok())
     else {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             format!("has no whole key behind {kind}: what stands there is not base64"),
             "copy the whole line of the .pub file",
         ));
     };
     match inner_kind(&blob) {
         Some(inner) if inner == kind.as_bytes() && blob.len() > kind.len() + 4 + 32 => Ok(()),
-        Some(inner) if inner == kind.as_bytes() => Err(Wrong::new(
+        Some(inner) if inner == kind.as_bytes() => Err(InvalidValue::new(
             "has a key in it that is cut short",
             "copy the whole line of the .pub file",
         )),
         Some(inner) if TYPES.iter().any(|known| known.as_bytes() == inner) => {
             let inner = String::from_utf8_lossy(inner);
-            Err(Wrong::new(
+            Err(InvalidValue::new(
                 format!("says {kind}, but the key behind it is of type {inner}"),
                 "copy the whole line of the .pub file",
             ))
         }
-        _ => Err(Wrong::new(
+        _ => Err(InvalidValue::new(
             format!("has something behind {kind} that is not such a key"),
             "copy the whole line of the .pub file",
         )),
     }
 }
 
-fn no_type(words: &[&str]) -> Wrong {
+fn no_type(words: &[&str]) -> InvalidValue {
     match words.first() {
-        Some(&"ssh-dss") => Wrong::new(
+        Some(&"ssh-dss") => InvalidValue::new(
             "is a DSA key, which OpenSSH no longer accepts",
             "make another: ssh-keygen -t ed25519",
         ),
         Some(word) if word.contains("-cert-v01@") => {
-            Wrong::new("is a certificate, not a key", HELP)
+            InvalidValue::new("is a certificate, not a key", HELP)
         }
         // A long word may be anything, even something secret.
-        Some(word) if word.len() <= 24 => Wrong::new(
+        Some(word) if word.len() <= 24 => InvalidValue::new(
             format!(
-                "has a line that begins with {}, which is no type of ssh key",
+                "has a line that begins with {}, which is not a type of ssh key",
                 quoted(word)
             ),
             HELP,
         ),
-        _ => Wrong::new("has a line that is not a public ssh key", HELP),
+        _ => InvalidValue::new("has a line that is not a public ssh key", HELP),
     }
 }
 

@@ -1,5 +1,5 @@
-//! From bytes to a TOML tree: what can be wrong before any key is looked at, and how it is said. Knows keys only so far
-//! as to tell which values may be shown beside a syntax error.
+//! From bytes to a TOML tree: what can be wrong before any key is looked at, and how it is said.
+//! Knows keys only so far as to tell which values may be shown beside a syntax error.
 
 use std::ops::Range;
 use std::path::Path;
@@ -149,7 +149,8 @@ fn draft(error: &toml::de::Error, text: &str, values: &Harmful) -> Draft {
 
 /// What can be told of the values in a file that has no tree.
 struct Harmful {
-    /// Every value whose key is not known for a harmless one, to the end of its line, and all lines of multi-line texts.
+    /// Every value whose key is not known for a harmless one, to the end of its line, and all
+    /// lines of multi-line texts.
     hidden: Vec<Range<usize>>,
     /// The quotes of a multi-line text that never ends.
     opened: Option<Range<usize>>,
@@ -239,6 +240,7 @@ fn first_unknown(line: &str) -> Option<usize> {
         }
         from = equals + 1;
     }
-    // `name = "…" hunter2` is as far as a harmless key goes; a private key may be pasted behind any.
+    // `name = "…" hunter2` is as far as a harmless key goes; a private key may be pasted behind
+    // any.
     line.contains("PRIVATE").then_some(first + 1)
 }

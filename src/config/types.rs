@@ -1,19 +1,21 @@
-//! Small types for what strings and numbers hide. Each is made by a `parse` that says what is wrong, in words that fit
-//! behind the key's name.
+//! Small types for what strings and numbers hide. Each is made by a `parse` that says what is
+//! wrong, in words that fit behind the key's name.
 
 use std::fmt;
+use std::num::{NonZero, TryFromIntError};
 
 use super::report::{ProblemId, quoted};
 
-/// Why a value is refused: `what` stands behind the key's name ("is not …"), `help` says what to do.
+/// Why a value is refused: `what` stands behind the key's name ("is not …"), `help` says what to
+/// do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
+pub struct InvalidValue {
     pub id: ProblemId,
     pub what: String,
     pub help: String,
 }
 
-impl Wrong {
+impl InvalidValue {
     pub fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             id: ProblemId::InvalidValue,
@@ -26,15 +28,20 @@ impl Wrong {
     pub(super) fn with_id(self, id: ProblemId) -> Self {
         Self { id, ..self }
     }
+
+    /// `is "text"`, and then `what`, which begins with a comma or a colon.
+    pub(super) fn quoting(text: &str, what: impl fmt::Display, help: impl Into<String>) -> Self {
+        Self::new(format!("is {}{what}", quoted(text)), help)
+    }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for InvalidValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl std::error::Error for Wrong {}
+impl std::error::Error for InvalidValue {}
 
 /// A MAC address, unicast. Shown in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,9 +49,10 @@ pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
     /// `52:54:00:de:e3:6b`, in any case.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let help = "write six pairs of hexadecimal digits, as in 52:54:00:de:e3:6b, or leave it out: lbctl derives one that stays";
-        let refused = |what: String| Err(Wrong::new(format!("is {}, {what}", quoted(text)), help));
+        let refused =
+            |what: String| Err(InvalidValue::quoting(text, format_args!(", {what}"), help));
         let parts: Vec<&str> = text.split(':').collect();
         let mut octets = [0u8; 6];
         let shaped = parts.len() == 6
@@ -56,16 +64,16 @@ impl MacAddr {
         }
         for (octet, part) in octets.iter_mut().zip(&parts) {
             *octet = u8::from_str_radix(part, 16)
-                .map_err(|e| Wrong::new(format!("is {}: {e}", quoted(text)), help))?;
+                .map_err(|e| InvalidValue::quoting(text, format_args!(": {e}"), help))?;
         }
         if octets[0] & 1 == 1 {
             return refused(
-                "a multicast address: the first pair of a network card's own address is even"
+                "a multicast address: the first pair of a network interface's own address is even"
                     .into(),
             );
         }
         if octets == [0; 6] {
-            return refused("the null address, which no network card may have".into());
+            return refused("the null address, which no network interface may have".into());
         }
         Ok(Self(octets))
     }
@@ -121,21 +129,20 @@ text_type!(
     DomainName
 );
 text_type!(
-    /// A time as HAProxy writes it (configuration manual, section 2.5): digits and `us`, `ms`, `s`, `m`, `h` or `d`.
+    /// A time as HAProxy writes it (configuration manual, section 2.5): digits and `us`, `ms`, `s`,
+    /// `m`, `h` or `d`.
     HaproxyTime
 );
 
 impl Name {
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let help =
             "use lower-case letters, digits and dashes, at most 63 in all, such as postgres-lb-1";
-        label(text).map_err(|what| Wrong::new(what, help))?;
+        label(text).map_err(|what| InvalidValue::new(what, help))?;
         if text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Wrong::new(
-                format!(
-                    "is {}: virsh takes a name of digits only for a domain's number",
-                    quoted(text)
-                ),
+            return Err(InvalidValue::quoting(
+                text,
+                ": virsh takes a name of digits only for a domain's number",
                 help,
             ));
         }
@@ -184,46 +191,28 @@ pub(super) fn character(c: char) -> String {
 }
 
 impl DomainName {
-    /// Underscores are let through, for names such as `_postgresql._tcp.db.local` exist in DNS. A final dot is cut.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
+    /// Underscores are let through, for names such as `_postgresql._tcp.db.local` exist in DNS. A
+    /// final dot is cut.
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let help = "give a DNS name such as server.postgres.local";
+        let refused = |what: &str| Err(InvalidValue::quoting(text, what, help));
         let name = text.strip_suffix('.').unwrap_or(text);
         if text.parse::<std::net::IpAddr>().is_ok() {
-            return Err(Wrong::new(
-                format!("is {}, which is an address and not a name", quoted(text)),
-                help,
-            ));
+            return refused(", which is an address and not a name");
         }
         if name.len() > 253 {
-            return Err(Wrong::new(
-                format!("is {}: a DNS name has at most 253 characters", quoted(text)),
-                help,
-            ));
+            return refused(": a DNS name has at most 253 characters");
         }
         for part in name.split('.') {
             if part.is_empty() {
-                return Err(Wrong::new(
-                    format!(
-                        "is {}, which has an empty part between its dots",
-                        quoted(text)
-                    ),
-                    help,
-                ));
+                return refused(", which has an empty part between its dots");
             }
-            label(&part.replace('_', "x")).map_err(|_| Wrong::new(bad_part(text, part), help))?;
+            label(&part.replace('_', "x"))
+                .map_err(|_| InvalidValue::new(bad_part(text, part), help))?;
         }
-        if name
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
-        {
-            return Err(Wrong::new(
-                format!(
-                    "is {}: the last part of a DNS name is not a number",
-                    quoted(text)
-                ),
-                help,
-            ));
+        let last = name.rsplit('.').next().unwrap_or(name);
+        if last.bytes().all(|b| b.is_ascii_digit()) {
+            return refused(": the last part of a DNS name is not a number");
         }
         Ok(Self(name.to_owned()))
     }
@@ -252,21 +241,21 @@ pub const MAX_HAPROXY_MILLIS: u64 = 2_147_483_647;
 
 impl HaproxyTime {
     /// `500ms`, `5s`, `24h`; a bare number is milliseconds, as in haproxy.cfg.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let time = Self(text.to_owned());
         let Some(micros) = time.micros() else {
-            let what = format!("is {}, which is not a time HAProxy can read", quoted(text));
-            return Err(Wrong::new(
-                what,
+            return Err(InvalidValue::quoting(
+                text,
+                ", which is not a time HAProxy can read",
                 "write one whole number and one unit of us, ms, s, m, h, d: \"500ms\", \"90m\", \"24h\"",
             ));
         };
         if micros > u128::from(MAX_HAPROXY_MILLIS) * 1000 {
-            let what = format!(
-                "is {}, longer than HAProxy's longest time of 24.8 days",
-                quoted(text)
-            );
-            return Err(Wrong::new(what, "write \"24d\" or less"));
+            return Err(InvalidValue::quoting(
+                text,
+                ", longer than HAProxy's longest time of 24.8 days",
+                "write \"24d\" or less",
+            ));
         }
         Ok(time)
     }
@@ -294,14 +283,61 @@ impl HaproxyTime {
     }
 }
 
-/// Number of virtual CPUs, at least 1.
-pub type CpuCount = u32;
-/// Memory in MiB, at least 256.
-pub type MemoryMib = u64;
-/// A TCP port, never 0.
-pub type Port = u16;
-/// Whole hours.
-pub type HourSpan = u64;
+macro_rules! number_type {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(NonZero<$inner>);
+
+        impl $name {
+            /// `None` of 0.
+            #[must_use]
+            pub const fn new(value: $inner) -> Option<Self> {
+                match NonZero::new(value) {
+                    Some(value) => Some(Self(value)),
+                    None => None,
+                }
+            }
+
+            #[must_use]
+            pub const fn get(self) -> $inner {
+                self.0.get()
+            }
+        }
+
+        impl TryFrom<i64> for $name {
+            type Error = TryFromIntError;
+
+            fn try_from(value: i64) -> Result<Self, TryFromIntError> {
+                let value = <$inner>::try_from(value)?;
+                NonZero::try_from(value).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_type!(
+    /// Number of virtual CPUs.
+    CpuCount(u32)
+);
+number_type!(
+    /// Memory in MiB.
+    MemoryMib(u64)
+);
+number_type!(
+    /// A TCP port.
+    Port(u16)
+);
+number_type!(
+    /// Whole hours.
+    HourSpan(u64)
+);
 
 /// A release line of HAProxy, such as 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -317,8 +353,12 @@ impl fmt::Display for HaproxyVersion {
 }
 
 impl HaproxyVersion {
+    /// What a distribution's package is at least: that of the oldest of those supported (Debian
+    /// 12). The syntax of a release is understood by those after it.
+    pub const OF_PACKAGES: Self = Self { major: 2, minor: 6 };
+
     /// `3.2`; 2.4 is the oldest whose official image runs without root.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let help = "give a release line, 2.4 or later, such as \"3.2\"";
         let parts: Option<Vec<u8>> = text
             .split('.')
@@ -329,15 +369,15 @@ impl HaproxyVersion {
             })
             .collect();
         let Some(&[major, minor]) = parts.as_deref() else {
-            let what = format!(
-                "is {}, which is not a release line of HAProxy",
-                quoted(text)
-            );
-            return Err(Wrong::new(what, help));
+            return Err(InvalidValue::quoting(
+                text,
+                ", which is not a release line of HAProxy",
+                help,
+            ));
         };
         let version = Self { major, minor };
         if version < (Self { major: 2, minor: 4 }) {
-            return Err(Wrong::new(
+            return Err(InvalidValue::new(
                 format!("is {version}, which lbctl does not write configurations for"),
                 help,
             ));

@@ -1,146 +1,102 @@
-//! The VM itself: its name, size, disks and administrator. Network cards are in `network`, what runs in it elsewhere.
+//! The VM itself: its name, size, disks and administrator. Network interfaces are in `network`,
+//! what runs in it elsewhere.
 
 use super::checks;
-use super::model::{Admin, CloneVolume, Disk, DiskFormat};
-use super::reader::{Given, Section};
+use super::diagnostics::{Read, Refused, Spanned};
+use super::model::{Admin, CloneVolume, Disk};
+use super::reader::Section;
 use super::report::{ProblemId, quoted};
 use super::ssh;
-use super::types::{CpuCount, MemoryMib, Name, VolumeRef, Wrong, character};
+use super::types::{CpuCount, InvalidValue, MemoryMib, Name, VolumeRef, character};
 use crate::secret::Secret;
 
-/// More than any machine QEMU makes has use for in front of a database.
-const MOST_CPUS: i64 = 512;
-/// 16 TiB, in MiB.
-const MOST_MEMORY: i64 = 16 * 1024 * 1024;
 /// What PAM takes (`PAM_MAX_RESP_SIZE`), in bytes.
 const LONGEST_PASSWORD: usize = 511;
 
-pub(super) fn name(root: &Section<'_>) -> Option<Given<Name>> {
+pub(super) fn name(root: &Section<'_>) -> Read<Spanned<Name>> {
     let name = root.parsed("name", Name::parse)?;
     if name.value.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
         let help = "lower case avoids confusion: hostnames are compared without regard to case, libvirt's names are not";
-        root.notes().warn(&name, "has capital letters", help);
+        root.diagnostics().warn(&name, "has capital letters", help);
     }
-    Some(name)
+    Ok(name)
 }
 
-pub(super) fn vcpus(root: &Section<'_>) -> Option<CpuCount> {
-    if !root.gives("vcpus") {
-        return Some(2);
-    }
-    let given = root.integer(
-        "vcpus",
-        1..=MOST_CPUS,
-        "give the number of virtual CPUs, such as 2",
-    )?;
-    u32::try_from(given.value).ok()
+pub(super) fn vcpus(root: &Section<'_>) -> Read<CpuCount> {
+    let help = "give the number of virtual CPUs, such as 2";
+    root.integer("vcpus", help).map(Spanned::into_value)
 }
 
-/// In MiB.
-pub(super) fn memory(root: &Section<'_>) -> Option<MemoryMib> {
-    if !root.gives("memory") {
-        return Some(8192);
-    }
-    let given = root.integer(
-        "memory",
-        256..=MOST_MEMORY,
-        "give the memory in MiB, such as 4096 for 4 GiB",
-    )?;
-    u64::try_from(given.value).ok()
+pub(super) fn memory(root: &Section<'_>) -> Read<MemoryMib> {
+    let help = "give the memory in MiB, such as 4096 for 4 GiB";
+    root.integer("memory", help).map(Spanned::into_value)
 }
 
-pub(super) fn seed_volume(root: &Section<'_>, name: Option<&Given<Name>>) -> Option<VolumeRef> {
-    let pool = root.parsed("cloud_init_volume_pool", checks::libvirt_name);
-    let volume = if root.gives("cloud_init_volume_name") {
-        root.parsed("cloud_init_volume_name", checks::libvirt_name)
-            .map(|given| given.value)
-    } else {
-        name.map(|name| format!("{}-cloud-init.iso", name.value))
+pub(super) fn seed_volume(root: &Section<'_>, name: &Read<Spanned<Name>>) -> Read<VolumeRef> {
+    let libvirt_name = |s: &Section<'_>, k: &str| s.parsed(k, checks::libvirt_name);
+    let pool = libvirt_name(root, "cloud_init_volume_pool");
+    let volume = root.optional("cloud_init_volume_name", libvirt_name);
+    let name = match (volume?, name) {
+        (Some(given), _) => given.value,
+        (None, Ok(name)) => format!("{}-cloud-init.iso", name.value),
+        (None, Err(refused)) => return Err(*refused),
     };
-    Some(VolumeRef {
+    Ok(VolumeRef {
         pool: pool?.value,
-        name: volume?,
+        name,
     })
 }
 
 /// `volume_id` or `[volume]`, exactly one; never the volume of the seed.
-pub(super) fn disk(root: &Section<'_>, seed: Option<&VolumeRef>) -> Option<Disk> {
-    let notes = root.notes();
-    let id = root.parsed("volume_id", checks::volume_id);
+pub(super) fn disk(root: &Section<'_>, seed: Option<&VolumeRef>) -> Read<Disk> {
+    let diagnostics = root.diagnostics();
+    let id = root.optional("volume_id", |s, k| s.parsed(k, checks::volume_id));
     let section = root.section("volume");
-    let clone = section
-        .as_ref()
-        .and_then(|section| clone_volume(section, seed));
-    match (&id, &section) {
-        (Some(id), Some(section)) => {
+    let clone = section.as_ref().map(|section| clone_volume(section, seed));
+    match (id?, section.zip(clone)) {
+        (Some(id), Some((section, _))) => {
+            let what = "and [volume] are both given, but there is one root disk";
             let help =
                 "keep volume_id for a disk that exists, or [volume] for one that lbctl makes";
-            notes.conflict(
-                id,
-                &section.here(),
-                "and [volume] are both given, but there is one root disk",
-                "the other one",
-                help,
-            );
-            None
+            Err(diagnostics.conflict(&id, &section.here(), what, "the other one", help))
         }
         (Some(id), None) if seed.is_some_and(|seed| seed.to_string() == id.value) => {
-            notes.refuse(
-                id,
-                &Wrong::new(
-                    format!(
-                        "is {}, which is also the cloud-init volume",
-                        quoted(&id.value)
-                    ),
-                    "name another",
-                ),
+            let what = format!(
+                "is {}, which is also the cloud-init volume",
+                quoted(&id.value)
             );
-            None
+            Err(diagnostics.refuse(&id, &what, "name another"))
         }
-        (Some(id), None) => Some(Disk::Existing {
-            id: id.value.clone(),
-        }),
-        (None, Some(_)) => clone.map(Disk::Clone),
-        (None, None) => {
-            if !root.gives("volume_id") && !root.gives("volume") {
-                let help = "add volume_id = \"pool/name\" for a disk that exists, or a [volume] section for one that lbctl clones";
-                notes.problem(
-                    ProblemId::MissingKey,
-                    "volume_id",
-                    None,
-                    "no root disk is given: neither `volume_id` nor [volume]",
-                    help,
-                );
-            }
-            None
-        }
+        (Some(id), None) => Ok(Disk::Existing { id: id.value }),
+        (None, Some((_, clone))) => clone.map(Disk::Clone),
+        (None, None) if root.gives("volume") => Err(Refused::BY_SCHEMA),
+        (None, None) => Err(diagnostics.problem(
+            ProblemId::MissingKey,
+            "volume_id",
+            None,
+            "no root disk is given: neither `volume_id` nor [volume]",
+            "add volume_id = \"pool/name\" for a disk that exists, or a [volume] section for one that lbctl clones",
+        )),
     }
 }
 
-fn clone_volume(section: &Section<'_>, seed: Option<&VolumeRef>) -> Option<CloneVolume> {
-    let name = section.parsed("name", checks::libvirt_name);
-    let pool = section.parsed("pool", checks::libvirt_name);
-    let base_name = section.parsed("base_volume_name", checks::libvirt_name);
-    let base_pool = if section.gives("base_volume_pool") {
-        section.parsed("base_volume_pool", checks::libvirt_name)
-    } else {
-        pool.clone()
-    };
-    let size = section.or("size", None, |s, k| {
-        let size = s.size(k, checks::size)?;
-        Some(size.with(Some(size.value)))
-    });
-    let format = section.or("format", DiskFormat::Qcow2, |s, k| {
-        s.parsed(k, checks::disk_format)
-    });
+fn clone_volume(section: &Section<'_>, seed: Option<&VolumeRef>) -> Read<CloneVolume> {
+    let diagnostics = section.diagnostics();
+    let libvirt_name = |s: &Section<'_>, k: &str| s.parsed(k, checks::libvirt_name);
+    let name = libvirt_name(section, "name");
+    let pool = libvirt_name(section, "pool");
+    let base_name = libvirt_name(section, "base_volume_name");
+    let base_pool = section.optional("base_volume_pool", libvirt_name);
+    let size = section.optional("size", Section::size);
+    let format = section.word("format");
 
-    let (name, pool, base_name) = (name?, pool?, base_name?);
+    let (name, pool, base_name) = (name?, pool?.value, base_name?);
     let volume = VolumeRef {
-        pool: pool.value,
+        pool: pool.clone(),
         name: name.value.clone(),
     };
     let base = VolumeRef {
-        pool: base_pool?.value,
+        pool: base_pool?.map_or(pool, Spanned::into_value),
         name: base_name.value.clone(),
     };
     if seed == Some(&volume) {
@@ -148,65 +104,51 @@ fn clone_volume(section: &Section<'_>, seed: Option<&VolumeRef>) -> Option<Clone
             "is {}, which is also the cloud-init volume in that pool",
             quoted(&volume.name)
         );
-        section
-            .notes()
-            .refuse(&name, &Wrong::new(what, "name another"));
-        return None;
+        return Err(diagnostics.refuse(&name, &what, "name another"));
     }
     if base == volume {
-        section.notes().conflict(
-            &base_name,
-            &name,
-            "is the very volume to be made from it",
-            "to be made",
-            "name the image to clone",
-        );
-        return None;
+        let what = "is the same volume that is to be made from it";
+        let help = "name the image to clone";
+        return Err(diagnostics.conflict(&base_name, &name, what, "to be made", help));
     }
-    Some(CloneVolume {
+    Ok(CloneVolume {
         volume,
-        size: size?,
+        size: size?.map(Spanned::into_value),
         base,
-        format: format?,
+        format: format?.value,
     })
 }
 
-pub(super) fn admin(root: &Section<'_>) -> Option<Admin> {
-    let notes = root.notes();
-    let user = root.or("ssh_admin_user", "ubuntu".to_owned(), |s, k| {
-        s.parsed(k, checks::user)
+pub(super) fn admin(root: &Section<'_>) -> Read<Admin> {
+    let user = root.parsed("ssh_admin_user", checks::user);
+    let password = root.optional_secret("admin_user_password", password);
+    let keys = root.optional_secret("ssh_admin_public_key", |text| {
+        ssh::public_keys(text.expose())
     });
-    let password_given = root.gives("admin_user_password");
-    let password = notes
-        .check(root.secret("admin_user_password"), password)
-        .map(|given| given.value);
-    let keys_given = root.gives("ssh_admin_public_key");
-    let keys = notes
-        .check(root.secret("ssh_admin_public_key"), |text| {
-            ssh::public_keys(text.expose())
-        })
-        .map(|given| given.value);
-
-    if !password_given && !keys_given {
-        notes.warn_whole("ssh_admin_public_key", "neither `ssh_admin_public_key` nor `admin_user_password` is given: nobody can log in to the VM", "give at least one");
+    if !root.gives("admin_user_password") && !root.gives("ssh_admin_public_key") {
+        root.diagnostics().warn_whole(
+            "ssh_admin_public_key",
+            "neither `ssh_admin_public_key` nor `admin_user_password` is given: nobody can log in to the VM",
+            "give at least one",
+        );
     }
-    if (password_given && password.is_none()) || (keys_given && keys.is_none()) {
-        return None;
-    }
-    Some(Admin {
-        user: user?,
-        password,
-        public_keys: keys.unwrap_or_default(),
+    Ok(Admin {
+        user: user?.value,
+        password: password?.map(Spanned::into_value),
+        public_keys: keys?.map_or_else(Vec::new, Spanned::into_value),
     })
 }
 
-fn password(text: &Secret) -> Result<Secret, Wrong> {
+fn password(text: &Secret) -> Result<Secret, InvalidValue> {
     let help = "give a password that can be typed at a console";
     if let Some(bad) = text.expose().chars().find(|c| c.is_control()) {
-        return Err(Wrong::new(format!("has {} in it", character(bad)), help));
+        return Err(InvalidValue::new(
+            format!("has {} in it", character(bad)),
+            help,
+        ));
     }
     if text.expose().len() > LONGEST_PASSWORD {
-        return Err(Wrong::new(
+        return Err(InvalidValue::new(
             format!("is longer than the {LONGEST_PASSWORD} bytes that a login takes"),
             help,
         ));

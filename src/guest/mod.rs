@@ -8,8 +8,6 @@ mod sanitize;
 pub mod status;
 mod watch;
 
-pub use agent::{
-    AgentAvailability, BootProgress, ConvergeError, Converged, Extent, Guest, GuestError,
-};
+pub use agent::{AgentAvailability, BootProgress, ConvergeError, Extent, Guest, GuestError};
 pub use status::{CertificateFacts, Certificates, CloudInit, GuestStatus, HaproxyStatus, Server};
 pub use watch::Watch;

@@ -5,7 +5,7 @@
 //! can replace it. Invariant: *absent* is a value (`None`); every other libvirt answer is an error.
 //! "Cannot connect" is never "not found".
 
-mod definition;
+pub(crate) mod definition;
 mod error;
 mod inspect;
 pub mod libvirt;
@@ -19,9 +19,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub use inspect::{Inspect, Version, Versions};
+pub use inspect::Inspect;
 
-pub use definition::{Definition, DiskDevice, DiskFacts, NicFacts, ObservedNicSource, Source};
+pub use definition::{Definition, NicFacts, ObservedNicSource, Source};
 pub use operation::Operation;
 
 use crate::config::{MacAddr, NetworkRef, VolumeRef};

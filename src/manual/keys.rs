@@ -84,20 +84,21 @@ fn chapter(roff: &mut Roff, table: &Key) {
 fn explain(roff: &mut Roff, key: &Key) {
     roff.tag(&[bold(key.name()), plain(" = "), takes(key)]);
     roff.text(&format!("{}.", key.meaning));
-    let default = match key.default_or_need() {
+    let default = match key.default_or_need().as_str() {
         "" => String::new(),
         "required" => "Required. ".into(),
         value => format!("Default: {value}. "),
     };
     roff.text(&format!("{default}A change: {}.", key.effect().word()));
-    let short = !key.example.contains('\n') && key.example.len() < 60;
-    if key.default.is_empty() && short {
-        roff.text(&format!("Example: {}", key.example));
+    let example = key.example();
+    let short = !example.contains('\n') && example.len() < 60;
+    if key.default.is_none() && short {
+        roff.text(&format!("Example: {example}"));
     }
 }
 
 fn takes(key: &Key) -> Inline {
-    italic(key.kind.takes())
+    italic(&key.takes())
 }
 
 #[cfg(test)]

@@ -118,3 +118,99 @@ impl From<Target> for TargetDocument {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::config::{MacAddr, VolumeRef};
+    use crate::host::{CloneSpec, HostEntry, NetworkId, Scope};
+    use crate::reconcile::plan::{Condition, Subject, Value};
+
+    fn volume(pool: &str, name: &str) -> VolumeRef {
+        VolumeRef {
+            pool: pool.into(),
+            name: name.into(),
+        }
+    }
+
+    fn change(subject: Subject, from: Value, to: Value) -> Change {
+        Change {
+            subject,
+            from,
+            to,
+            class: Class::Live,
+            diff: String::new(),
+        }
+    }
+
+    #[test]
+    fn programs_get_kinds_and_targets_beside_the_words() {
+        let path = "/etc/haproxy/haproxy.cfg";
+        let reserve = Step::Reserve {
+            network: NetworkId {
+                name: "lab".into(),
+                uuid: "net-uuid".into(),
+            },
+            entry: HostEntry {
+                mac: Some(MacAddr([0x52, 0x54, 0, 1, 2, 3])),
+                ip: "192.0.2.20".parse().unwrap(),
+                name: None,
+            },
+            scope: Scope {
+                config: true,
+                live: false,
+            },
+        };
+        let clone = Step::CloneVolume(CloneSpec {
+            volume: volume("default", "lb-1"),
+            base: volume("os", "base"),
+            capacity: 1 << 30,
+            format: "qcow2",
+        });
+        let plan = Plan {
+            name: "lb-1".into(),
+            changes: vec![
+                change(Subject::Memory, Value::Memory(1024), Value::Memory(2048)),
+                change(
+                    Subject::File(path.into()),
+                    Value::Nothing,
+                    Condition::New.into(),
+                ),
+            ],
+            steps: vec![reserve, clone],
+            notes: Vec::new(),
+        };
+        let document: Json = serde_json::to_value(PlanDocument::from(&plan)).unwrap();
+        let change = |kind: &str, what: &str, from: &str, to: &str| json!({"kind": kind, "what": what, "from": from, "to": to, "class": "live", "diff": ""});
+        let changes = [
+            change("memory", "memory", "1024 MiB", "2048 MiB"),
+            change("file", path, "", "new"),
+        ];
+        assert_eq!(document["changes"], json!(changes));
+        let texts = [
+            "reserve 192.0.2.20 for 52:54:00:01:02:03 in network lab",
+            "clone volume default/lb-1 (1 GiB) from os/base",
+        ];
+        assert_eq!(document["steps"], json!(texts));
+        assert_eq!(
+            document["step_details"],
+            json!([
+                {
+                    "kind": "reserve",
+                    "target": {
+                        "network": "lab", "address": "192.0.2.20", "mac": "52:54:00:01:02:03",
+                    },
+                    "text": texts[0],
+                },
+                {
+                    "kind": "clone-volume",
+                    "target": {"volume": "default/lb-1", "base": "os/base", "bytes": 1 << 30},
+                    "text": texts[1],
+                },
+            ])
+        );
+    }
+}

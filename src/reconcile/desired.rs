@@ -145,8 +145,8 @@ pub fn policy(config: &Config) -> Policy<'_> {
     let client = &config.haproxy.patroni_client;
     Policy {
         ca: &client.ca,
-        validity_hours: client.validity,
-        early_renewal_hours: client.early_renewal,
+        validity_hours: client.validity.get(),
+        early_renewal_hours: client.early_renewal.get(),
         key_algorithm: client.key_algorithm,
     }
 }
@@ -209,8 +209,8 @@ pub fn domain(config: &Config, observed: Option<&Observed>) -> DomainSpec {
             .clone()
             .unwrap_or_else(|| default_machine(architecture).to_owned()),
         architecture: architecture.to_owned(),
-        memory_mib: config.memory,
-        vcpus: config.vcpus,
+        memory_mib: config.memory.get(),
+        vcpus: config.vcpus.get(),
         interfaces: config
             .interfaces
             .iter()

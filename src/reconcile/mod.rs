@@ -1,7 +1,7 @@
 //! What is desired, what is observed, what differs, and the steps until nothing differs.
 
 pub mod apply;
-pub mod converge;
 pub mod desired;
 pub mod observe;
 pub mod plan;
+pub mod rounds;

@@ -129,11 +129,11 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             keys: &config.admin.public_keys,
         },
         probe: Probe {
-            port: config.haproxy.patroni_port,
+            port: config.haproxy.patroni_port.get(),
             host: config.haproxy.postgres_domain.as_str(),
             verify_host: verify_host.map(DomainName::as_str),
         },
-        settle_s: settle(&config.haproxy.check),
+        settle_s: settling_time(&config.haproxy.check),
         files: files.iter().map(file_settings).collect(),
     };
     let mut text = serde_json::to_string_pretty(&settings).unwrap_or_default();
@@ -142,7 +142,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
 }
 
 /// Two seconds with the default check intervals, by when `fall` checks have failed, if they fail.
-fn settle(check: &Check) -> f64 {
+fn settling_time(check: &Check) -> f64 {
     let millis = check.interval.millis() * 2 + check.fast.millis() * 2 * u64::from(check.fall);
     #[allow(clippy::cast_precision_loss)] // some seconds
     let seconds = millis as f64 / 1000.0;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use askama::Template;
 
-use crate::config::{Check, Config, HaproxyVersion, Metrics, Replicas, Runtime, Timeouts};
+use crate::config::{Config, Haproxy, HaproxyVersion, Metrics, Port, Replicas, Runtime};
 
 /// Kept free beyond what clients may use, so that metrics and readiness answer when clients have taken everything.
 const RESERVED_CONNECTIONS: u32 = 64;
@@ -14,21 +14,15 @@ const RESERVED_CONNECTIONS: u32 = 64;
 #[derive(Template)]
 #[template(path = "haproxy.cfg", escape = "none")]
 struct HaproxyCfg<'a> {
-    version: HaproxyVersion,
+    /// What stands in the file as it is in the configuration.
+    haproxy: &'a Haproxy,
     /// The package starts as root and becomes `haproxy`; the image is never root.
     own_user: bool,
     global_maxconn: u32,
-    max_connections: u32,
-    hard_stop_after: &'a str,
-    timeouts: &'a Timeouts,
     /// With port.
     nameservers: Vec<String>,
-    patroni_port: u16,
-    domain: &'a str,
-    nodes: u16,
     /// Empty, or the keywords that bind the nodes' certificates to a name. Begins with a space.
     tls_name: String,
-    check: &'a Check,
     /// Empty, or the keyword that keeps a server down until its first check. Begins with a space.
     init_state: &'static str,
     replicas: Option<ReplicasView>,
@@ -37,7 +31,7 @@ struct HaproxyCfg<'a> {
 }
 
 struct ReplicasView {
-    port: u16,
+    port: Port,
     uri: String,
 }
 
@@ -46,27 +40,20 @@ struct ReplicasView {
 pub fn haproxy_cfg(config: &Config) -> String {
     let haproxy = &config.haproxy;
     super::render(&HaproxyCfg {
-        version: haproxy.version,
+        haproxy,
         own_user: haproxy.runtime == Runtime::Package,
         global_maxconn: global_maxconn(config),
-        max_connections: haproxy.max_connections,
-        hard_stop_after: haproxy.hard_stop_after.as_str(),
-        timeouts: &haproxy.timeouts,
         nameservers: haproxy
             .postgres_nameserver_ips
             .iter()
             .map(|ip| socket(*ip, 53))
             .collect(),
-        patroni_port: haproxy.patroni_port,
-        domain: haproxy.postgres_domain.as_str(),
-        nodes: haproxy.postgres_nodes_max_count,
         tls_name: haproxy
             .verify_host
             .as_ref()
             .map_or_else(String::new, |name| {
                 format!(" verifyhost {name} check-sni {name}")
             }),
-        check: &haproxy.check,
         init_state: if has_init_state(haproxy.version) {
             " init-state down"
         } else {
@@ -76,7 +63,7 @@ pub fn haproxy_cfg(config: &Config) -> String {
         metrics: haproxy
             .metrics
             .as_ref()
-            .map(|Metrics { address, port }| socket(*address, *port)),
+            .map(|Metrics { address, port }| socket(*address, port.get())),
     })
 }
 

@@ -21,13 +21,13 @@ mod services;
 mod spec;
 pub mod yaml;
 
-pub use guest_file::{CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, Owner, Service};
+pub use guest_file::{CA_PEM, CLIENT_PEM, GuestFile, Owner, Service};
 pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;
 pub use programs::programs;
 pub use seed::{SeedFiles, fingerprint, seed_files};
-pub use spec::{AdminSpec, GuestSpec, Start};
+pub use spec::{GuestSpec, Start};
 
 use crate::secret::{MASK, Secret};
 

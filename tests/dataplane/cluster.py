@@ -30,7 +30,8 @@ def make_certificates(at):
     for n in client node; do
         openssl req $ec -keyout $n.key -out $n.csr -subj /CN=$n 2>/dev/null
         printf 'subjectAltName=DNS:%s\\nextendedKeyUsage=serverAuth,clientAuth\\n' {domain} >ext
-        openssl x509 -req -in $n.csr -CA ca.pem -CAkey ca.key -set_serial 0xabcdef01 -days 2 -extfile ext -out $n.pem 2>/dev/null
+        openssl x509 -req -in $n.csr -CA ca.pem -CAkey ca.key -set_serial 0xabcdef01 -days 2 -extfile ext \\
+            -out $n.pem 2>/dev/null
     done
     """.format(domain=DOMAIN), shell=True, check=True, cwd=at)
 

@@ -29,12 +29,15 @@ fn every_file_of_the_corpus_is_run_through_its_target() {
 /// A seed target that never saw a sound image would find nothing.
 #[test]
 fn an_image_is_folded_and_unfolded() {
-    let image = lbctl::seed::iso::Image {
+    let image = lbctl::testing::seed::iso::Image {
         label: "cidata".into(),
         tag: Some("lbctl seed v1 vm=lb-1".into()),
-        files: vec![lbctl::seed::iso::File::new("meta-data", "instance-id: x\n")],
+        files: vec![lbctl::testing::seed::iso::File::new(
+            "meta-data",
+            "instance-id: x\n",
+        )],
     };
-    let bytes = lbctl::seed::iso::write(&image).unwrap();
+    let bytes = lbctl::testing::seed::iso::write(&image).unwrap();
     let folded = targets::folded(&bytes);
     assert!(folded.len() < bytes.len() / 4, "{} bytes", folded.len());
     assert_eq!(targets::unfolded(&folded), bytes);

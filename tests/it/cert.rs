@@ -7,9 +7,9 @@ mod keeping;
 mod refusals;
 mod workshop;
 
-use lbctl::cert::KeyAlgorithm;
-use lbctl::cert::{Ca, ClientPair, IssueReason, Policy, Resolution, resolve};
-use lbctl::secret::Secret;
+use lbctl::testing::cert::KeyAlgorithm;
+use lbctl::testing::cert::{Ca, ClientPair, IssueReason, Policy, Resolution, resolve};
+use lbctl::testing::secret::Secret;
 use time::OffsetDateTime;
 use workshop::{CaSpec, Workshop, run};
 

@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use lbctl::cert::KeyAlgorithm;
-use lbctl::cert::{Ca, ClientPair, Policy, resolve};
-use lbctl::checklist::nodes::{CertVerdict, NodeAnswer, Question, Reply};
-use lbctl::secret::Secret;
+use lbctl::testing::cert::KeyAlgorithm;
+use lbctl::testing::cert::{Ca, ClientPair, Policy, resolve};
+use lbctl::testing::checklist::nodes::{CertVerdict, NodeAnswer, Question, Reply};
+use lbctl::testing::secret::Secret;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use lbctl::config::{self, render_warnings};
+use lbctl::testing::config::{self, render_warnings};
 
 use crate::support::inputs::{inputs, now};
 

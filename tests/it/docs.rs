@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use lbctl::cli::Cli;
-use lbctl::config::{KEYS, render_warnings};
+use lbctl::testing::cli::Cli;
+use lbctl::testing::config::{KEYS, render_warnings};
 use serde_json::Value;
 
 use crate::support::inputs::{inputs, now};
@@ -24,10 +24,10 @@ fn table() -> String {
     let mut text =
         String::from("| key | takes | default | meaning | a change |\n|---|---|---|---|---|\n");
     for key in KEYS {
-        let takes = key.kind.takes();
-        let default = match key.default_or_need() {
-            "" | "required" => key.default_or_need().to_owned(),
-            default => format!("`{default}`"),
+        let takes = key.takes();
+        let default = match (key.default, key.default_or_need()) {
+            (None, need) => need,
+            (Some(_), default) => format!("`{default}`"),
         };
         let meaning = key.meaning.replace('|', "\\|");
         let effect = if key.is_table() {
@@ -78,7 +78,8 @@ fn the_reference_lists_every_key_and_id_as_it_is() {
     }
 }
 
-/// The lists that programs compare with: their names in the JSON Schema, and the head of their table.
+/// The lists that programs compare with: their names in the JSON Schema, and the head of their
+/// table.
 const IDS: [(&str, &str); 4] = [
     ("MessageId", "id of a message or a finding"),
     ("ProblemId", "id of a problem"),
@@ -88,7 +89,7 @@ const IDS: [(&str, &str); 4] = [
 
 /// What the JSON Schema of the output has of such a list: each value and its meaning.
 fn values(list: &str) -> Vec<(String, String)> {
-    let schema = lbctl::output::json::json_schema();
+    let schema = lbctl::testing::output::json::json_schema();
     let values = schema["$defs"][list]["oneOf"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     values
@@ -398,7 +399,7 @@ fn whole_configurations_in_the_pages_are_accepted() {
             let toml = toml.split("```").next().unwrap();
             // Others are pieces of one.
             if toml.starts_with("name = ") {
-                let read = lbctl::config::parse(toml, "lbctl.toml", &inputs(), now());
+                let read = lbctl::testing::config::parse(toml, "lbctl.toml", &inputs(), now());
                 let said = read.map_or_else(
                     |report| report.render(false, None),
                     |loaded| render_warnings(&loaded.warnings, false, None),

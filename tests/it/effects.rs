@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use lbctl::config::{Config, Effect, KEYS, Key, MemoryInputs, VolumeRef, parse};
-use lbctl::guest::Guest;
-use lbctl::reconcile::apply::{Progress, apply};
-use lbctl::reconcile::desired::Desired;
-use lbctl::reconcile::observe::{Ask, observe};
-use lbctl::reconcile::plan::{
+use lbctl::testing::config::{Config, Effect, KEYS, Key, MemoryInputs, VolumeRef, parse};
+use lbctl::testing::guest::Guest;
+use lbctl::testing::reconcile::apply::{Progress, apply};
+use lbctl::testing::reconcile::desired::Desired;
+use lbctl::testing::reconcile::observe::{Ask, observe};
+use lbctl::testing::reconcile::plan::{
     Class, Plan, Refusal, RefusalKind, Restart, Step, guest_differs, plan_up,
 };
 use time::OffsetDateTime;

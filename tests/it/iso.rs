@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lbctl::seed::iso::{File, Image, IsoError, read, read_tag, write};
+use lbctl::testing::seed::iso::{File, Image, IsoError, read, read_tag, write};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -281,7 +281,7 @@ fn what_no_reader_would_show_as_it_is_is_not_written() {
         }),
         Err(IsoError::TooMany)
     );
-    let big = File::new("big", vec![0; lbctl::seed::iso::IMAGE_MAX]);
+    let big = File::new("big", vec![0; lbctl::testing::seed::iso::IMAGE_MAX]);
     assert_eq!(
         write(&Image {
             files: vec![big],

@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "status",
     "checklist",
     "commands",
+    "testing",
 ];
 
 /// Files that declare the modules or start the program, and so are above all.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use lbctl::config::{KEYS, Need};
+use lbctl::testing::config::{KEYS, Need};
 use serde_json::{Value, json};
 
 use crate::support::{lbctl, run};

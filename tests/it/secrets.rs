@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lbctl::cert::Resolution;
-use lbctl::config::{Loaded, MemoryInputs, Report, parse};
-use lbctl::exit::{Exit, Failure};
-use lbctl::guest::Extent;
-use lbctl::guest::Guest;
-use lbctl::reconcile::apply::{Progress, apply};
-use lbctl::reconcile::desired::{Desired, policy};
-use lbctl::reconcile::observe::{Ask, observe};
-use lbctl::reconcile::plan::{Restart, Step, guest_differs, plan_up};
-use lbctl::render::{CheckTls, GuestSpec};
-use lbctl::seed::{Seed, recognise};
+use lbctl::testing::cert::Resolution;
+use lbctl::testing::config::{Loaded, MemoryInputs, Report, parse};
+use lbctl::testing::exit::{Exit, Failure};
+use lbctl::testing::guest::Extent;
+use lbctl::testing::guest::Guest;
+use lbctl::testing::reconcile::apply::{Progress, apply};
+use lbctl::testing::reconcile::desired::{Desired, policy};
+use lbctl::testing::reconcile::observe::{Ask, observe};
+use lbctl::testing::reconcile::plan::{Restart, Step, guest_differs, plan_up};
+use lbctl::testing::render::{CheckTls, GuestSpec};
+use lbctl::testing::seed::{Seed, recognise};
 use time::OffsetDateTime;
 
 use crate::support::host::MemoryHost;
@@ -342,7 +342,7 @@ fn no_debug_of_a_type_and_no_panic() {
     let loaded = given.parse(&given.config(Form::Env)).unwrap();
     let config = &loaded.config;
     let now = OffsetDateTime::now_utc();
-    let resolved = lbctl::cert::resolve(None, policy(config), now, false).unwrap();
+    let resolved = lbctl::testing::cert::resolve(None, policy(config), now, false).unwrap();
     seen.0
         .key("the client's key", resolved.pair().key_pem().expose());
     let tls = CheckTls {
@@ -367,12 +367,15 @@ fn no_debug_of_a_type_and_no_panic() {
     }
     seen.of(
         "SeedFiles",
-        &lbctl::render::seed_files(&guest, String::new()),
+        &lbctl::testing::render::seed_files(&guest, String::new()),
     );
     let built = Seed::build(config, resolved.pair()).unwrap();
     seen.of("Seed", &built);
     seen.of("iso::File", &built.files);
-    seen.of("iso::Image", &lbctl::seed::iso::read(&built.image).unwrap());
+    seen.of(
+        "iso::Image",
+        &lbctl::testing::seed::iso::read(&built.image).unwrap(),
+    );
     seen.of("SeedContent", &recognise(&built.image, NAME));
 
     // A first `up`, and a change of every secret of a guest that runs.
@@ -387,7 +390,7 @@ fn no_debug_of_a_type_and_no_panic() {
         if guest_differs(&desired.seed, observed.domain.as_ref()) {
             observed.availability = Guest::new(&host, NAME).availability(Duration::from_secs(5));
         }
-        if let Some(in_use) = lbctl::reconcile::desired::current_seed(&observed) {
+        if let Some(in_use) = lbctl::testing::reconcile::desired::current_seed(&observed) {
             let pem = in_use.client_pem.as_ref().unwrap().expose();
             seen.0.key(
                 "the client's key in use",

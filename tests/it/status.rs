@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::cert::Facts;
-use lbctl::guest::{Guest, GuestStatus};
-use lbctl::host::{AgentChannel, HostResult};
-use lbctl::status::{Address, Certificate, GuestAnswer, Status};
+use lbctl::testing::cert::Facts;
+use lbctl::testing::guest::{Guest, GuestStatus};
+use lbctl::testing::host::{AgentChannel, HostResult};
+use lbctl::testing::status::{Address, Certificate, GuestAnswer, Status};
 use serde_json::{Value, json};
 use time::macros::datetime;
 use unicode_width::UnicodeWidthStr;

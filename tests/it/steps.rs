@@ -6,17 +6,17 @@ mod rivals;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use lbctl::config::{Config, MemoryInputs, VolumeRef, parse};
-use lbctl::exit::{Exit, Failure};
-use lbctl::guest::Guest;
-use lbctl::host::{Definition, HostReader};
-use lbctl::reconcile::apply::{Progress, apply};
-use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
-use lbctl::reconcile::observe::{Ask, Observed, observe};
-use lbctl::reconcile::plan::{
+use lbctl::testing::config::{Config, MemoryInputs, VolumeRef, parse};
+use lbctl::testing::exit::{Exit, Failure};
+use lbctl::testing::guest::Guest;
+use lbctl::testing::host::{Definition, HostReader};
+use lbctl::testing::reconcile::apply::{Progress, apply};
+use lbctl::testing::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::testing::reconcile::observe::{Ask, Observed, observe};
+use lbctl::testing::reconcile::plan::{
     DownOptions, Plan, Restart, Step, guest_differs, plan_down, plan_renew, plan_up,
 };
-use lbctl::seed::{SeedContent, places, recognise};
+use lbctl::testing::seed::{SeedContent, places, recognise};
 use time::OffsetDateTime;
 
 use crate::support::host::{self, MemoryHost, NETWORK};
@@ -236,7 +236,7 @@ fn an_update_may_stop_anywhere() {
 
 fn config_with_password(password: &str) -> Config {
     let mut config = config("");
-    config.admin.password = Some(lbctl::secret::Secret::new(password));
+    config.admin.password = Some(lbctl::testing::secret::Secret::new(password));
     config
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
-use lbctl::cli::Cli;
+use lbctl::testing::cli::Cli;
 use tempfile::TempDir;
 
 use crate::support::transcript::{COLUMNS, Transcript, same_on_a_terminal};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::config::{NetworkRef, VolumeRef};
-use lbctl::guest::ready::{News, Outcome, Patience, wait};
-use lbctl::host::{
+use lbctl::testing::config::{NetworkRef, VolumeRef};
+use lbctl::testing::guest::ready::{News, Outcome, Patience, wait};
+use lbctl::testing::host::{
     AgentChannel, Claims, Definition, DomainFacts, DomainState, HostError, HostErrorKind,
     HostReader, HostResult, Lease, NetworkFacts, NetworkId, Reconnect, VolumeState,
 };

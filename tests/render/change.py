@@ -183,7 +183,8 @@ if __name__ == "__main__":
     sh("mount -t proc proc /proc")
     # HAProxy, which sees its root only, judges files that are not in place yet.
     sh("mkdir -p /run/lbctl '%s/run/lbctl' && mount --bind /run/lbctl '%s/run/lbctl'" % (ROOT, ROOT))
-    install({"/run/bin/systemctl": "#!/bin/sh\necho \"$@\" >>/run/systemctl.log\n", "/run/bin/systemd-run": "#!/bin/sh\n"}, 0o755)
+    install({"/run/bin/systemctl": "#!/bin/sh\necho \"$@\" >>/run/systemctl.log\n",
+             "/run/bin/systemd-run": "#!/bin/sh\n"}, 0o755)
     install({"/run/cloud-init/result.json": "{}"})
     CLIENT, CA = certificates("/run/certificates")
     START = {CONFIG: disk(CFG), CLIENT_PEM: CLIENT, CA_PEM: CA}

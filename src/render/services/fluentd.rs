@@ -6,7 +6,7 @@ use std::fmt;
 use askama::Template;
 
 use super::{GuestService, OnChange};
-use crate::config::{Config, Fluentd, Runtime};
+use crate::config::{Config, Fluentd, Port, Runtime};
 use crate::render::guest_file::{GuestFile, Owner, Service, tidy_pem};
 use crate::render::{CheckTls, Secrets};
 
@@ -51,7 +51,7 @@ struct FluentConf<'a> {
     hostname: Text<'a>,
     shared_key: Text<'a>,
     host: Text<'a>,
-    port: u16,
+    port: Port,
     /// A whole `<buffer>` section, as the user wrote it: it is configuration by intention.
     buffer: Option<&'a str>,
 }

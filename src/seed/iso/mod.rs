@@ -13,7 +13,7 @@ mod write;
 use std::fmt;
 
 pub use read::read;
-pub use tag::{TAG_MAX, read_tag};
+pub use tag::read_tag;
 pub use write::{IMAGE_MAX, write};
 
 /// Bytes of a sector, and of a logical block.
@@ -56,17 +56,6 @@ pub struct Image {
     /// ASCII without the line's end, at most [`TAG_MAX`] bytes.
     pub tag: Option<String>,
     pub files: Vec<File>,
-}
-
-impl Image {
-    /// The content of the file of that name.
-    #[must_use]
-    pub fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files
-            .iter()
-            .find(|file| file.name == name)
-            .map(|file| file.data.as_slice())
-    }
 }
 
 /// Why an image could not be written or read.

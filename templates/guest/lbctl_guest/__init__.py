@@ -1,3 +1,3 @@
-"""lbctl's program in the guest: it checks, applies and reports. `../README.md` says more.
+"""lbctl's program in the guest: it checks, applies and reports.
 
 Python 3.10 or newer, standard library only."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def boot() -> None:
     """What cloud-init runs last, at each boot with another seed. What is missing or fails is
-    reported at the end, and everything else is done: HAProxy does not wait for a clock that is not
-    set yet."""
+    reported at the end, and everything else is done: HAProxy must not depend on the other
+    services."""
     conf = settings()
     attempts = Attempts()
     with locked():

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # How fluentd is installed where the distribution has no package of it.
 GEMS = {"fluentd": "1.16.5", "fluent-plugin-systemd": "1.0.5"}
 FLUENTD = ("/opt/fluent/bin/fluentd", "/usr/local/bin/fluentd", "/usr/bin/fluentd")
-# The verb of `systemctl` that makes a service apply a change.
+# The command of `systemctl` that makes a service apply a change.
 VERBS = {"reload": "reload-or-restart", "restart": "restart"}
 
 
@@ -47,8 +47,7 @@ VERBS = {"reload": "reload-or-restart", "restart": "restart"}
 
 
 def apply_docker(conf: Settings) -> None:
-    """Adds lbctl's settings to those of the image. A running Docker applies these without a
-    restart."""
+    """Adds lbctl's settings to those of the image. A running Docker needs no restart for them."""
     if conf["registry"]:
         # Docker reads this at each pull.
         ca = read_bytes("/etc/lbctl/docker/registry-ca.crt")
@@ -141,7 +140,7 @@ SPECIAL: dict[str, Callable[[Settings], None]] = {
 
 
 def apply(conf: Settings, attempts: Attempts) -> None:
-    """Every service that is wanted is tried, whatever became of those before it."""
+    """Every service that is wanted is tried, also after one that failed."""
     for name in conf["services"]:
         attempts.attempt(name, apply_service, name, conf)
 
@@ -163,7 +162,7 @@ def facts(name: str, conf: Settings) -> ServiceFacts:
 
 
 def apply_plain(name: str, conf: Settings, also: Iterable[bytes] = ()) -> None:
-    """It applies a change if what it reads is not what it read last."""
+    """Makes it apply a change if its files are not those that it has read last."""
     if facts(name, conf)["on_change"] == "nothing":
         start(name, conf)
         return
@@ -184,8 +183,8 @@ def start(name: str, conf: Settings, changed: bool = False) -> None:
 
 
 def switch_off(name: str, conf: Settings) -> None:
-    """A service that is not wanted any more. Docker stays, because others may use it, and the clock
-    is still set: by chrony as its package configures it."""
+    """A service that is not wanted any more. Docker stays, because others may use it. So does
+    chrony, as its package configures it, because the clock must still be set."""
     if name == "chrony":
         apply_chrony(conf)
     elif name not in ("docker", "haproxy"):
@@ -224,7 +223,7 @@ def authorized_keys(conf: Settings, before: Settings) -> list[NewFile]:
 
 
 def set_password(admin: AdminAccount) -> None:
-    """The hash is sent by standard input: everybody can see a command's arguments."""
+    """The hash is passed on standard input: every user can see a command's arguments."""
     user, wanted = admin["user"], admin["password_hash"]
     if not user_exists(user):
         return
@@ -246,7 +245,7 @@ def shadow(user: str) -> str | None:
 
 
 def retire_admin(conf: Settings, before: Settings) -> None:
-    """Who was the administrator, and is not any more, can no longer log in."""
+    """A previous administrator can no longer log in."""
     user = before.get("admin", {}).get("user", conf["admin"]["user"])
     if user != conf["admin"]["user"] and user_exists(user):
         run("usermod", "--lock", "--expiredate", "1", user)

@@ -28,11 +28,11 @@ CONTAINER_UID = 99
 
 
 class Failure(Exception):
-    """What a person has to know, in words."""
+    """Its text is a message for a person."""
 
 
 def in_words(problem: Exception) -> str:
-    """An exception that nobody expected has its type in its text."""
+    """The text of an unexpected exception says nothing without its type."""
     return str(problem) if isinstance(problem, (Failure, OSError)) else repr(problem)
 
 

@@ -43,8 +43,8 @@ class FileFacts(TypedDict):
 
 
 class Settings(TypedDict):
-    """`/etc/lbctl/guest.json`. What was applied before may be of another lbctl: then any of these
-    may be missing, `service_table` for one in those of lbctl 0.1."""
+    """`/etc/lbctl/guest.json`. Another version of lbctl may have written the settings that were
+    applied before: any key may be missing there, as `service_table` is in those of lbctl 0.1."""
 
     schema: int
     name: str

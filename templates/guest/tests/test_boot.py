@@ -47,16 +47,16 @@ def test_a_boot_starts_everything_and_remembers_it(files: Files, commands: Comma
     assert json.loads(files.text(APPLIED)) == settings()
 
 
-def test_a_service_that_fails_is_reported_and_the_rest_is_started(
+def test_a_service_that_fails_is_reported_and_the_rest_starts(
     files: Files, commands: Commands
 ) -> None:
     seed(files, settings())
     commands.fail("systemctl is-active")
     commands.fail("systemctl start prometheus-node-exporter.service", "no such unit")
     commands.answers["systemctl restart chrony.service"] = RuntimeError("unforeseen")
-    with pytest.raises(Failure) as told:
+    with pytest.raises(Failure) as failure:
         boot.boot()
-    assert str(told.value).splitlines() == [
+    assert str(failure.value).splitlines() == [
         "node-exporter: systemctl start prometheus-node-exporter.service: exit 1: no such unit",
         "chrony: RuntimeError('unforeseen')",
     ]
@@ -65,7 +65,7 @@ def test_a_service_that_fails_is_reported_and_the_rest_is_started(
     assert not files.has(APPLIED)
 
 
-def test_a_service_that_this_program_does_not_know_is_reported(
+def test_an_unknown_service_is_reported_and_the_rest_starts(
     files: Files, commands: Commands
 ) -> None:
     conf = settings()

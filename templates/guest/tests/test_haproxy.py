@@ -187,7 +187,7 @@ def test_sessions_of_a_lost_primary_end_in_old_workers_too(master_socket: Haprox
     assert old_workers.old_workers() == ["5", "6"]
     up = old_workers.cut_lost(servers(stat(UP)), set(), ["5"])
     assert up == {"10.77.0.12"}
-    # Nobody is judged before a check: neither up nor down.
+    # A server that is not checked yet is neither up nor down.
     assert old_workers.cut_lost([], up, ["5"]) == up
     old_workers.cut_lost(servers(stat(UP.replace("UP", "DOWN"))), up, ["5"])
     assert master_socket.asked[-1] == "@!5 shutdown session 0xab\n"

@@ -1,7 +1,7 @@
 """A load balancer with a network and paths of its own, on the lab's segment, worked by lines on its standard input.
 
-One command a line (start, stop, reload, memory, cpu), one line of JSON in answer. The end of its input, which also comes when the
-bench is killed, is the end of everything in here.
+One command a line (start, stop, reload, memory, cpu), one line of JSON in answer. The end of its input, which also comes when
+the bench is killed, is the end of everything in here.
 """
 import json
 import os

@@ -2,6 +2,7 @@
 
 Every event is seen by the same cluster at the same time through each of them. Each leaves the cluster whole for the next.
 """
+import itertools
 import json
 import os
 import pathlib
@@ -21,8 +22,8 @@ class Cluster:
 
     def __init__(self, env):
         self.env = env
-        self.addresses = dict(zip(("pg1", "pg2", "pg3"), env["PG_NODES"].split(",")))
-        self.namespaces = dict(zip(self.addresses, env["PG_NODE_NETNS"].split(",")))
+        self.addresses = dict(zip(("pg1", "pg2", "pg3"), env["PG_NODES"].split(","), strict=True))
+        self.namespaces = dict(zip(self.addresses, env["PG_NODE_NETNS"].split(","), strict=True))
         self.login = dict(os.environ, PGUSER=env["PG_SUPERUSER"], PGPASSWORD=env["PG_PASSWORD"], PGDATABASE="postgres",
                           PGCONNECT_TIMEOUT="5")
 
@@ -172,7 +173,8 @@ def through(writes, at, promoted, kept, old):
     """One balancer's figures: seconds after the event, or between two writes."""
     good = [(ended, node, number) for _, ended, node, number in writes if ended and node not in FAILED]
     ends = [ended for ended, _, _ in good]
-    gap = max(((later - earlier, earlier) for earlier, later in zip(ends, ends[1:]) if later > at), default=(None, None))
+    pairs = itertools.pairwise(ends)
+    gap = max(((later - earlier, earlier) for earlier, later in pairs if later > at), default=(None, None))
     # Taken up before the event or in its first instants, on a session that was open already.
     open_write = next((w for w in writes if w[1] is None or w[1] > at), None)
     ended_badly = next((ended for _, ended, said, _ in writes if ended and ended > at and said in FAILED), None)
@@ -255,4 +257,4 @@ def rotated(ways, number):
 
 def paired(ours, theirs):
     """The median of the rounds' ratios: each round has the machine's mood in both."""
-    return statistics.median(a / b for a, b in zip(ours, theirs))
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lbctl::cert::{Ca, ClientPair};
-use lbctl::secret::Secret;
+use lbctl::testing::cert::{Ca, ClientPair};
+use lbctl::testing::secret::Secret;
 use proptest::prelude::*;
 use time::OffsetDateTime;
 

@@ -1,7 +1,7 @@
 //! When the certificate in use stays, and why it is replaced otherwise: tables of times.
 
-use lbctl::cert::KeyAlgorithm;
-use lbctl::cert::{IssueReason, Part, Policy, Resolution, due, resolve};
+use lbctl::testing::cert::KeyAlgorithm;
+use lbctl::testing::cert::{IssueReason, Part, Policy, Resolution, due, resolve};
 use time::{Duration, OffsetDateTime};
 
 use super::workshop::{CaSpec, Workshop, run};

@@ -1,7 +1,7 @@
 //! Every CA that cannot be used, with the input at fault, the message and what to do.
 
-use lbctl::cert::{Ca, CaError, Part};
-use lbctl::secret::Secret;
+use lbctl::testing::cert::{Ca, CaError, Part};
+use lbctl::testing::secret::Secret;
 
 use super::workshop::{CaSpec, Workshop, run};
 

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lbctl::cert::Ca;
-use lbctl::secret::Secret;
+use lbctl::testing::cert::Ca;
+use lbctl::testing::secret::Secret;
 use tempfile::TempDir;
 
 /// Every kind of CA key, by the names that [`CaSpec::key`] takes.

@@ -1,7 +1,7 @@
 //! What the keys of `[haproxy]` do: from a line of the file to the line that HAProxy, or Docker, reads.
 
-use lbctl::config::{self, Config};
-use lbctl::render::{haproxy_cfg, image_reference};
+use lbctl::testing::config::{self, Config};
+use lbctl::testing::render::{haproxy_cfg, image_reference};
 
 use crate::support::inputs::{inputs, now};
 

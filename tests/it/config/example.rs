@@ -1,9 +1,9 @@
-//! `config.example.toml`: every key is in it, its defaults are the true ones, and it works both as it stands and with
-//! every optional line taken in. A `#` before anything but a space makes a line optional
-//! (but for the editors' `#:schema`).
+//! `config.example.toml`: every key is in it, its defaults are the true ones, and it works both as
+//! it stands and with every optional line taken in. A `#` before anything but a space makes a line
+//! optional (but for the editors' `#:schema`).
 
-use lbctl::config::keys::{KEYS, Key};
-use lbctl::config::{self, Config, Disk};
+use lbctl::testing::config::keys::{Bounds, KEYS, Key, Kind, Literal};
+use lbctl::testing::config::{self, Config, Disk};
 use toml::{Table, Value};
 
 use crate::support::inputs::{inputs, now};
@@ -49,6 +49,21 @@ fn value<'t>(table: &'t Table, key: &Key) -> Option<&'t Value> {
             _ => return None,
         };
     }
+}
+
+/// Writes a value at a key's path; into lists, in the first element.
+fn set(table: &mut Table, key: &Key, value: Value) {
+    let mut table = table;
+    for parent in key.parent().split('.').filter(|parent| !parent.is_empty()) {
+        let entry = table
+            .entry(parent.trim_end_matches("[]"))
+            .or_insert_with(|| Value::Table(Table::new()));
+        table = match entry {
+            Value::Array(array) => array[0].as_table_mut().unwrap(),
+            entry => entry.as_table_mut().unwrap(),
+        };
+    }
+    table.insert(key.name().to_owned(), value);
 }
 
 fn remove(table: &mut Table, section: &str, key: &str) {
@@ -127,10 +142,13 @@ fn it_has_every_key() {
 #[test]
 fn it_shows_the_defaults() {
     let everything = everything();
-    for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+    for key in KEYS {
+        let Some(default) = key.default else {
+            continue;
+        };
         let shown = value(&everything, key).unwrap();
         // Services that are off by default are shown switched on, and say so.
-        if key.default == "false" {
+        if default == Literal::Bool(false) {
             let (_, table) = EXAMPLE
                 .split_once(&format!("#[{}]\n", key.parent()))
                 .unwrap();
@@ -143,7 +161,7 @@ fn it_shows_the_defaults() {
                 key.path
             );
         } else {
-            assert_eq!(shown.to_string(), key.default, "{}", key.path);
+            assert_eq!(shown.to_string(), default.to_string(), "{}", key.path);
         }
     }
 }
@@ -153,19 +171,77 @@ fn the_defaults_shown_are_those_of_the_code() {
     // A file in which every default is written out is the same as one in which none is.
     let mut bare: Table = EXAMPLE.parse().unwrap();
     let plain = format!("{:?}", accepted(&bare.to_string()));
-    for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
-        let given: Table = format!("value = {}", key.default).parse().unwrap();
-        let mut section = &mut bare;
-        let parents: Vec<&str> = key.path.split('.').collect();
-        for parent in &parents[..parents.len() - 1] {
-            let entry = section
-                .entry(*parent)
-                .or_insert_with(|| Value::Table(Table::new()));
-            section = entry.as_table_mut().unwrap();
-        }
-        section.insert(key.name().to_owned(), given["value"].clone());
+    for key in KEYS {
+        let Some(default) = key.default else {
+            continue;
+        };
+        let given: Table = format!("value = {default}").parse().unwrap();
+        set(&mut bare, key, given["value"].clone());
     }
-    // The URI has no default of its own: LIBVIRT_DEFAULT_URI comes between. A service that is off needs nothing else.
+    // The URI has no default of its own: LIBVIRT_DEFAULT_URI comes between. A service that is off
+    // needs nothing else.
     remove(&mut bare, "libvirt", "uri");
     assert_eq!(format!("{:?}", accepted(&bare.to_string())), plain);
+}
+
+/// A number of a key's own kind, as the file has it.
+fn number(key: &Key, number: i64) -> Value {
+    match key.kind {
+        Kind::Number => Value::Float(f64::from(i32::try_from(number).unwrap())),
+        Kind::Time => Value::String(format!("{number}ms")),
+        _ => Value::Integer(number),
+    }
+}
+
+#[test]
+fn every_declared_bound_is_held() {
+    let mut whole = everything();
+    whole.remove("volume_id").unwrap();
+    let mut tried = 0;
+    for key in KEYS {
+        let (inside, outside) = match key.bounds {
+            Bounds::Unbounded => continue,
+            Bounds::Words(words) => {
+                let words = words.iter().map(|word| Value::String((*word).into()));
+                (words.collect(), vec![Value::String("neither".into())])
+            }
+            Bounds::Range { min, max } => (
+                vec![number(key, min), number(key, max)],
+                vec![number(key, min - 1), number(key, max + 1)],
+            ),
+            Bounds::Between { above, below } => (
+                vec![number(key, above + 1), number(key, below - 1)],
+                vec![number(key, above), number(key, below)],
+            ),
+        };
+        let refused = |value: Value| {
+            let mut document = whole.clone();
+            set(&mut document, key, value);
+            let read = config::parse(&document.to_string(), "lbctl.toml", &inputs(), now());
+            let problems = read.map_or_else(|report| report.problems, |_| Vec::new());
+            let path = key.path.replace("[]", "[0]");
+            // Two values that do not go together are another matter.
+            let words = [
+                "is too",
+                "not in the range",
+                "not a choice",
+                ", less than",
+                ", more than",
+                "which is not",
+                "longer than HAProxy",
+            ];
+            problems
+                .iter()
+                .any(|p| p.key == path && words.iter().any(|w| p.message.contains(w)))
+        };
+        let sound: Vec<Value> = inside.into_iter().filter(|v| refused(v.clone())).collect();
+        assert!(sound.is_empty(), "{}: {sound:?} refused", key.path);
+        let unsound: Vec<Value> = outside
+            .into_iter()
+            .filter(|v| !refused(v.clone()))
+            .collect();
+        assert!(unsound.is_empty(), "{}: {unsound:?} accepted", key.path);
+        tried += 1;
+    }
+    assert!(tried > 25, "{tried}");
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::{fs, io};
 
-use lbctl::config::{Inputs, Loaded, Report, SystemInputs, load};
+use lbctl::testing::config::{Inputs, Loaded, Report, SystemInputs, load};
 use tempfile::TempDir;
 
 use crate::support::inputs::{inputs, now};
@@ -96,7 +96,7 @@ fn endless_files_end() {
     let read = SystemInputs { base: "/".into() }
         .file(Path::new("/dev/zero"))
         .unwrap();
-    assert_eq!(read.len() as u64, lbctl::config::MAX_INPUT + 1);
+    assert_eq!(read.len() as u64, lbctl::testing::config::MAX_INPUT + 1);
     let none = SystemInputs { base: "/".into() }
         .file(Path::new("does/not/exist"))
         .unwrap_err();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lbctl::config::{self, Addressing, Config, MemoryInputs};
+use lbctl::testing::config::{self, Addressing, Config, MemoryInputs, Port};
 use proptest::prelude::*;
 
 use crate::support::inputs::{inputs, now};
@@ -122,32 +122,40 @@ fn printed(text: &str, inputs: &MemoryInputs) -> String {
 
 /// What every accepted configuration keeps.
 fn holds(config: &Config) {
-    assert!(config.vcpus >= 1 && config.memory >= 256);
+    assert!(config.vcpus.get() >= 1 && config.memory.get() >= 256);
     assert!((1..=63).contains(&config.name.as_str().len()));
     assert!(!config.interfaces.is_empty());
-    let macs: BTreeSet<_> = config.interfaces.iter().map(|card| card.mac).collect();
-    let addresses: BTreeSet<_> = config.interfaces.iter().map(|card| card.ip).collect();
+    let macs: BTreeSet<_> = config
+        .interfaces
+        .iter()
+        .map(|interface| interface.mac)
+        .collect();
+    let addresses: BTreeSet<_> = config
+        .interfaces
+        .iter()
+        .map(|interface| interface.ip)
+        .collect();
     assert_eq!(
         (macs.len(), addresses.len()),
         (config.interfaces.len(), config.interfaces.len())
     );
-    for card in &config.interfaces {
-        assert_eq!(card.mac.0[0] & 1, 0);
+    for interface in &config.interfaces {
+        assert_eq!(interface.mac.0[0] & 1, 0);
         if let Addressing::Static {
             prefix_length,
             gateway: Some(gateway),
             ..
-        } = &card.addressing
+        } = &interface.addressing
         {
             let network =
                 |ip: &std::net::Ipv4Addr| u64::from(u32::from(*ip)) >> (32 - prefix_length);
-            assert_eq!(network(gateway), network(&card.ip));
+            assert_eq!(network(gateway), network(&interface.ip));
         }
     }
     let haproxy = &config.haproxy;
     assert!(haproxy.postgres_nodes_max_count >= 1 && !haproxy.postgres_nameserver_ips.is_empty());
     assert!(haproxy.patroni_client.early_renewal < haproxy.patroni_client.validity);
-    let mut ports = vec![5432, haproxy.patroni_port];
+    let mut ports = vec![Port::new(5432).unwrap(), haproxy.patroni_port];
     ports.extend(haproxy.metrics.as_ref().map(|metrics| metrics.port));
     ports.extend(haproxy.replicas.as_ref().map(|replicas| replicas.port));
     assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());

@@ -119,7 +119,7 @@ pub(super) fn story(guest: &Guest, interface: &str) {
 fn harmless(ran: &Ran) {
     for text in [&ran.stdout, &ran.stderr] {
         assert!(text.len() < PRINTED, "{} bytes", text.len());
-        let obeyed = |c: char| c != '\n' && lbctl::text::sanitize::drives_terminal(c);
+        let obeyed = |c: char| c != '\n' && lbctl::testing::text::sanitize::drives_terminal(c);
         assert_eq!(text.find(obeyed), None, "{}", text.escape_debug());
         // A guest's text cannot begin a line of its own.
         let forged = text.lines().find(|line| line.starts_with("ready   yes"));

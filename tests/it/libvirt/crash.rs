@@ -4,7 +4,7 @@
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use lbctl::reconcile::plan::Restart;
+use lbctl::testing::reconcile::plan::Restart;
 
 use super::faulty::{Faulty, Moment, Stop};
 use super::figures::{Dice, count, soaking, tell};

@@ -4,10 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use lbctl::config::{NetworkRef, VolumeRef};
-use lbctl::host::libvirt::LibvirtHost;
-use lbctl::host::ownership::Ownership;
-use lbctl::host::{
+use lbctl::testing::config::{NetworkRef, VolumeRef};
+use lbctl::testing::host::libvirt::LibvirtHost;
+use lbctl::testing::host::ownership::Ownership;
+use lbctl::testing::host::{
     AgentChannel, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind, HostReader,
     HostResult, HostWriter, Lease, NetworkFacts, NetworkId, Scope, StopBy, VolumeState,
 };

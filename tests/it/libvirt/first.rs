@@ -120,6 +120,10 @@ fn plan_shows_a_first_up_and_makes_nothing() {
     vm.lbctl("plan --exit-code").ended(3);
     let json = vm.lbctl("--json plan").ok().document();
     assert_eq!(json["steps"].as_array().unwrap().len(), 6);
+    let details = json["step_details"].as_array().unwrap().iter();
+    let kinds: Vec<&str> = details.map(|step| step["kind"].as_str().unwrap()).collect();
+    let first = "reserve clone-volume write-seed define set-autostart start";
+    assert_eq!(kinds.join(" "), first);
     assert_eq!(json["empty"], false);
     before.assert_same(&vm.snapshot());
 }

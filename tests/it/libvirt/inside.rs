@@ -5,14 +5,16 @@
 use std::fs;
 use std::time::Duration;
 
-use lbctl::config::{self, Config};
-use lbctl::host::libvirt::LibvirtHost;
-use lbctl::host::{AgentChannel, Definition, HostReader, HostWriter};
-use lbctl::reconcile::apply::{ApplyError, Progress, apply};
-use lbctl::reconcile::desired::{Desired, Renewal, current_seed};
-use lbctl::reconcile::observe::{Ask, observe};
-use lbctl::reconcile::plan::{DownOptions, Plan, Restart, Step, plan_down, plan_renew, plan_up};
-use lbctl::seed::{SeedContent, recognise};
+use lbctl::testing::config::{self, Config};
+use lbctl::testing::host::libvirt::LibvirtHost;
+use lbctl::testing::host::{AgentChannel, Definition, HostReader, HostWriter};
+use lbctl::testing::reconcile::apply::{ApplyError, Progress, apply};
+use lbctl::testing::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::testing::reconcile::observe::{Ask, observe};
+use lbctl::testing::reconcile::plan::{
+    DownOptions, Plan, Restart, Step, plan_down, plan_renew, plan_up,
+};
+use lbctl::testing::seed::{SeedContent, recognise};
 use time::OffsetDateTime;
 
 use super::sandbox::Sandbox;

@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use lbctl::host::{Definition, HostReader};
-use lbctl::seed::{SeedContent, places, recognise};
+use lbctl::testing::host::{Definition, HostReader};
+use lbctl::testing::seed::{SeedContent, places, recognise};
 
 use super::figures::{Dice, count, tell};
 use super::inside::{Inside, a_booting_guest_finds_a_whole_seed};

@@ -172,7 +172,7 @@ fn a_name_that_controls_a_terminal_is_shown_without_that() {
     ] {
         let ran = vm.lbctl(command).ended(4).says(&["domain @other", "live"]);
         let said = format!("{}{}", ran.stdout, ran.stderr);
-        let obeyed = |c: char| c != '\n' && lbctl::text::sanitize::drives_terminal(c);
+        let obeyed = |c: char| c != '\n' && lbctl::testing::text::sanitize::drives_terminal(c);
         assert_eq!(said.find(obeyed), None, "{}", said.escape_debug());
     }
 }

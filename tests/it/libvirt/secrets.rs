@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use lbctl::seed::{SeedContent, recognise};
+use lbctl::testing::seed::{SeedContent, recognise};
 
 use super::sandbox::Sandbox;
 use crate::support::run;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::guest::Extent;
-use lbctl::guest::{
+use lbctl::testing::guest::Extent;
+use lbctl::testing::guest::{
     CertificateFacts, Certificates, CloudInit, ConvergeError, Guest, GuestStatus, HaproxyStatus,
     Server,
 };
-use lbctl::host::{AgentChannel, HostResult};
-use lbctl::render::{GuestSpec, programs};
+use lbctl::testing::host::{AgentChannel, HostResult};
+use lbctl::testing::render::{GuestSpec, programs};
 use serde_json::{Value, json};
 
 use super::sample::{sample_config, tls};

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use lbctl::config::{Addressing, Config, HaproxyVersion, MacAddr, Runtime};
-use lbctl::render::{SeedFiles, haproxy_cfg};
-use lbctl::secret::Secret;
+use lbctl::testing::config::{Addressing, Config, HaproxyVersion, MacAddr, Runtime};
+use lbctl::testing::render::{SeedFiles, haproxy_cfg};
+use lbctl::testing::secret::Secret;
 use serde_json::{Value, json};
 
 use super::oracle::{must, pyyaml, run, scratch, words, write};
@@ -201,7 +201,7 @@ fn a_registry_of_ones_own_is_put_before_the_image() {
         let mut config = sample_config();
         config.container_registry.as_mut().unwrap().url = url.into();
         config.haproxy.image = image.into();
-        lbctl::render::image_reference(&config)
+        lbctl::testing::render::image_reference(&config)
     };
     assert_eq!(
         image("https://registry.example:5000", "haproxy"),

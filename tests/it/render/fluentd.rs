@@ -1,8 +1,8 @@
 //! Fluentd's configuration by its structure: sections in sections, as fluentd's own parser sees them. The daemon itself
 //! cannot be had from the distribution's packages, so it is not run here.
 
-use lbctl::config::{Config, Runtime};
-use lbctl::render::{GuestFile, Owner};
+use lbctl::testing::config::{Config, Runtime};
+use lbctl::testing::render::{GuestFile, Owner};
 
 use super::sample::{CA, guest_files, sample_config, tls};
 

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use lbctl::config::{Config, HaproxyVersion, Replicas, Runtime};
-use lbctl::render::haproxy_cfg;
+use lbctl::testing::config::{Config, HaproxyVersion, Replicas, Runtime};
+use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, words, write};
-use super::sample::{sample_config, time};
+use super::sample::{port, sample_config, time};
 
 /// The suites whose HAProxy can be had, and versions whose syntax it reads: an older version's configuration must be good
 /// for a newer program too, for `haproxy.version` may be wrong about the image.
@@ -30,7 +30,7 @@ fn variants() -> Vec<(&'static str, Config)> {
         ("no replicas", |c| c.haproxy.replicas = None),
         ("replicas, any lag", |c| {
             c.haproxy.replicas = Some(Replicas {
-                port: 5433,
+                port: port(5433),
                 max_lag: None,
             });
         }),
@@ -42,9 +42,9 @@ fn variants() -> Vec<(&'static str, Config)> {
             c.haproxy.postgres_nameserver_ips.remove(0);
         }),
         ("other ports", |c| {
-            c.haproxy.patroni_port = 8008;
-            c.haproxy.replicas.as_mut().unwrap().port = 6432;
-            c.haproxy.metrics.as_mut().unwrap().port = 9404;
+            c.haproxy.patroni_port = port(8008);
+            c.haproxy.replicas.as_mut().unwrap().port = port(6432);
+            c.haproxy.metrics.as_mut().unwrap().port = port(9404);
         }),
         ("many nodes, other times", |c| {
             c.haproxy.postgres_nodes_max_count = 100;

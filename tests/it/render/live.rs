@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use lbctl::config::{HaproxyVersion, Metrics, Runtime};
-use lbctl::render::haproxy_cfg;
+use lbctl::testing::config::{HaproxyVersion, Metrics, Runtime};
+use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, scratch, words, write};
-use super::sample::sample_config;
+use super::sample::{port, sample_config};
 
 fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
     let mut config = sample_config();
@@ -16,7 +16,7 @@ fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
     config.haproxy.postgres_nameserver_ips = vec![[127, 0, 0, 2].into()];
     config.haproxy.metrics = Some(Metrics {
         address: [127, 0, 0, 1].into(),
-        port: 8405,
+        port: port(8405),
     });
     let dir = scratch();
     let cfg = dir.path().join("haproxy.cfg");

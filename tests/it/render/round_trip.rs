@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lbctl::config::{Config, TimeSource};
-use lbctl::render::programs;
-use lbctl::secret::{MASK, Secret};
+use lbctl::testing::config::{Config, TimeSource};
+use lbctl::testing::render::programs;
+use lbctl::testing::secret::{MASK, Secret};
 use serde_json::Value;
 
 use super::documents::without_scripts;

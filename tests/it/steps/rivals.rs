@@ -1,11 +1,11 @@
 //! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
 //! one after the other had been run. On a real libvirt, and at random moments, it is `tests/it/libvirt/race.rs`.
 
-use lbctl::exit::{Exit, Failure, MessageId};
-use lbctl::reconcile::apply::{ApplyError, apply};
-use lbctl::reconcile::converge::{Reconciler, Remaining, settle};
-use lbctl::reconcile::desired::current_seed;
-use lbctl::reconcile::plan::{DownOptions, Plan, Step, plan_down};
+use lbctl::testing::exit::{Exit, Failure, MessageId};
+use lbctl::testing::reconcile::apply::{ApplyError, apply};
+use lbctl::testing::reconcile::desired::current_seed;
+use lbctl::testing::reconcile::plan::{DownOptions, Plan, Step, plan_down};
+use lbctl::testing::reconcile::rounds::{Reconciler, Remaining, in_rounds};
 use std::time::Duration;
 
 use super::{
@@ -81,7 +81,7 @@ fn run(command: Command, host: &MemoryHost) -> Result<(), Failure> {
     if first.plan.is_empty() {
         return Ok(());
     }
-    settle(first.plan, &mut doing)
+    in_rounds(first.plan, &mut doing)
 }
 
 /// The one race that remains: a renewal has checked that no other run is changing the guest, and

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lbctl::config::{NetworkRef, VolumeRef};
-use lbctl::host::ownership::Ownership;
-use lbctl::host::{
+use lbctl::testing::config::{NetworkRef, VolumeRef};
+use lbctl::testing::host::ownership::Ownership;
+use lbctl::testing::host::{
     AgentChannel, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry, HostError,
     HostErrorKind, HostReader, HostResult, HostWriter, Lease, NetworkFacts, NetworkId, Scope,
     Source, StopBy, Subnet, VolumeFacts, VolumeState,
 };
-use lbctl::render::GuestSpec;
-use lbctl::seed::{FoundSeed, SeedContent, recognise};
+use lbctl::testing::render::GuestSpec;
+use lbctl::testing::seed::{FoundSeed, SeedContent, recognise};
 use serde_json::{Value, json};
 
 pub const NETWORK: &str = "lab";

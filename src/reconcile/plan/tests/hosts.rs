@@ -10,11 +10,12 @@ use crate::config::{
     Addressing, CloneVolume, DiskFormat, Interface, MacAddr, NetworkRef, NicSource, VolumeRef,
 };
 use crate::guest::AgentAvailability;
+use crate::host::definition::{DiskDevice, DiskFacts};
 use crate::host::ownership::PartPrints;
 use crate::host::ownership::{DiskRecord, LAYOUT, Ownership, ReservationRecord, SeedRecord};
 use crate::host::{
-    Definition, DiskDevice, DiskFacts, DomainFacts, DomainState, HostEntry, NetworkFacts,
-    NetworkId, NicFacts, ObservedNicSource, Source, Subnet, VolumeFacts, VolumeState,
+    Definition, DomainFacts, DomainState, HostEntry, NetworkFacts, NetworkId, NicFacts,
+    ObservedNicSource, Source, Subnet, VolumeFacts, VolumeState,
 };
 use crate::reconcile::desired::{Desired, DesiredCertificate, DesiredReservation};
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};

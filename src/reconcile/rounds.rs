@@ -33,7 +33,7 @@ pub trait Reconciler {
 }
 
 /// Carries out the plan, and what is left of it until nothing is.
-pub fn settle(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
+pub fn in_rounds(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> {
     let mut plan = first;
     let mut same = 0;
     for round in 1.. {
@@ -94,8 +94,8 @@ fn perhaps_overtaken(failed: &ApplyError) -> Option<(Action, String)> {
     (!tried_once && !of_the_host).then(|| (step.action(), error.to_string()))
 }
 
-/// Whether both do the same things to the same targets. The steps themselves may differ: a plan made
-/// again may have issued another certificate.
+/// Whether both do the same things to the same targets. The steps themselves may differ: a plan
+/// made again may have issued another certificate.
 fn same_work(one: &[Step], other: &[Step]) -> bool {
     one.iter()
         .map(Step::action)
@@ -180,7 +180,7 @@ mod tests {
             fail,
             rounds: 0,
         };
-        let ended = settle(plan(plans[0].clone()), &mut work);
+        let ended = in_rounds(plan(plans[0].clone()), &mut work);
         let id = ended.err().map(|failure| failure.messages[0].id);
         (id, work.rounds)
     }
