@@ -67,7 +67,7 @@ impl CommandReport for CheckReport {
         let verdict = if self.is_ok() {
             "nothing prevents `lbctl up`"
         } else {
-            "`lbctl up` would fail, or the load balancer would not become ready"
+            "`lbctl up` would not succeed"
         };
         let mut lines = vec![format!("{}: {verdict} ({})", self.name, list.summary())];
         lines.extend(list.lines(options.columns));

@@ -112,7 +112,7 @@ fn a_page_that_does_not_exist_is_a_wrong_command_line() {
         .says(&["the manual has no page `statsu`", "did you mean `status`?"]);
     lbctl(["man", "lb"])
         .ended(2)
-        .says(&["there are: init, check"]);
+        .says(&["the pages are: init, check"]);
     lbctl(["man", "up", "--out", "/tmp"]).ended(2);
     run(
         "env",

@@ -225,7 +225,7 @@ fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Obje
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
-            "disk size: {} -> {} (replace): lbctl grows a disk, but never shrinks it",
+            "disk size: {} -> {} (replace): a disk can grow, but lbctl never shrinks it",
             Bytes(facts.capacity),
             Bytes(size)
         ),
@@ -279,7 +279,7 @@ fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objectio
                 clone.base,
                 Bytes(base.capacity)
             ),
-            "lbctl grows a disk, but never shrinks it: give at least the size of the base, or leave `size` out",
+            "a disk can grow, but lbctl never shrinks it: give at least the size of the base, or leave `size` out",
         )]),
         Some(size) => Ok(size),
         None => Ok(base.capacity),

@@ -342,7 +342,7 @@ fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
         }
         Some(subnet) if subnet.address == ip => unfit(
             MessageId::AddressOfHost,
-            format!("address {ip} is the address of the host in network {id}"),
+            format!("address {ip} belongs to the host in network {id}"),
             "set `ip` of libvirt_network to a free address of that subnet",
         ),
         Some(subnet) if !subnet.dhcp => unfit(

@@ -76,7 +76,7 @@ fn networks_and_addresses() {
         ),
         Case::new(
             "libvirt_network.ip = '@subnet.1'",
-            &["error: address @subnet.1 is the address of the host in network @net"],
+            &["error: address @subnet.1 belongs to the host in network @net"],
         ),
     ]);
 }
@@ -137,7 +137,7 @@ fn volumes() {
             "volume.size = '32 MiB'",
             &[
                 "error: volume.size is 32 MiB, and base volume @base_pool/@base has 64 MiB",
-                "help: lbctl grows a disk, but never shrinks it",
+                "help: a disk can grow, but lbctl never shrinks it",
             ],
         ),
         Case {

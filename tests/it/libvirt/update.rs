@@ -262,7 +262,7 @@ fn the_disk_grows_under_a_running_guest() {
     let before = vm.snapshot();
     vm.change("volume.size = '96 MiB'");
     vm.lbctl("up").ended(4).says(&[
-        "disk size: 192 MiB -> 96 MiB (replace): lbctl grows a disk, but never shrinks it",
+        "disk size: 192 MiB -> 96 MiB (replace): a disk can grow, but lbctl never shrinks it",
         "set volume.size to 201326592 bytes, which is what @pool/@vm has",
     ]);
     before.assert_same(&vm.snapshot());

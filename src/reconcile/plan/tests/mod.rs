@@ -325,7 +325,10 @@ fn what_needs_a_new_process_needs_a_restart_for_everything() {
         &LATER_STEPS,
         &NOW_STEPS,
     );
-    assert!(plan.notes[0].contains("how HAProxy is started"), "{plan:?}");
+    assert!(
+        plan.notes[0].contains("the way HAProxy is started"),
+        "{plan:?}"
+    );
 }
 
 #[test]
@@ -579,7 +582,11 @@ fn what_belongs_to_another_is_refused_with_its_owner() {
         &["default/lb-1", "os/base"],
     );
     for (content, id, word) in [
-        (SeedContent::Foreign, MessageId::SeedVolumeExists, "no seed"),
+        (
+            SeedContent::Foreign,
+            MessageId::SeedVolumeExists,
+            "not a seed",
+        ),
         (
             SeedContent::OfAnother("lb-2".into()),
             MessageId::SeedOfAnotherVm,
@@ -697,7 +704,7 @@ fn addresses_must_fit_the_network() {
         &bare(),
         &wanted("192.0.2.1"),
         (RefusalKind::Unfit, MessageId::AddressOfHost),
-        &["host's own"],
+        &["belongs to the host"],
     );
     let mut small = bare();
     wanted_disk(&mut small).size = Some(GIB);
