@@ -151,7 +151,8 @@ fn is_encrypted(text: &str, labels: &[&str]) -> bool {
             .any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
 }
 
-/// The fault of a text which has a BEGIN line but cannot be read, or which rustls-pemfile found nothing in.
+/// What is wrong with a text which has a BEGIN line but cannot be read, or which rustls-pemfile
+/// found nothing in.
 fn broken(text: &str, expected: &str) -> Fault {
     if text.contains("\\n") {
         return Fault::new(
@@ -165,7 +166,7 @@ fn broken(text: &str, expected: &str) -> Fault {
     )
 }
 
-/// The fault of a text without any block.
+/// What is wrong with a text without any block.
 fn shapeless(text: &str, expected: &str) -> Fault {
     if text.trim().is_empty() {
         return Fault::new("empty", expected);

@@ -1,6 +1,6 @@
-//! The admin's password as a hash of the kind `crypt(3)` reads: SHA-512 (`$6$`), chosen because every guest's libcrypt
-//! has it. The salt is derived, for the same configuration must give the same seed; a salt is no secret, it only has to
-//! differ between VMs.
+//! The admin's password as a hash of the kind `crypt(3)` reads: SHA-512 (`$6$`), chosen because
+//! every guest's libcrypt has it. The salt is derived, because the same configuration must give the
+//! same seed; a salt is not a secret, it only has to differ between VMs.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sha_crypt::{Params, sha512_crypt};

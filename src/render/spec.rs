@@ -68,7 +68,7 @@ impl GuestSpec {
         let container = config.haproxy.runtime == Runtime::Container;
         let password_hash = match secrets {
             Secrets::Exposed => admin_password_hash(config),
-            // Hashing is what costs most here, and nobody would see it.
+            // Hashing takes most of the time here, and its result is not used.
             Secrets::Masked => config
                 .admin
                 .password
