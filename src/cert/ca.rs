@@ -394,13 +394,13 @@ fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
         Some(constraints) if constraints.value.ca => {}
         Some(_) => {
             return Err(Fault::new(
-                "the certificate of no CA (basicConstraints says CA:FALSE)",
+                "not a certificate of a CA (basicConstraints says CA:FALSE)",
                 REMEDY,
             ));
         }
         None => {
             return Err(Fault::new(
-                "the certificate of no CA (it has no basicConstraints)",
+                "not a certificate of a CA (it has no basicConstraints)",
                 REMEDY,
             ));
         }

@@ -202,7 +202,7 @@ pub(super) fn container_registry(
     if let Some(url) = plain {
         diagnostics.warn(
             url,
-            "begins with http://: the password goes over the network for all to read, and whoever stands between can give \
+            "begins with http://: the password goes over the network for all to read, and whoever is between can give \
              the VM another image",
             "begin it with https://; the certificate of a CA of your own goes into ca_certificate",
         );
