@@ -22,6 +22,14 @@ pub struct DomainSpec {
     pub interfaces: Vec<NicSpec>,
 }
 
+impl DomainSpec {
+    /// The architectures with the watchdog and panic devices that lbctl uses.
+    #[must_use]
+    pub fn is_x86(&self) -> bool {
+        matches!(self.architecture.as_str(), "x86_64" | "i686")
+    }
+}
+
 /// A network interface that the domain is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NicSpec {
@@ -108,7 +116,6 @@ pub fn render(
     root: &RootDisk,
     seed: &Source,
 ) -> Result<String, askama::Error> {
-    let x86 = matches!(spec.architecture.as_str(), "x86_64" | "i686");
     DomainTemplate {
         domain_type: spec.kind,
         name: escape(&spec.name),
@@ -120,7 +127,7 @@ pub fn render(
         machine: escape(&spec.machine),
         // ARM machines have no BIOS to fall back on.
         efi: spec.architecture == "aarch64",
-        x86,
+        x86: spec.is_x86(),
         // `maximum` is what TCG can emulate; host-passthrough needs kvm (formatdomain.html, "CPU model and topology").
         cpu_mode: match spec.kind {
             DomainKind::Kvm => "host-passthrough",
