@@ -188,6 +188,10 @@ mod tests {
     use crate::host::ownership::{LAYOUT, PartPrints, SeedRecord};
 
     fn written(interfaces: Vec<NicSpec>) -> String {
+        written_for("x86_64", interfaces)
+    }
+
+    fn written_for(architecture: &str, interfaces: Vec<NicSpec>) -> String {
         let at = VolumeRef {
             pool: "default".into(),
             name: "lb-1".into(),
@@ -195,7 +199,7 @@ mod tests {
         let spec = DomainSpec {
             name: "lb-1".into(),
             kind: DomainKind::Kvm,
-            architecture: "x86_64".into(),
+            architecture: architecture.into(),
             machine: "q35".into(),
             memory_mib: 1024,
             vcpus: 2,
@@ -221,6 +225,17 @@ mod tests {
             format: "qcow2".into(),
         };
         render(&spec, None, &ownership, &root, &Source::Volume(at)).unwrap()
+    }
+
+    #[test]
+    fn a_guest_that_hangs_or_panics_is_started_again() {
+        let devices = "    <watchdog model=\"i6300esb\" action=\"reset\"/>\n    <panic model=\"isa\"/>\n  </devices>";
+        for (architecture, has) in [("x86_64", true), ("i686", true), ("aarch64", false)] {
+            let xml = written_for(architecture, Vec::new());
+            assert!(xml.contains("<on_crash>restart</on_crash>"), "{xml}");
+            assert_eq!(xml.contains(devices), has, "{xml}");
+            assert!(has || !xml.contains("<watchdog"), "{xml}");
+        }
     }
 
     #[test]
