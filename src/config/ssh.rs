@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::report::quoted;
 use super::types::{InvalidValue, character};
+use crate::text::sanitize::drives_terminal;
 
 const TYPES: [&str; 7] = [
     "ssh-ed25519",
@@ -49,7 +50,8 @@ pub(super) fn public_keys(text: &str) -> Result<Vec<String>, InvalidValue> {
 }
 
 fn public_key(line: &str) -> Result<(), InvalidValue> {
-    if let Some(bad) = line.chars().find(|c| c.is_control() && *c != '\t') {
+    // Not only what ends a line: what cannot be seen in a key has no place in a list of who may log in.
+    if let Some(bad) = line.chars().find(|&c| drives_terminal(c) && c != '\t') {
         return Err(InvalidValue::new(
             format!("has {} in it", character(bad)),
             HELP,

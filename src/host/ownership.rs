@@ -17,8 +17,9 @@ use crate::text::xml::escape;
 /// never changes.
 pub const NAMESPACE: &str = "urn:lbctl:mark:1";
 
-/// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get.
-pub const LAYOUT: u32 = 1;
+/// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get. 2: with
+/// watchdog and panic device.
+pub const LAYOUT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership {

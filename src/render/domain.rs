@@ -22,6 +22,14 @@ pub struct DomainSpec {
     pub interfaces: Vec<NicSpec>,
 }
 
+impl DomainSpec {
+    /// The architectures with the watchdog and panic devices that lbctl uses.
+    #[must_use]
+    pub fn is_x86(&self) -> bool {
+        matches!(self.architecture.as_str(), "x86_64" | "i686")
+    }
+}
+
 /// A network interface that the domain is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NicSpec {
@@ -108,7 +116,6 @@ pub fn render(
     root: &RootDisk,
     seed: &Source,
 ) -> Result<String, askama::Error> {
-    let x86 = matches!(spec.architecture.as_str(), "x86_64" | "i686");
     DomainTemplate {
         domain_type: spec.kind,
         name: escape(&spec.name),
@@ -120,7 +127,7 @@ pub fn render(
         machine: escape(&spec.machine),
         // ARM machines have no BIOS.
         efi: spec.architecture == "aarch64",
-        x86,
+        x86: spec.is_x86(),
         // `maximum` is what TCG can emulate; host-passthrough needs kvm (formatdomain.html, "CPU model and topology").
         cpu_mode: match spec.kind {
             DomainKind::Kvm => "host-passthrough",
@@ -181,6 +188,10 @@ mod tests {
     use crate::host::ownership::{LAYOUT, PartPrints, SeedRecord};
 
     fn written(interfaces: Vec<NicSpec>) -> String {
+        written_for("x86_64", interfaces)
+    }
+
+    fn written_for(architecture: &str, interfaces: Vec<NicSpec>) -> String {
         let at = VolumeRef {
             pool: "default".into(),
             name: "lb-1".into(),
@@ -188,7 +199,7 @@ mod tests {
         let spec = DomainSpec {
             name: "lb-1".into(),
             kind: DomainKind::Kvm,
-            architecture: "x86_64".into(),
+            architecture: architecture.into(),
             machine: "q35".into(),
             memory_mib: 1024,
             vcpus: 2,
@@ -214,6 +225,17 @@ mod tests {
             format: "qcow2".into(),
         };
         render(&spec, None, &ownership, &root, &Source::Volume(at)).unwrap()
+    }
+
+    #[test]
+    fn a_guest_that_hangs_or_panics_is_started_again() {
+        let devices = "    <watchdog model=\"i6300esb\" action=\"reset\"/>\n    <panic model=\"isa\"/>\n  </devices>";
+        for (architecture, has) in [("x86_64", true), ("i686", true), ("aarch64", false)] {
+            let xml = written_for(architecture, Vec::new());
+            assert!(xml.contains("<on_crash>restart</on_crash>"), "{xml}");
+            assert_eq!(xml.contains(devices), has, "{xml}");
+            assert!(has || !xml.contains("<watchdog"), "{xml}");
+        }
     }
 
     #[test]

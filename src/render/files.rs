@@ -15,18 +15,7 @@ use crate::config::{Check, Config, DomainName, Runtime};
 /// Every file of the guest, in the order they are to be written.
 pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
     let mut files: Vec<GuestFile> = programs().map(program).collect();
-    files.extend([
-        GuestFile::public(
-            "/etc/systemd/system/lbctl-save-state.service",
-            include_str!("../../templates/lbctl-save-state.service"),
-            Service::Guest,
-        ),
-        GuestFile::public(
-            "/etc/systemd/system/lbctl-save-state.timer",
-            include_str!("../../templates/lbctl-save-state.timer"),
-            Service::Guest,
-        ),
-    ]);
+    files.extend(OWN.map(|(path, text)| GuestFile::public(path, text, Service::Guest)));
     files.extend(wanted(config).flat_map(|service| (service.files)(config, tls, secrets)));
     let settings = settings(config, &files);
     files.push(GuestFile::public(
@@ -36,6 +25,34 @@ pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<Gu
     ));
     files
 }
+
+/// lbctl's own units, and what the kernel and systemd are told so that the guest stays up.
+const OWN: [(&str, &str); 6] = [
+    (
+        "/etc/systemd/system/lbctl-save-state.service",
+        include_str!("../../templates/lbctl-save-state.service"),
+    ),
+    (
+        "/etc/systemd/system/lbctl-save-state.timer",
+        include_str!("../../templates/lbctl-save-state.timer"),
+    ),
+    (
+        "/etc/systemd/system/lbctl-liveness.service",
+        include_str!("../../templates/lbctl-liveness.service"),
+    ),
+    (
+        "/etc/sysctl.d/90-lbctl.conf",
+        include_str!("../../templates/sysctl.conf"),
+    ),
+    (
+        "/etc/systemd/system.conf.d/50-lbctl.conf",
+        include_str!("../../templates/watchdog.conf"),
+    ),
+    (
+        "/etc/udev/rules.d/70-lbctl-watchdog.rules",
+        include_str!("../../templates/watchdog.rules"),
+    ),
+];
 
 fn program((name, text): (&str, &str)) -> GuestFile {
     let path = programs::path(name);

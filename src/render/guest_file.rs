@@ -13,6 +13,8 @@ pub const CLIENT_PEM: &str = "/etc/haproxy/client.pem";
 /// HAProxy's `ca-file`: the CAs that the nodes' certificates must be signed by.
 pub const CA_PEM: &str = "/etc/haproxy/ca.pem";
 pub const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
+/// What systemd allows HAProxy's process. It begins with HAProxy's next start.
+pub const HAPROXY_SANDBOX: &str = "/etc/systemd/system/haproxy.service.d/50-lbctl.conf";
 
 /// One file in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ mod services;
 mod spec;
 pub mod yaml;
 
-pub use guest_file::{CA_PEM, CLIENT_PEM, GuestFile, Owner, Service};
+pub use guest_file::{CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_SANDBOX, Owner, Service};
 pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;

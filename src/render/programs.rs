@@ -16,18 +16,20 @@ macro_rules! module {
 
 /// The modules before the program that imports them: a change puts one file after the other in
 /// place, and the program works at each moment.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 14] = [
     module!("__init__.py"),
     module!("paths.py"),
     module!("wire.py"),
     module!("tools.py"),
     module!("status.py"),
     module!("haproxy.py"),
+    module!("additions.py"),
     module!("services.py"),
     module!("probe.py"),
     module!("converge.py"),
     module!("boot.py"),
     module!("old_workers.py"),
+    module!("liveness.py"),
     (
         "lbctl-guest",
         include_str!("../../templates/guest/lbctl-guest.py"),

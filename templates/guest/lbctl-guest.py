@@ -8,6 +8,7 @@ only.
   save-state     HAProxy's view of its servers, for its next start
   converge       does the task on stdin, and answers in JSON
   old-workers    closes the sessions that a reload left in old workers when their primary is down
+  liveness       restarts a HAProxy that hangs
   prepare        before HAProxy starts: files, owners, the image; HAProxy itself checks its
                  configuration
   container      runs HAProxy's container for systemd
@@ -34,6 +35,7 @@ COMMANDS = {
     "fluentd": ("services", "fluentd"),
     "converge": ("converge", "main"),
     "old-workers": ("old_workers", "watch"),
+    "liveness": ("liveness", "watch"),
 }
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CLOUD_INIT = "/run/cloud-init"
 ADMIN_SOCKET = "/run/haproxy/admin.sock"
+# Of HAProxy's answer: seconds, bytes.
+PATIENCE = 5.0
+MOST = 4 * 1024 * 1024
 
 
 def cloud_init() -> WaitCloudInit:
@@ -38,17 +41,22 @@ def cloud_init() -> WaitCloudInit:
 
 
 def primaries() -> list[str]:
-    text = b""
+    """Nobody where HAProxy gives no whole answer, of a size that one may have, in time."""
+    text = bytearray()
+    deadline = time.monotonic() + PATIENCE
     try:
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
+            s.settimeout(PATIENCE)
             s.connect(ADMIN_SOCKET)
             s.sendall(b"show stat -1 4 -1\n")
             while True:
+                s.settimeout(max(0.01, deadline - time.monotonic()))
                 more = s.recv(65536)
                 if not more:
                     break
                 text += more
+                if len(text) > MOST or time.monotonic() > deadline:
+                    return []
     except OSError:
         return []
     return up(text.decode("utf-8", "replace"))

@@ -9,3 +9,4 @@ mod nasty;
 mod oracle;
 mod round_trip;
 mod sample;
+mod units;

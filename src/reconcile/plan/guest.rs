@@ -12,7 +12,7 @@ use crate::guest::{AgentAvailability, Extent};
 use crate::host::DomainFacts;
 use crate::host::ownership::changing_to;
 use crate::reconcile::desired::DesiredCertificate;
-use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, Service};
+use crate::render::{CLIENT_PEM, GuestFile, GuestSpec, HAPROXY_SANDBOX, Service};
 use crate::secret::Secret;
 use crate::seed::{FoundSeed, Seed};
 
@@ -21,8 +21,8 @@ pub(super) struct GuestPart {
     pub changes: Vec<Change>,
     /// To be brought about in the running guest.
     pub converge: bool,
-    /// Why it is not done live, where it is not.
-    pub note: Option<String>,
+    /// Why it is not done live, where it is not; what of it shows later.
+    pub notes: Vec<String>,
 }
 
 /// The steps that change a running guest. Between the two no ownership record says which seed the
@@ -104,11 +104,27 @@ pub(super) fn plan(
         changes.push(Change::new(Subject::Guest, from, to, class));
     }
     let live = differs && class == Class::Live;
+    let later = old.filter(|old| live && domain.live.is_some() && sandbox_differs(old, wanted));
     GuestPart {
         changes,
         converge: live,
-        note,
+        notes: note
+            .into_iter()
+            .chain(later.map(|_| SANDBOX_LATER.to_owned()))
+            .collect(),
     }
+}
+
+const SANDBOX_LATER: &str = "HAProxy's process goes on as it was started: it gets its new sandbox at its next start, \
+                             with the next boot of the guest or by `systemctl restart haproxy` in it, which closes \
+                             every session";
+
+fn sandbox_differs(old: &GuestSpec, new: &GuestSpec) -> bool {
+    let sandbox = |spec: &GuestSpec| {
+        let file = spec.files.iter().find(|f| f.path == HAPROXY_SANDBOX);
+        file.map(|f| f.content.clone())
+    };
+    sandbox(old) != sandbox(new)
 }
 
 /// Whether the guest runs with another process or account than the seed wants, as far as is known.

@@ -4,7 +4,7 @@ use super::guest::GuestPart;
 use super::parts::Parts;
 use super::{Change, Class, Condition, OwnershipKind, Plan, Restart, Step, Subject, Value, guest};
 use crate::guest::Extent;
-use crate::host::ownership::Ownership;
+use crate::host::ownership::{LAYOUT, Ownership};
 use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
 use crate::reconcile::desired::{Desired, current_seed};
 use crate::reconcile::observe::Observed;
@@ -45,13 +45,13 @@ pub(super) fn update(
     };
     update.facts(desired);
     update.seed(desired);
-    update.leftovers();
+    update.leftovers(desired);
     update.state();
     Plan {
         name: domain.name.clone(),
         steps: update.steps(desired, restart),
         changes: update.changes,
-        notes: parts.disk.notes.into_iter().chain(guest.note).collect(),
+        notes: parts.disk.notes.into_iter().chain(guest.notes).collect(),
     }
 }
 
@@ -171,10 +171,26 @@ impl Update<'_> {
     }
 
     /// What no other difference shows.
-    fn leftovers(&mut self) {
+    fn leftovers(&mut self, desired: &Desired) {
         if !self.domain.persistent {
             let (from, to) = (Condition::Unsaved, Condition::Saved);
             self.push(Subject::Definition, from, to, Class::Live);
+        }
+        // The definition is changed now, without a word to the guest, which gets its devices when it next starts: by
+        // itself that is no reason to restart it.
+        let ownership = self.domain.config.ownership.as_ref();
+        if ownership.is_some_and(|ownership| ownership.layout < LAYOUT) {
+            let to = if desired.domain.is_x86() {
+                Condition::WithWatchdogAtNextStart
+            } else {
+                Condition::WrittenByLbctl
+            };
+            self.push(
+                Subject::Definition,
+                Condition::OfAnEarlierLayout,
+                to,
+                Class::Live,
+            );
         }
         if self.define && self.changes.is_empty() {
             let (from, to) = (Condition::WrittenByAnother, Condition::WrittenByLbctl);
@@ -206,6 +222,7 @@ impl Update<'_> {
         }
         let mut ownership = self.parts.ownership.clone();
         if let Some(live) = self.domain.live.as_ref().and_then(|l| l.ownership.as_ref()) {
+            ownership.layout = live.layout;
             ownership.seed.parts.boot.clone_from(&live.seed.parts.boot);
             ownership.reservations.clone_from(&live.reservations);
         }

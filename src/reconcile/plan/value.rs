@@ -94,6 +94,8 @@ pub enum Condition {
     Saved,
     WrittenByAnother,
     WrittenByLbctl,
+    OfAnEarlierLayout,
+    WithWatchdogAtNextStart,
     AsBooted,
     AsSeedAtRestart,
     PerhapsNotAsSeed,
@@ -247,6 +249,10 @@ impl fmt::Display for Condition {
             Self::Saved => "saved",
             Self::WrittenByAnother => "as edited or written by another lbctl",
             Self::WrittenByLbctl => "as lbctl writes it",
+            Self::OfAnEarlierLayout => "as an earlier lbctl wrote it",
+            Self::WithWatchdogAtNextStart => {
+                "with a watchdog and a panic device, from the next start of the guest on"
+            }
             Self::AsBooted => "as it booted",
             Self::AsSeedAtRestart => "as its seed, except what waits for a restart",
             Self::PerhapsNotAsSeed => "perhaps not as its seed",

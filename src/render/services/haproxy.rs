@@ -6,7 +6,7 @@ use askama::Template;
 use super::{GuestService, OnChange};
 use crate::config::{Config, Runtime};
 use crate::render::guest_file::{
-    CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, Owner, Service, tidy_pem,
+    CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, HAPROXY_SANDBOX, Owner, Service, tidy_pem,
 };
 use crate::render::haproxy::{global_maxconn, haproxy_cfg};
 use crate::render::{CheckTls, Secrets};
@@ -34,7 +34,16 @@ fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
             unit(config),
             Service::HaproxyUnit,
         ),
+        // Of the class that is read when it is needed, which for this one is HAProxy's next start.
+        GuestFile::public(HAPROXY_SANDBOX, sandbox(config), Service::Guest),
     ]
+}
+
+fn sandbox(config: &Config) -> &'static str {
+    match config.haproxy.runtime {
+        Runtime::Package => include_str!("../../../templates/haproxy-package.conf"),
+        Runtime::Container => include_str!("../../../templates/haproxy-container.conf"),
+    }
 }
 
 #[derive(Template)]
@@ -43,7 +52,8 @@ struct PackageUnit {
     nofile: u64,
 }
 
-/// It overrides the distribution's.
+/// It overrides the distribution's. What may wait for HAProxy's next start stands in the drop-in
+/// beside it: each guest of lbctl 0.1.0 runs with this text, and another one restarts it.
 fn unit(config: &Config) -> String {
     match config.haproxy.runtime {
         Runtime::Package => crate::render::render(&PackageUnit {

@@ -45,8 +45,6 @@ pub(super) struct GuestService {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum OnChange {
-    /// It has no files of lbctl's, or reads them each time.
-    Nothing,
     Reload,
     Restart,
 }

@@ -3,12 +3,10 @@ library only."""
 
 from __future__ import annotations
 
-import os
-
 from .converge import applied, clear_away, locked, remember
 from .haproxy import IN_USE
 from .paths import UNITS
-from .services import apply
+from .services import OWN_UNITS, apply, apply_sysctl
 from .tools import Attempts, enable_now, settings, systemctl, write
 
 TYPE_CHECKING = False
@@ -29,7 +27,10 @@ def boot() -> None:
             # The agent, installed just now, has missed the event that starts it.
             attempts.attempt("guest agent", start_agent)
         apply(conf, attempts)
-        attempts.attempt("lbctl-save-state", enable_now, "lbctl-save-state.timer")
+        for unit in OWN_UNITS:
+            # systemd may have started it before cloud-init wrote today's program.
+            attempts.attempt(unit, enable_now, unit, "restart")
+        attempts.attempt("kernel settings", apply_sysctl)
         attempts.conclude()
         remember(conf)
 
@@ -42,25 +43,32 @@ def reload_manager(conf: Settings) -> None:
     """Only where it still has a unit from before cloud-init wrote lbctl's: a reload takes a
     small guest many seconds."""
     paths = [entry["path"] for entry in conf["files"] if entry["path"].startswith(f"{UNITS}/")]
-    stale = [
-        path
+    stale = {
+        unit_of(path)
         for path, known in zip(paths, known_units(paths), strict=True)
-        if known.get("FragmentPath") != path or known.get("NeedDaemonReload") != "no"
-    ]
-    if f"{UNITS}/haproxy.service" in stale:
+        if path not in (known.get("FragmentPath"), *known.get("DropInPaths", "").split(" "))
+        or known.get("NeedDaemonReload") != "no"
+    }
+    if "haproxy.service" in stale:
         # What runs, if it does, was started by the previous unit, not by the one on the disk.
         write(IN_USE, "{}")
     if stale:
         systemctl("daemon-reload")
 
 
+def unit_of(path: str) -> str:
+    """The unit that a file belongs to, whole or as a drop-in."""
+    first = path.removeprefix(f"{UNITS}/").split("/")[0]
+    return first.removesuffix(".d")
+
+
 def known_units(paths: list[str]) -> list[dict[str, str]]:
     """What the manager has read of each; nothing where it does not say."""
-    names = [os.path.basename(path) for path in paths]
-    properties = "--property=FragmentPath,NeedDaemonReload"
+    names = [unit_of(path) for path in paths]
+    properties = "--property=FragmentPath,DropInPaths,NeedDaemonReload"
     text = systemctl("show", properties, *names, check=False)[1]
     blocks = [
-        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
         for block in text.split("\n\n")
     ]
     return (blocks + [{} for _ in paths])[: len(paths)]

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from . import haproxy, services
+from . import additions, haproxy, services
 from .paths import (
     APPLIED,
     CA_PEM,
@@ -25,7 +25,7 @@ from .paths import (
     HAPROXY_CFG,
     RUN,
     SETTINGS,
-    UNITS,
+    SYSTEMD,
     at,
 )
 from .probe import probe_all
@@ -42,6 +42,7 @@ from .tools import (
     read_bytes,
     remove,
     stage,
+    sync_folders,
     systemctl,
     write,
 )
@@ -103,13 +104,15 @@ def converge(change: Change, undo: Undo) -> list[str]:
     notes = check(change.wanted, change.paths, conf)
     if change.packages:
         install_packages(change.packages)
-    files = change.changed + (services.authorized_keys(conf, before) if change.admin else [])
+    additions.adopt(before, services.keys_of)
+    files = change.changed + (services.authorized_keys(conf) if change.admin else [])
     undo.remember([*(new.path for new in files), *change.gone])
     try:
         install(files, change.gone, undo)
         apply(conf, before, change.paths, up, undo.text(CA_PEM))
         if change.admin:
             services.set_password(change.admin)
+            services.settle_keys(conf)
     except Exception as problem:
         undo.put_back(before or conf, conf, change.paths, up)
         raise Failure(f"{problem}{undo.complaint}") from problem
@@ -204,6 +207,7 @@ def install(files: Iterable[NewFile], gone: Iterable[str], undo: Undo | None = N
         os.rename(temporary, at(path))
     for path in gone:
         os.unlink(at(path))
+    sync_folders([*(path for _, path in staged), *gone])
 
 
 class Undo:
@@ -255,6 +259,7 @@ class Undo:
 def clear_away(conf: Settings, before: Settings, attempts: Attempts) -> None:
     """At boot: what an earlier seed brought and this one does not."""
     conf = services.with_table(conf, before)
+    attempts.attempt("record of additions", additions.adopt, before, services.keys_of)
     wanted = {entry["path"] for entry in conf["files"]}
     for entry in before.get("files", []):
         if entry["path"] not in wanted:
@@ -263,11 +268,13 @@ def clear_away(conf: Settings, before: Settings, attempts: Attempts) -> None:
         if name not in conf["services"]:
             attempts.attempt(f"switching off {name}", services.switch_off, name, conf)
     attempts.attempt("previous administrator", services.retire_admin, conf, before)
-    attempts.attempt("authorized_keys", install_keys, conf, before)
+    attempts.attempt("authorized_keys", install_keys, conf)
+    attempts.attempt("what lbctl added to files of others", services.take_back, conf)
 
 
-def install_keys(conf: Settings, before: Settings) -> None:
-    install(services.authorized_keys(conf, before), [])
+def install_keys(conf: Settings) -> None:
+    install(services.authorized_keys(conf), [])
+    services.settle_keys(conf)
 
 
 def apply(conf: Settings, before: Settings, paths: set[str], up: int, other_ca: str) -> None:
@@ -275,13 +282,15 @@ def apply(conf: Settings, before: Settings, paths: set[str], up: int, other_ca: 
     conf = services.with_table(conf, before)
     facts = [*conf.get("files", []), *before.get("files", [])]
     affected = {entry["affects"] for entry in facts if entry["path"] in paths}
-    if any(path.startswith(f"{UNITS}/") for path in paths):
+    if any(path.startswith(f"{SYSTEMD}/") for path in paths):
         systemctl("daemon-reload")
+    services.follow_own_units(conf, paths)
     for owner in ("haproxy", "fluentd"):
         own_files(conf, owner)
     for name in before.get("services", []):
         if name not in conf["services"]:
             services.switch_off(name, conf)
+    services.take_back(conf)
     for name in conf["services"]:
         if name != "haproxy" and (name in affected or name not in before.get("services", [])):
             services.apply_service(name, conf)

@@ -21,25 +21,31 @@ from .paths import (
     HAPROXY,
     HAPROXY_CFG,
     HAPROXY_RUN,
+    KEPT_STATES,
     MASTER_SOCKET,
     PROGRAM,
     RUN,
     SERVER_STATE,
+    STATE_FOLDER,
     at,
 )
 from .status import servers
 from .tools import (
     CONTAINER_UID,
     DOCKER,
+    Attempts,
     Failure,
     ask,
+    complain,
     digest,
     enable,
     is_active,
     journal,
+    make_folder,
     own_files,
     read_bytes,
     read_json,
+    remove,
     run,
     settings,
     systemctl,
@@ -54,23 +60,64 @@ UNIT = "haproxy.service"
 CONTAINER = "haproxy"
 # Digests of what the running HAProxy has read.
 IN_USE = f"{RUN}/haproxy.json"
+# It speaks to HAProxy's sockets and to nobody else. In the container runtime they are another
+# user's, which takes CAP_DAC_OVERRIDE.
+OLD_WORKERS_SANDBOX = (
+    "CapabilityBoundingSet=CAP_DAC_OVERRIDE",
+    "NoNewPrivileges=yes",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateDevices=yes",
+    "PrivateNetwork=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectControlGroups=yes",
+    "MemoryDenyWriteExecute=yes",
+    "RestrictAddressFamilies=AF_UNIX",
+    "RestrictNamespaces=yes",
+    "SystemCallFilter=@system-service",
+    "SystemCallErrorNumber=EPERM",
+)
 
 
 def save_state() -> None:
+    """For the next start."""
+    keep_state(server_state())
+
+
+def keep_state(text: str) -> None:
+    """A disk that is full or read-only costs one of the copies and no more."""
+    for path in KEPT_STATES:
+        try:
+            write(path, text)
+        except OSError as problem:
+            complain(f"cannot save the state of the servers to {path}: {problem.strerror}")
+
+
+def server_state() -> str:
     text = ask(ADMIN_SOCKET, "show servers state")
     if not text.startswith("1\n"):
         raise Failure(f"HAProxy's answer to `show servers state` is not a state: {text[:80]!r}")
-    write(SERVER_STATE, text)
+    return text
+
+
+def hand_over_state(text: str) -> None:
+    """To the worker that a reload starts. Without one it knows no server until it has checked them;
+    with one of an earlier minute it would take a former primary for the primary."""
+    try:
+        write(SERVER_STATE, text)
+    except OSError as problem:
+        complain(f"the next worker gets no state of the servers: {problem.strerror}")
+        remove(SERVER_STATE)
 
 
 def forget_health() -> None:
     """At a cold start the addresses stay and no server's health does: what was the primary may not
     be it now. The file is always there afterwards: HAProxy warns if it is missing or empty."""
-    lines = read_bytes(SERVER_STATE).decode("utf-8", "replace").splitlines()
-    if not lines or lines[0] != "1":
-        lines = ["1"]
-    kept = lines[:1]
-    for line in lines[1:]:
+    texts = (read_bytes(path).decode("utf-8", "replace") for path in KEPT_STATES)
+    text = next((text for text in texts if text.startswith("1\n")), "1\n")
+    kept = []
+    for line in text.removesuffix("\n").split("\n"):
         words = line.split(" ")
         if not line.startswith("#") and len(words) > 5:
             words[5] = "0"
@@ -108,7 +155,7 @@ def check_staged(conf: Settings, place: str) -> None:
 def alerts(text: str) -> str:
     """Those of HAProxy, without the time and process number of each."""
     lines = [
-        re.sub(r"^\[\w+\]\s+\(\d+\) : ", "", line) for line in text.splitlines() if "ALERT" in line
+        re.sub(r"^\[\w+\]\s+\(\d+\) : ", "", line) for line in text.split("\n") if "ALERT" in line
     ]
     return "; ".join(lines)[-1500:] or text.strip()[-1500:]
 
@@ -119,11 +166,12 @@ def is_installed(conf: Settings) -> bool:
 
 def container_options(place: str = HAPROXY) -> list[str]:
     uid = str(CONTAINER_UID)
-    state = os.path.dirname(SERVER_STATE)
     return [
         *("--network", "host", "--user", f"{uid}:{uid}", "--read-only"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-        *("--volume", f"{place}:{HAPROXY}:ro", "--volume", f"{state}:{state}:ro"),
+        *("--volume", f"{place}:{HAPROXY}:ro"),
+        # Where configurations of lbctl 0.1 have the state, to which a change may be put back.
+        *("--volume", f"{STATE_FOLDER}:{STATE_FOLDER}:ro"),
         *("--volume", f"{HAPROXY_RUN}:{HAPROXY_RUN}", "--entrypoint", "haproxy"),
     ]
 
@@ -152,16 +200,27 @@ def remember_in_use(conf: Settings) -> None:
 
 
 def prepare() -> None:
-    """What the unit runs before HAProxy."""
+    """What the unit runs before HAProxy. Nothing that a disk refuses keeps HAProxy from starting:
+    it starts with what there is."""
+    attempts = Attempts()
+    attempts.attempt("the state of the servers", forget_health)
     conf = settings()
-    own_files(conf, "haproxy")
-    os.makedirs(at(HAPROXY_RUN), exist_ok=True)
-    forget_health()
+    attempts.attempt("the owners of HAProxy's files", own_files, conf, "haproxy")
     if conf["runtime"] == "container":
-        os.chown(at(HAPROXY_RUN), CONTAINER_UID, CONTAINER_UID)
+        attempts.attempt("the folder of the sockets", share_sockets)
         run(*DOCKER, "rm", "--force", CONTAINER, check=False)
+    attempts.attempt("the digests of what is in use", remember_in_use, conf)
+    for failure in attempts.failures:
+        complain(failure)
+    if conf["runtime"] == "container":
         ensure_image(conf)
-    remember_in_use(conf)
+
+
+def share_sockets() -> None:
+    """The container's user makes its sockets there, and can take no file of root's away."""
+    make_folder(HAPROXY_RUN)
+    os.chown(at(HAPROXY_RUN), 0, CONTAINER_UID)
+    os.chmod(at(HAPROXY_RUN), 0o1770)
 
 
 def ensure_image(conf: Settings) -> None:
@@ -181,7 +240,9 @@ def reload() -> None:
     own_files(conf, "haproxy")
     check_config(conf)
     before = process_id()
-    save_state()
+    state = server_state()
+    hand_over_state(state)
+    keep_state(state)
     answer = ask(MASTER_SOCKET, "reload", timeout=30)
     if "Success=0" in answer:
         raise Failure(
@@ -194,7 +255,8 @@ def reload() -> None:
             raise Failure("HAProxy did not start a new worker within 60 s of the reload")
         time.sleep(0.1)
     remember_in_use(conf)
-    unit = ("--collect", "--quiet", "--unit=lbctl-old-workers")
+    unit = ["--collect", "--quiet", "--unit=lbctl-old-workers"]
+    unit += [f"--property={line}" for line in OLD_WORKERS_SANDBOX]
     run("systemd-run", *unit, PROGRAM, "old-workers", check=False)
 
 
@@ -235,6 +297,8 @@ def run_container() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     nofile = conf["nofile"]
     options = ["--detach", "--rm", "--name", CONTAINER, "--log-driver", "journald"]
+    # Each worker has a thread for each CPU, and old workers live on for a while.
+    options += ["--pids-limit", "2048", "--memory", f"{memory_limit()}m", "--oom-score-adj=-900"]
     options += ["--ulimit", f"nofile={nofile}:{nofile}", *container_options(), conf["image"] or ""]
     haproxy = ["-W", "-db", "-f", HAPROXY_CFG, "-S", f"{MASTER_SOCKET},mode,600"]
     try:
@@ -255,6 +319,13 @@ def run_container() -> None:
         )
     finally:
         run(*DOCKER, "stop", "-t", "5", CONTAINER, timeout=20, check=False)
+
+
+def memory_limit() -> int:
+    """MiB: four fifths of the guest's. A HAProxy that leaks is ended and started again, and the
+    guest's other programs live on."""
+    found = re.search(rb"^MemTotal: +(\d+) kB", read_bytes("/proc/meminfo"), re.M)
+    return int(found.group(1)) * 4 // 5 // 1024 if found else 0
 
 
 def container_lives() -> bool:
@@ -345,7 +416,7 @@ def swap_certificates(paths: set[str], old_ca: str) -> None:
 def commit(kind: str, path: str, pem: str) -> None:
     """HAProxy management guide 9.3, "set ssl cert", "commit ssl cert". An empty line would end the
     text."""
-    text = "\n".join(line for line in pem.splitlines() if line.strip())
+    text = "\n".join(line for line in pem.split("\n") if line.strip())
     said = ask(ADMIN_SOCKET, f"set {kind} {path} <<\n{text}\n", timeout=30)
     answer = ask(ADMIN_SOCKET, f"commit {kind} {path}", timeout=60)
     if "Success!" not in answer:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .wire import Server
 
 INTERVAL = 0.5
+# Bytes of the table of all sessions, of some 400 each.
+MOST_SESSIONS = 64 * 1024 * 1024
 
 
 def watch() -> None:
@@ -48,7 +50,7 @@ def cut_sessions(worker: str, addresses: set[str | None]) -> None:
     backends are disabled."""
     listed = servers(ask(MASTER_SOCKET, f"@!{worker} show stat -1 4 -1", ends=True))
     names = {s["name"] for s in listed if s["backend"] == "primary" and s["address"] in addresses}
-    text = ask(MASTER_SOCKET, f"@!{worker} show sess", ends=True)
+    text = ask(MASTER_SOCKET, f"@!{worker} show sess", ends=True, most=MOST_SESSIONS)
     sessions = re.findall(r"^(0x[0-9a-f]+): .* be=primary srv=(\S+) ", text, re.M)
     lost = [f"@!{worker} shutdown session {id_}" for id_, server in sessions if server in names]
     for some in range(0, len(lost), 50):
@@ -58,7 +60,7 @@ def cut_sessions(worker: str, addresses: set[str | None]) -> None:
 def old_workers() -> list[str]:
     """The process numbers below "# old workers" (HAProxy management guide 9.4, "show proc")."""
     found, old = [], False
-    for line in ask(MASTER_SOCKET, "show proc", ends=True).splitlines():
+    for line in ask(MASTER_SOCKET, "show proc", ends=True).split("\n"):
         if line.startswith("#"):
             old = line.startswith("# old workers")
         elif old and line.split():

@@ -9,7 +9,9 @@ ROOT = "/"
 
 # Written by lbctl, at boot by cloud-init and later by `converge`.
 SETTINGS = "/etc/lbctl/guest.json"
-PROGRAM = "/usr/local/lib/lbctl/lbctl-guest"
+PROGRAMS = "/usr/local/lib/lbctl"
+PROGRAM = f"{PROGRAMS}/lbctl-guest"
+SYSTEMD = "/etc/systemd"
 UNITS = "/etc/systemd/system"
 
 HAPROXY = "/etc/haproxy"
@@ -21,8 +23,11 @@ CA_PEM = "/etc/haproxy/ca.pem"
 APPLIED = "/var/lib/lbctl/settings.json"
 RUN = "/run/lbctl"
 
-# HAProxy's own.
-SERVER_STATE = "/var/lib/haproxy/server-state"
+# HAProxy's own. The state is what it reads at its next start or reload.
+SERVER_STATE = "/run/haproxy/server-state"
+# Saved states, the newest first: one outlives a stop of HAProxy, the other a reboot.
+STATE_FOLDER = "/var/lib/haproxy"
+KEPT_STATES = (f"{RUN}/server-state", f"{STATE_FOLDER}/server-state")
 HAPROXY_RUN = "/run/haproxy"
 ADMIN_SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy/master.sock"

@@ -6,21 +6,25 @@ settings says how it applies a change."""
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import re
 
+from . import additions
 from .haproxy import apply_haproxy, concerned
-from .paths import RUN, at
+from .paths import PROGRAMS, RUN, UNITS, at
 from .tools import (
     Attempts,
     Failure,
     NewFile,
     apt,
+    complain,
     digest,
+    disable_now,
     enable,
+    enable_now,
     own_files,
+    read,
     read_bytes,
     read_json,
     run,
@@ -50,41 +54,31 @@ def apply_docker(conf: Settings) -> None:
     """Adds lbctl's settings to those of the image. A running Docker needs no restart for them."""
     if conf["registry"]:
         # Docker reads this at each pull.
-        ca = read_bytes("/etc/lbctl/docker/registry-ca.crt")
-        write(f"/etc/docker/certs.d/{conf['registry']}/ca.crt", ca)
-    path = "/etc/docker/daemon.json"
-    present = read_json(path) or {}
-    wanted = {**present, **(read_json("/etc/lbctl/docker-daemon.json") or {})}
-    if wanted != present:
-        write(path, json.dumps(wanted, indent=2) + "\n")
-    start("docker", conf, changed=wanted != present)
+        ca = read_bytes("/etc/lbctl/docker/registry-ca.crt").decode()
+        additions.add(additions.registry_ca(conf["registry"]), "file", ca)
+    ours = read_json(additions.DOCKER_OURS) or {}
+    changed = additions.add(additions.DOCKER, "settings", ours)
+    start("docker", conf, changed)
 
 
 def apply_chrony(conf: Settings) -> None:
     """The package's own sources and makestep are commented out where lbctl has some: its makestep
     is read later and would win."""
-    path = "/etc/chrony/chrony.conf"
     ours = b"".join(
         read_bytes(p)
         for p in ("/etc/chrony/sources.d/lbctl.sources", "/etc/chrony/conf.d/lbctl.conf")
     )
-    present = read_bytes(path)
-    wanted = chrony_conf(present, ours)
-    if wanted != present:
-        write(path, wanted)
-    apply_plain("chrony", conf, also=[wanted, ours])
+    additions.add(additions.CHRONY, "commented", replaced_in_chrony(ours))
+    apply_plain("chrony", conf, also=[read_bytes(additions.CHRONY), ours])
 
 
-def chrony_conf(present: bytes, ours: bytes) -> bytes:
+def replaced_in_chrony(ours: bytes) -> list[str]:
     replaced = []
     if re.search(rb"^(server|pool) ", ours, re.M):
-        replaced += [b"server", b"pool", b"peer"]
+        replaced += ["server", "pool", "peer"]
     if re.search(rb"^makestep ", ours, re.M):
-        replaced += [b"makestep"]
-    plain = re.sub(rb"^#lbctl# ", b"", present, flags=re.M)
-    if not replaced:
-        return plain
-    return re.sub(rb"^((?:%s)\s.*)$" % b"|".join(replaced), rb"#lbctl# \1", plain, flags=re.M)
+        replaced += ["makestep"]
+    return replaced
 
 
 def apply_fluentd(conf: Settings) -> None:
@@ -191,35 +185,101 @@ def switch_off(name: str, conf: Settings) -> None:
         systemctl("disable", "--now", facts(name, conf)["unit"], check=False)
 
 
+def take_back(conf: Settings) -> None:
+    """What lbctl added to files of others, and these settings do not want."""
+    wanted: set[str] = set()
+    admin, names, registry = conf.get("admin"), conf.get("services", []), conf.get("registry")
+    keys = keys_of(admin["user"]) if admin else None
+    if keys:
+        wanted.add(keys)
+    if "docker" in names:
+        wanted.add(additions.DOCKER)
+    if "docker" in names and registry:
+        wanted.add(additions.registry_ca(registry))
+    if "chrony" in names:
+        wanted.add(additions.CHRONY)
+    if additions.DOCKER in additions.take_back(wanted):
+        # It stays for others, without what lbctl has told it.
+        systemctl("reload", "docker.service", check=False)
+
+
 def with_table(conf: Settings, other: Settings) -> Settings:
     """The settings, with what either knows of the services: those of lbctl 0.1 have no table."""
     table = {**other.get("service_table", {}), **conf.get("service_table", {})}
     return {**conf, "service_table": table}
 
 
+# ---- lbctl's own units, and what the kernel and systemd are told
+
+
+OWN_UNITS = ("lbctl-save-state.timer", "lbctl-liveness.service")
+SYSCTL = "/etc/sysctl.d/90-lbctl.conf"
+
+
+def follow_own_units(conf: Settings, paths: set[str]) -> None:
+    """Those that the settings have, after their files or the program changed."""
+    listed = {entry["path"] for entry in conf.get("files", [])}
+    for unit in OWN_UNITS:
+        path = f"{UNITS}/{unit}"
+        program = unit.endswith(".service") and any(p.startswith(f"{PROGRAMS}/") for p in paths)
+        if path in listed and (path in paths or program):
+            enable_now(unit, "restart")
+        elif path in paths and path not in listed:
+            disable_now(unit)
+    if SYSCTL in paths:
+        apply_sysctl()
+
+
+def apply_sysctl() -> None:
+    """As systemd-sysctl does it at each boot, for this file alone: others may have set others of
+    their own since then. Where it is removed, the next boot does the rest."""
+    for line in read_bytes(SYSCTL).decode().split("\n"):
+        name, equals, value = line.partition("=")
+        if not equals or line.startswith("#"):
+            continue
+        try:
+            with open(at("/proc/sys/" + name.strip().replace(".", "/")), "w") as f:
+                f.write(value.strip() + "\n")
+        except OSError as problem:
+            complain(f"cannot set {name.strip()}: {problem.strerror}")
+
+
 # ---- the administrator
 
 
-def authorized_keys(conf: Settings, before: Settings) -> list[NewFile]:
+def keys_of(user: str) -> str | None:
+    """The account's `authorized_keys`; None: there is no such account."""
+    if not user_exists(user):
+        return None
+    return os.path.join(pwd.getpwnam(user).pw_dir, ".ssh/authorized_keys")
+
+
+def authorized_keys(conf: Settings) -> list[NewFile]:
     """The administrator's `authorized_keys`, as an entry to install, where it is not as it should
     be: lbctl's previous keys are removed, today's are added, all others stay."""
     admin = conf["admin"]
-    if not user_exists(admin["user"]):
+    path = keys_of(admin["user"])
+    if path is None:
         return []
+    present = read(path)
+    ours = additions.recorded().get(path, {}).get("ours")
+    text = additions.lines(present, ours, None, admin["keys"])[0]
+    if text == present or text is None:
+        return []
+    additions.expect_lines(path, admin["keys"])
     user = pwd.getpwnam(admin["user"])
-    path = os.path.join(user.pw_dir, ".ssh/authorized_keys")
-    present = read_bytes(path).decode("utf-8", "replace").splitlines()
-    outdated = set(before.get("admin", {}).get("keys", [])) - set(admin["keys"])
-    wanted = [line for line in present if line.strip() not in outdated]
-    wanted += [key for key in admin["keys"] if key not in wanted]
-    if wanted == present:
-        return []
     ids = (user.pw_uid, user.pw_gid)
     folder = at(os.path.dirname(path))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chown(folder, *ids)
-    text = "".join(line + "\n" for line in wanted)
     return [NewFile(path, text, 0o600, ids)]
+
+
+def settle_keys(conf: Settings) -> None:
+    """When they are installed."""
+    path = keys_of(conf["admin"]["user"])
+    if path:
+        additions.settle_lines(path, conf["admin"]["keys"])
 
 
 def set_password(admin: AdminAccount) -> None:
@@ -237,7 +297,7 @@ def set_password(admin: AdminAccount) -> None:
 
 def shadow(user: str) -> str | None:
     """The account's password, as crypt(5) writes it."""
-    for line in read_bytes("/etc/shadow").splitlines():
+    for line in read_bytes("/etc/shadow").split(b"\n"):
         fields = line.split(b":")
         if fields[0] == user.encode():
             return fields[1].decode()

@@ -64,7 +64,7 @@ def haproxy_status() -> Haproxy:
 
 def fields(text: str) -> dict[str, str]:
     """Lines of `name: value`."""
-    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    return dict(line.split(": ", 1) for line in text.split("\n") if ": " in line)
 
 
 def servers(text: str) -> list[Server]:

@@ -10,6 +10,7 @@ import os
 import pwd
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -34,6 +35,12 @@ class Failure(Exception):
 def in_words(problem: Exception) -> str:
     """The text of an unexpected exception says nothing without its type."""
     return str(problem) if isinstance(problem, (Failure, OSError)) else repr(problem)
+
+
+def complain(text: str) -> None:
+    """A warning in the journal (sd-daemon(3)), or on the terminal."""
+    level = "<4>" if "JOURNAL_STREAM" in os.environ else ""
+    sys.stderr.write(f"{level}lbctl-guest: {text}\n")
 
 
 class Attempts:
@@ -98,29 +105,46 @@ def remove(path: str) -> None:
     """Where it is there."""
     if exists(path):
         os.unlink(at(path))
+        sync_folders([path])
+
+
+def sync_folders(paths: Iterable[str]) -> None:
+    """Makes the folders of these files last: a power cut may otherwise take a rename back, though
+    the file that was renamed is whole (fsync(2))."""
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        fd = os.open(at(folder), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 class NewFile:
     """A file to be installed."""
 
-    def __init__(self, path: str, content: str, mode: int, ids: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, path: str, content: str | bytes, mode: int, ids: tuple[int, int] = (0, 0)
+    ) -> None:
         self.path = path
         self.content = content
         self.mode = mode
         self.ids = ids
 
 
-def write(path: str, data: str | bytes, mode: int = 0o644) -> None:
+def write(
+    path: str, data: str | bytes, mode: int = 0o644, ids: tuple[int, int] | None = None
+) -> None:
     """The whole file or nothing of it, also when the power fails."""
-    os.rename(stage(path, data, mode), at(path))
+    os.rename(stage(path, data, mode, ids), at(path))
+    sync_folders([path])
 
 
 def stage(path: str, data: str | bytes, mode: int, ids: tuple[int, int] | None = None) -> str:
     """The file whole on the disk, beside its place, to be renamed. Its name is not the guest's:
     it has the root in front."""
-    directory = at(os.path.dirname(path))
-    os.makedirs(directory, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=directory, prefix=".lbctl-")
+    folder = os.path.dirname(path)
+    make_folder(folder)
+    fd, temporary = tempfile.mkstemp(dir=at(folder), prefix=".lbctl-")
     try:
         with os.fdopen(fd, "wb") as f:
             f.write(data if isinstance(data, bytes) else data.encode())
@@ -135,6 +159,14 @@ def stage(path: str, data: str | bytes, mode: int, ids: tuple[int, int] | None =
     return temporary
 
 
+def make_folder(folder: str) -> None:
+    """With those above it, each of them to last."""
+    if not os.path.isdir(at(folder)):
+        make_folder(os.path.dirname(folder))
+        os.makedirs(at(folder), exist_ok=True)
+        sync_folders([folder])
+
+
 def digest(paths: Iterable[str], also: Iterable[bytes] = ()) -> str:
     """Of the contents of files, and of what else is given."""
     h = hashlib.sha256()
@@ -144,7 +176,8 @@ def digest(paths: Iterable[str], also: Iterable[bytes] = ()) -> str:
 
 
 def own_files(conf: Settings, owner: str) -> None:
-    """cloud-init writes everything as root: the other users may not exist yet."""
+    """cloud-init writes everything as root: the other users may not exist yet. What is right is
+    left alone: a disk that is read-only refuses even that."""
     paths = [entry["path"] for entry in conf["files"] if entry["owner"] == owner]
     if owner == "haproxy":
         uid = CONTAINER_UID if conf["runtime"] == "container" else 0
@@ -154,7 +187,17 @@ def own_files(conf: Settings, owner: str) -> None:
     else:
         return
     for path in paths:
-        os.chown(at(path), *ids)
+        own(path, *ids)
+
+
+def own(path: str, uid: int, gid: int) -> None:
+    if owner(path) != (uid, gid):
+        os.chown(at(path), uid, gid)
+
+
+def owner(path: str) -> tuple[int, int]:
+    present = os.stat(at(path))
+    return present.st_uid, present.st_gid
 
 
 def user_exists(name: str) -> bool:
@@ -203,14 +246,24 @@ def enable(unit: str) -> None:
     """For the next boot. Not by `systemctl enable`: for a package that has a SysV script too it
     also maintains the links of that one, and reloads the manager twice, which is what takes a
     small guest the longest."""
-    wants = "timers.target" if unit.endswith(".timer") else "multi-user.target"
+    wants = wanted_by(unit)
     if not exists(f"{UNITS}/{wants}.wants/{unit}"):
         systemctl("--no-reload", "add-wants", wants, unit)
 
 
-def enable_now(unit: str) -> None:
+def enable_now(unit: str, verb: str = "start") -> None:
     enable(unit)
-    systemctl("start", unit)
+    systemctl(verb, unit)
+
+
+def disable_now(unit: str) -> None:
+    """Also where the unit's file is gone, which `systemctl disable` refuses."""
+    systemctl("stop", unit, check=False)
+    remove(f"{UNITS}/{wanted_by(unit)}.wants/{unit}")
+
+
+def wanted_by(unit: str) -> str:
+    return "timers.target" if unit.endswith(".timer") else "multi-user.target"
 
 
 def journal(*of: str, lines: int) -> str:
@@ -224,7 +277,7 @@ def install_packages(wanted: list[str]) -> None:
     """Those that are missing. Without any, nothing is asked of the network."""
     query = ("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n")
     text = run(*query, *wanted, check=False)[1]
-    there = {line.split(" ")[0] for line in text.splitlines() if line.endswith(" installed")}
+    there = {line.split(" ")[0] for line in text.split("\n") if line.endswith(" installed")}
     missing = [name for name in wanted if name not in there]
     if missing:
         apt("update")
@@ -239,11 +292,17 @@ def apt(*args: str) -> None:
 # ---- HAProxy's sockets
 
 
-def ask(path: str, command: str, timeout: float = 3.0, ends: bool = False) -> str:
+# Bytes of one answer. A status of 200 servers has some 100 KiB.
+MOST = 4 * 1024 * 1024
+
+
+def ask(path: str, command: str, timeout: float = 3.0, ends: bool = False, most: int = MOST) -> str:
     """One command on one of HAProxy's sockets, and its whole answer. `ends`: the master answers
-    some commands only when it knows that no other follows."""
+    some commands only when it knows that no other follows. Whoever has taken HAProxy over answers
+    as he likes, so the answer has a bound in time and size, and beyond either it is an error of the
+    socket like any other."""
     deadline = time.monotonic() + timeout
-    answer: list[bytes] = []
+    answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         s.settimeout(timeout)
         s.connect(at(path))
@@ -251,8 +310,13 @@ def ask(path: str, command: str, timeout: float = 3.0, ends: bool = False) -> st
         if ends:
             s.shutdown(socket.SHUT_WR)
         while True:
-            s.settimeout(max(0.01, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no whole answer from {path} within {timeout} s")
+            s.settimeout(left)
             chunk = s.recv(65536)
             if not chunk:
-                return b"".join(answer).decode("utf-8", "replace")
-            answer.append(chunk)
+                return answer.decode("utf-8", "replace")
+            answer += chunk
+            if len(answer) > most:
+                raise OSError(f"the answer from {path} is longer than {most // 1024} KiB")

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lbctl_guest import paths
+from lbctl_guest import paths, tools
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 GUEST = pathlib.Path(__file__).parents[1]
@@ -159,7 +160,9 @@ class HaproxySocket:
                 self.asked.append(command)
                 matching = [b for b in self.answers if command.startswith(b)]
                 if matching:
-                    client.sendall(self.answers[max(matching, key=len)].encode())
+                    # Who asked may have heard enough.
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        client.sendall(self.answers[max(matching, key=len)].encode())
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +178,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(os, "chown", chown)
     monkeypatch.setattr(os, "fchown", lambda *_: None)
+    monkeypatch.setattr(tools, "owner", lambda path: guest.owners.get(path, (-1, -1)))
     guest.path("/run/lbctl").mkdir(parents=True)
     GUARD.root, GUARD.seen, GUARD.may_start = root, [], False
     yield guest
@@ -220,6 +224,24 @@ def users(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 @pytest.fixture
 def admin_socket(files: Files) -> Iterator[HaproxySocket]:
     server = HaproxySocket(files.path(paths.ADMIN_SOCKET))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def dripping_socket(files: Files) -> Iterator[HaproxySocket]:
+    """Its answer comes byte by byte, and has no end."""
+
+    class Dripping(HaproxySocket):
+        def serve(self) -> None:
+            with contextlib.suppress(OSError):
+                client, _ = self.socket.accept()
+                with client:
+                    while True:
+                        client.sendall(b"x")
+                        time.sleep(0.05)
+
+    server = Dripping(files.path(paths.ADMIN_SOCKET))
     yield server
     server.close()
 

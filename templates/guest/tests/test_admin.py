@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conftest import Commands, Files
-from lbctl_guest import services
+from lbctl_guest import additions, services
 from lbctl_guest.wire import AdminAccount, Settings
 from samples import settings
 
@@ -16,38 +16,72 @@ def with_keys(*keys: str) -> Settings:
     return conf
 
 
-def wanted_keys(conf: Settings, before: Settings) -> str | None:
-    found = services.authorized_keys(conf, before)
-    return found[0].content if found else None
+def wanted_keys(conf: Settings, *ours: str) -> str | None:
+    """Where lbctl has added these before."""
+    if ours:
+        additions.settle_lines(KEYS, list(ours))
+    found = services.authorized_keys(conf)
+    if not found:
+        return None
+    content = found[0].content
+    assert isinstance(content, bytes)
+    return content.decode()
 
 
 def test_a_first_key_makes_the_file_for_its_user_alone(files: Files) -> None:
-    (new,) = services.authorized_keys(with_keys("key one"), with_keys())
-    assert (new.path, new.content, new.mode, new.ids) == (KEYS, "key one\n", 0o600, (1000, 1000))
+    (new,) = services.authorized_keys(with_keys("key one"))
+    assert (new.path, new.content, new.mode, new.ids) == (KEYS, b"key one\n", 0o600, (1000, 1000))
     assert files.mode("/home/ubuntu/.ssh") == 0o700
     assert files.owners["/home/ubuntu/.ssh"] == (1000, 1000)
 
 
 def test_lbctls_old_keys_go_and_everybody_elses_stay(files: Files) -> None:
     files.put(KEYS, "of somebody\nkey one\n# a remark\nkey two\n")
-    before, now = with_keys("key one", "key two"), with_keys("key two", "key three")
-    assert wanted_keys(now, before) == "of somebody\n# a remark\nkey two\nkey three\n"
+    now = with_keys("key two", "key three")
+    expected = "of somebody\n# a remark\nkey two\nkey three\n"
+    assert wanted_keys(now, "key one", "key two") == expected
 
 
 def test_keys_that_are_right_are_not_touched(files: Files) -> None:
-    files.put(KEYS, "of somebody\nkey one\n")
-    assert wanted_keys(with_keys("key one"), with_keys("key one")) is None
+    for text in ("of somebody\nkey one\n", "key one"):
+        files.put(KEYS, text)
+        assert wanted_keys(with_keys("key one"), "key one") is None
 
 
 def test_a_first_lbctl_takes_no_key_away(files: Files) -> None:
     files.put(KEYS, "of somebody\n")
-    nothing: Settings = {}  # type: ignore[typeddict-item]
-    assert wanted_keys(with_keys("key one"), nothing) == "of somebody\nkey one\n"
+    assert wanted_keys(with_keys("key one")) == "of somebody\nkey one\n"
+
+
+def test_a_key_is_one_line_whatever_else_looks_like_the_end_of_one(files: Files) -> None:
+    odd = "key bob\u2028key hidden\x0b\x85x"
+    files.put(KEYS, "of somebody\n" + odd + "\n")
+    assert wanted_keys(with_keys(odd), odd) is None
+    assert wanted_keys(with_keys("key one"), odd) == "of somebody\nkey one\n"
+
+
+def test_a_key_that_lbctl_0_1_made_two_of_goes_whole(files: Files) -> None:
+    odd = "key bob\u2028key hidden"
+    files.put(KEYS, "of somebody\nkey bob\nkey hidden\n")
+    additions.adopt(with_keys(odd), services.keys_of)
+    assert wanted_keys(with_keys("key one")) == "of somebody\nkey one\n"
 
 
 def test_an_administrator_who_is_not_there_yet_gets_no_file(users: set[str]) -> None:
     users.clear()
-    assert wanted_keys(with_keys("key one"), with_keys()) is None
+    assert wanted_keys(with_keys("key one"), "key two") is None
+
+
+def test_a_previous_administrator_keeps_only_the_keys_of_others(
+    files: Files, users: set[str]
+) -> None:
+    files.put(KEYS, "of somebody\nkey one\n", 0o600)
+    additions.settle_lines(KEYS, ["key one"])
+    now = with_keys("key one")
+    now["admin"]["user"] = "operator"
+    users.add("operator")
+    services.take_back(now)
+    assert (files.text(KEYS), files.mode(KEYS)) == ("of somebody\n", 0o600)
 
 
 def account(password_hash: str | None) -> AdminAccount:

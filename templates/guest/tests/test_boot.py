@@ -11,6 +11,7 @@ from conftest import Commands, Files
 from lbctl_guest import boot
 from lbctl_guest.haproxy import IN_USE
 from lbctl_guest.paths import APPLIED, SETTINGS
+from lbctl_guest.services import OWN_UNITS
 from lbctl_guest.tools import Failure
 from lbctl_guest.wire import Settings
 from samples import install_all, settings, settings_0_1, settings_of, spec
@@ -34,7 +35,7 @@ def started(commands: Commands) -> set[str]:
 
 
 ALL = {facts["unit"] for facts in settings()["service_table"].values()} | {
-    "lbctl-save-state.timer",
+    *OWN_UNITS,
     "qemu-guest-agent.service",
 }
 
@@ -52,12 +53,12 @@ def test_a_service_that_fails_is_reported_and_the_rest_starts(
 ) -> None:
     seed(files, settings())
     commands.fail("systemctl is-active")
-    commands.fail("systemctl start prometheus-node-exporter.service", "no such unit")
+    commands.fail("systemctl restart prometheus-node-exporter.service", "no such unit")
     commands.answers["systemctl restart chrony.service"] = RuntimeError("unforeseen")
     with pytest.raises(Failure) as failure:
         boot.boot()
     assert str(failure.value).splitlines() == [
-        "node-exporter: systemctl start prometheus-node-exporter.service: exit 1: no such unit",
+        "node-exporter: systemctl restart prometheus-node-exporter.service: exit 1: no such unit",
         "chrony: RuntimeError('unforeseen')",
     ]
     assert started(commands) == ALL
@@ -132,7 +133,15 @@ def test_the_manager_is_reloaded_only_where_it_knows_an_older_unit(
 ) -> None:
     conf = settings()
     units = [e["path"] for e in conf["files"] if e["path"].startswith("/etc/systemd/system/")]
-    fresh = [f"FragmentPath={path}\nNeedDaemonReload=no\n" for path in units]
+    drop_ins = [path for path in units if path.endswith(".conf")]
+    assert drop_ins
+    fresh = [
+        f"FragmentPath=/lib/systemd/system/x.service\nDropInPaths=/etc/other {path}\n"
+        "NeedDaemonReload=no\n"
+        if path in drop_ins
+        else f"FragmentPath={path}\nDropInPaths=\nNeedDaemonReload=no\n"
+        for path in units
+    ]
     commands.answer("systemctl show", "\n".join(fresh))
     boot.reload_manager(conf)
     assert commands.of("daemon-reload") == []
@@ -140,6 +149,12 @@ def test_the_manager_is_reloaded_only_where_it_knows_an_older_unit(
     commands.answer("systemctl show", "\n".join(stale))
     boot.reload_manager(conf)
     assert commands.of("daemon-reload")
+    assert files.text(IN_USE) == "{}"
+    # HAProxy was started before its drop-in was there.
+    files.put(IN_USE, "something")
+    without = [text.replace(" /etc/systemd/system/haproxy.service.d", " /x") for text in fresh]
+    commands.answer("systemctl show", "\n".join(without))
+    boot.reload_manager(conf)
     assert files.text(IN_USE) == "{}"
     # An answer that is cut off is not taken for a good one.
     commands.ran.clear()

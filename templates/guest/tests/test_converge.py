@@ -211,7 +211,7 @@ def test_a_service_that_fails_is_put_back_with_the_rest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     install_all(files, small_spec())
-    commands.fail("systemctl start prometheus-node-exporter.service", "no such unit")
+    commands.fail("systemctl restart prometheus-node-exporter.service", "no such unit")
     said = answer(small_spec(services=("haproxy", "node-exporter")), monkeypatch, capsys)
     assert (said["ok"], said["restored"]) == (False, True)
     assert commands.ran[-1] == "systemctl disable --now prometheus-node-exporter.service"
@@ -309,3 +309,80 @@ def test_a_certificate_of_a_guest_of_lbctl_0_1_is_renewed(
     assert answer(spec(), monkeypatch, capsys, only) == {"ok": True, "notes": []}
     assert json.loads(files.text(APPLIED)) == settings_0_1()
     assert len([said for said in admin_socket.asked if said.startswith("commit")]) == 3
+
+
+def test_an_upgrade_of_lbctl_0_1_hardens_haproxy_without_a_restart(
+    files: Files,
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its sandbox is there for its next start. What may begin now begins now."""
+    install_0_1(files)
+    wanted = spec()
+    for entry in wanted["files"]:
+        if entry["path"] == "/etc/systemd/system/haproxy.service":
+            files.put(entry["path"], entry["content"], entry["mode"])
+    reloads: list[int] = []
+    monkeypatch.setattr(haproxy, "is_installed", lambda _: False)
+    monkeypatch.setattr(haproxy, "reload", lambda: reloads.append(1))
+    files.put("/proc/sys/kernel/panic", "0\n")
+    files.put("/usr/bin/fluentd", mode=0o755)
+    assert answer(wanted, monkeypatch, capsys)["ok"]
+    assert "ProtectSystem=strict" in files.text(
+        "/etc/systemd/system/haproxy.service.d/50-lbctl.conf"
+    )
+    assert reloads == [1]
+    assert [line for line in commands.of("haproxy.service") if "is-active" not in line] == []
+    started = commands.ran.index("systemctl restart lbctl-liveness.service")
+    assert commands.ran.index("systemctl daemon-reload") < started
+    assert commands.of("add-wants multi-user.target lbctl-liveness.service")
+    assert commands.of("systemctl restart prometheus-node-exporter.service")
+    assert files.text("/proc/sys/kernel/panic") == "10\n"
+
+
+def test_a_refused_upgrade_takes_lbctls_own_units_back(
+    files: Files,
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unit = "/etc/systemd/system/lbctl-liveness.service"
+    link = "/etc/systemd/system/multi-user.target.wants/lbctl-liveness.service"
+    install_all(files, small_spec())
+    commands.fail("systemctl restart prometheus-node-exporter.service", "no such unit")
+    files.put(link)
+    new = small_spec(file(unit, "unit"), services=("haproxy", "node-exporter"))
+    assert not answer(new, monkeypatch, capsys)["ok"]
+    assert not files.has(unit)
+    assert not files.has(link)
+    assert commands.of("systemctl stop lbctl-liveness.service")
+
+
+def test_a_program_that_changes_is_started_again(
+    files: Files,
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unit = file("/etc/systemd/system/lbctl-liveness.service", "unit")
+    program = "/usr/local/lib/lbctl/lbctl_guest/liveness.py"
+    old = small_spec(unit, file(program, "old"))
+    install_all(files, old)
+    assert answer(changed(old, program, "new"), monkeypatch, capsys)["ok"]
+    assert commands.of("systemctl restart lbctl-liveness.service")
+    commands.ran.clear()
+    assert answer(changed(old, program, "new"), monkeypatch, capsys)["ok"]
+    assert commands.ran == []
+
+
+def test_a_kernel_that_refuses_a_setting_refuses_no_change(
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_all(files, small_spec())
+    new = small_spec(file("/etc/sysctl.d/90-lbctl.conf", "# remark = 1\nkernel.panic = 10\n"))
+    assert answer(new, monkeypatch, capsys)["ok"]
+    files.put("/proc/sys/kernel/panic", "0\n")
+    newer = small_spec(file("/etc/sysctl.d/90-lbctl.conf", "kernel.panic = 20\n"))
+    assert answer(newer, monkeypatch, capsys)["ok"]
+    assert files.text("/proc/sys/kernel/panic") == "20\n"

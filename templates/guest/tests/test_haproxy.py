@@ -8,7 +8,15 @@ import pytest
 
 from conftest import Commands, Files, HaproxySocket
 from lbctl_guest import haproxy, old_workers
-from lbctl_guest.paths import ADMIN_SOCKET, CA_PEM, CLIENT_PEM, HAPROXY_CFG, SERVER_STATE, SETTINGS
+from lbctl_guest.paths import (
+    ADMIN_SOCKET,
+    CA_PEM,
+    CLIENT_PEM,
+    HAPROXY_CFG,
+    KEPT_STATES,
+    SERVER_STATE,
+    SETTINGS,
+)
 from lbctl_guest.status import servers
 from lbctl_guest.tools import Failure, ask
 from samples import DOWN, INFO, UP, settings, stat
@@ -19,28 +27,44 @@ STATE = (
 )
 
 
-def test_a_cold_start_keeps_addresses_and_no_health(files: Files) -> None:
-    files.put(SERVER_STATE, STATE)
+@pytest.mark.parametrize("kept", KEPT_STATES)
+def test_a_cold_start_keeps_addresses_and_no_health(kept: str, files: Files) -> None:
+    files.put(kept, STATE)
     haproxy.forget_health()
     assert files.text(SERVER_STATE) == STATE.replace("10.77.0.11 2 0 1", "10.77.0.11 0 0 1")
+    assert files.text(kept) == STATE
+
+
+def test_the_state_since_the_boot_comes_before_that_on_the_disk(files: Files) -> None:
+    files.put(KEPT_STATES[1], STATE)
+    files.put(KEPT_STATES[0], STATE.replace("10.77.0.11", "10.77.0.12"))
+    haproxy.forget_health()
+    assert "10.77.0.12 0 0 1" in files.text(SERVER_STATE)
+    files.put(KEPT_STATES[0], "damaged")
+    haproxy.forget_health()
+    assert "10.77.0.11 0 0 1" in files.text(SERVER_STATE)
 
 
 @pytest.mark.parametrize("text", [None, "", "damaged", "2\nother"])
 def test_there_is_always_a_state(text: str | None, files: Files) -> None:
     if text is not None:
-        files.put(SERVER_STATE, text)
+        for path in KEPT_STATES:
+            files.put(path, text)
     haproxy.forget_health()
-    assert files.text(SERVER_STATE).startswith("1\n")
+    assert files.text(SERVER_STATE) == "1\n"
 
 
 def test_only_a_state_is_saved(files: Files, admin_socket: HaproxySocket) -> None:
     admin_socket.answers["show servers state"] = STATE
     haproxy.save_state()
-    assert files.text(SERVER_STATE) == STATE
+    assert [files.text(path) for path in KEPT_STATES] == [STATE, STATE]
     admin_socket.answers["show servers state"] = "Permission denied\n"
     with pytest.raises(Failure, match=r"is not a state"):
         haproxy.save_state()
-    assert files.text(SERVER_STATE) == STATE
+    assert [files.text(path) for path in KEPT_STATES] == [STATE, STATE]
+    # What HAProxy reads is written before a start and a reload only: one of a minute ago may name
+    # a former primary.
+    assert not files.has(SERVER_STATE)
 
 
 def test_the_digests_are_those_of_lbctl_0_1(files: Files) -> None:
@@ -120,7 +144,8 @@ def test_prepare_leaves_what_haproxy_needs(files: Files, commands: Commands) -> 
     files.put(SETTINGS, json.dumps(settings()))
     files.put(CLIENT_PEM, "client")
     haproxy.prepare()
-    assert files.owners == {CLIENT_PEM: (99, 99), "/run/haproxy": (99, 99)}
+    assert files.owners == {CLIENT_PEM: (99, 99), "/run/haproxy": (0, 99)}
+    assert files.path("/run/haproxy").stat().st_mode & 0o7777 == 0o1770
     assert files.text(SERVER_STATE) == "1\n"
     assert json.loads(files.text(haproxy.IN_USE)) == haproxy.digests(settings())
     # fluentd's files are missing here: that is not HAProxy's matter.

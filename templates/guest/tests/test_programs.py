@@ -166,6 +166,29 @@ def test_waiting_ends_with_an_error_of_cloud_init(files: Files, wait: types.Modu
     assert wait.wait(0, 60)["cloud_init"] == {"status": "error", "errors": ["no space"]}
 
 
+def test_waiting_reads_no_answer_without_an_end(
+    admin_socket: HaproxySocket, wait: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = stat(UP, *["primary,x,0,DOWN,5,,,," + "y" * 1000 + "," for _ in range(5000)])
+    admin_socket.answers["show stat"] = long
+    assert wait.primaries() == []
+    monkeypatch.setattr(wait, "MOST", 2 * len(long))
+    assert wait.primaries() == ["10.77.0.12"]
+
+
+def test_waiting_has_a_deadline_for_an_answer(
+    dripping_socket: HaproxySocket, wait: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "PATIENCE", 0.3)
+    assert wait.primaries() == []
+
+
+def test_a_line_ends_at_a_line_feed_and_nowhere_else() -> None:
+    """`splitlines` knows ten other ends, some of which a node or a key may have in its text."""
+    for program in PROGRAMS:
+        assert ".splitlines(" not in program.read_text(encoding="utf-8"), program.name
+
+
 def test_both_readers_of_the_table_agree(wait: types.ModuleType) -> None:
     status = importlib.import_module("lbctl_guest.status")
     for text in (stat(UP), stat(UP, UP.replace("12:0", "13:0")), stat(), "", '"'):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from conftest import Commands, Files, golden
-from lbctl_guest import services
+from lbctl_guest import additions, services
 from lbctl_guest.tools import Attempts, Failure
 from samples import settings, settings_0_1
 
@@ -63,28 +63,33 @@ def test_one_service_that_fails_does_not_stop_the_others(files: Files, commands:
     assert docker.startswith("docker: ")
     assert unknown == "unheard-of: lbctl's program in this guest does not know this service"
     assert chrony.startswith("chrony: systemctl restart chrony.service: exit 1: no such unit")
-    assert commands.ran[-1] == "systemctl start prometheus-node-exporter.service"
+    assert commands.ran[-1] == "systemctl restart prometheus-node-exporter.service"
 
 
 # ---- chrony
 
 
+def chrony_conf(present: bytes, ours: bytes) -> bytes | None:
+    return additions.commented(present, None, None, services.replaced_in_chrony(ours))[0]
+
+
 def test_the_packages_sources_give_way_to_lbctls() -> None:
     ours = b"server ntp.example iburst\n"
-    assert services.chrony_conf(PACKAGED.encode(), ours) == (
+    assert chrony_conf(PACKAGED.encode(), ours) == (
         b"#lbctl# pool 2.debian.pool.ntp.org iburst\nmakestep 1 3\nrtcsync\n"
     )
-    assert services.chrony_conf(PACKAGED.encode(), b"makestep 0.5 -1\n") == (
+    assert chrony_conf(PACKAGED.encode(), b"makestep 0.5 -1\n") == (
         b"pool 2.debian.pool.ntp.org iburst\n#lbctl# makestep 1 3\nrtcsync\n"
     )
 
 
 def test_the_packages_settings_come_back() -> None:
     ours = b"pool ntp.example\nmakestep 0.5 -1\n"
-    once = services.chrony_conf(PACKAGED.encode(), ours)
+    once = chrony_conf(PACKAGED.encode(), ours)
+    assert once is not None
     assert once.count(b"#lbctl# ") == 2
-    assert services.chrony_conf(once, ours) == once
-    assert services.chrony_conf(once, b"# Rendered by lbctl.\n") == PACKAGED.encode()
+    assert chrony_conf(once, ours) == once
+    assert chrony_conf(once, b"# Rendered by lbctl.\n") == PACKAGED.encode()
 
 
 def test_chrony_is_restarted_for_a_change_only(files: Files, commands: Commands) -> None:

@@ -74,7 +74,7 @@ pub fn haproxy_root(suite: &str) -> PathBuf {
             std::fs::write(root.join("etc/haproxy/ca.pem"), super::sample::CA).unwrap();
             std::fs::write(root.join("etc/haproxy/client.pem"), super::sample::CLIENT).unwrap();
             // Without this line HAProxy warns; the guest script sees to it there.
-            std::fs::write(root.join("var/lib/haproxy/server-state"), "1\n").unwrap();
+            write(&root.join("run/haproxy/server-state"), "1\n");
         }
         roots
     });

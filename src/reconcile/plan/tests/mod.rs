@@ -10,11 +10,14 @@ use super::{Class, Objection, OwnershipKind, Plan, Refusal, RefusalKind, Restart
 use crate::config::{CloneVolume, HostLink, MacAddr, NetworkRef, NicSource, one_of_each_kind};
 use crate::exit::MessageId;
 use crate::guest::AgentAvailability;
-use crate::host::{Claims, DomainFacts, DomainState, Lease, Source, VolumeState};
+use crate::host::ownership::LAYOUT;
+use crate::host::{Claims, Definition, DomainFacts, DomainState, Lease, Source, VolumeState};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork};
 use crate::render::domain::DomainKind;
-use crate::seed::{Seed, SeedContent};
+use crate::render::{GuestFile, HAPROXY_SANDBOX, Service};
+use crate::secret::Secret;
+use crate::seed::{FoundSeed, Seed, SeedContent};
 
 fn steps(plan: &Plan) -> Vec<String> {
     plan.steps.iter().map(ToString::to_string).collect()
@@ -507,6 +510,123 @@ fn drift_is_seen_and_ended() {
         &[("leftover seed", Live)],
         &["delete seed"],
     );
+}
+
+/// A domain of lbctl 0.1.0 gets its devices when it starts next, and nobody has to restart it for them.
+#[test]
+fn an_earlier_layout_is_brought_up_to_date_for_the_next_start() {
+    let earlier = |definition: &mut Definition| {
+        definition.ownership.as_mut().unwrap().layout = LAYOUT - 1;
+    };
+    let mut observed = settled();
+    earlier(&mut domain(&mut observed).config);
+    earlier(domain(&mut observed).live.as_mut().unwrap());
+    for restart in [Restart::Later, NOW] {
+        let plan = plan_up(&desired(), &observed, restart).unwrap();
+        assert_eq!(kinds(&plan), ["define"]);
+        let told: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "definition: as an earlier lbctl wrote it -> with a watchdog and a panic device, from the next start of \
+                 the guest on (live)"
+            ]
+        );
+        assert!(plan.needing_restart().is_empty());
+    }
+    // Then nothing is left to do, though the guest still runs without them.
+    let mut observed = settled();
+    earlier(domain(&mut observed).live.as_mut().unwrap());
+    for restart in [Restart::Later, NOW] {
+        assert!(plan_up(&desired(), &observed, restart).unwrap().is_empty());
+    }
+    // Other machines have no such devices.
+    let mut observed = settled();
+    earlier(&mut domain(&mut observed).config);
+    let mut other = desired();
+    other.domain.architecture = "aarch64".into();
+    let plan = up(&other, &observed);
+    assert_eq!(
+        plan.changes[0].to_string(),
+        "definition: as an earlier lbctl wrote it -> as lbctl writes it (live)"
+    );
+}
+
+#[test]
+fn a_live_change_leaves_the_layout_that_the_guest_started_with() {
+    let mut observed = settled();
+    observed.availability = AgentAvailability::Ready;
+    let live = domain(&mut observed).live.as_mut().unwrap();
+    live.ownership.as_mut().unwrap().layout = LAYOUT - 1;
+    let mut wanted = desired();
+    wanted.seed = seed("changed");
+    let plan = up(&wanted, &observed);
+    let layouts: Vec<u32> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::SetOwnership { ownership, .. } => Some(ownership.layout),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(layouts, [LAYOUT - 1, LAYOUT - 1]);
+}
+
+#[test]
+fn a_new_sandbox_is_live_and_begins_with_haproxys_next_start() {
+    let with_sandbox = |content: &str| {
+        let mut seed = seed(content);
+        let file = GuestFile {
+            path: HAPROXY_SANDBOX.into(),
+            content: Secret::new(content),
+            affects: Service::Guest,
+            ..seed.guest.files[0].clone()
+        };
+        seed.guest.files = vec![file];
+        seed
+    };
+    let later = |plan: &Plan| {
+        let told = |note: &String| note.contains("sandbox at its next start");
+        plan.notes.iter().any(told)
+    };
+    let new = with_sandbox("new");
+    let mut old = with_sandbox("old");
+    old.guest.files = Vec::new();
+    for before in [old, with_sandbox("old")] {
+        let found = || {
+            Some(SeedContent::Ours(Box::new(FoundSeed {
+                fingerprint: "of hello".into(),
+                files: before.files.clone(),
+                client_pem: None,
+                guest: Some(before.guest.clone()),
+            })))
+        };
+        let ready = |o: &mut Observed| o.seeds[0] = place(desired().seed_volume, found());
+        let own = "lbctl's own files in the guest";
+        let plan = check_guest(&new, ready, &[(own, Class::Live)], &LIVE_STEPS, &LIVE_STEPS);
+        assert!(later(&plan), "{:?}", plan.notes);
+        // With a restart it begins with that.
+        let silent = |o: &mut Observed| {
+            ready(o);
+            o.availability = AgentAvailability::NotAsked;
+        };
+        let plan = check_guest(
+            &new,
+            silent,
+            &[(own, Class::Restart)],
+            &LATER_STEPS,
+            &NOW_STEPS,
+        );
+        assert!(!later(&plan), "{:?}", plan.notes);
+    }
+    let plan = check_guest(
+        &seed("changed"),
+        |_| {},
+        &[("/etc/haproxy/haproxy.cfg", Class::Live)],
+        &LIVE_STEPS,
+        &LIVE_STEPS,
+    );
+    assert!(!later(&plan), "{:?}", plan.notes);
 }
 
 #[test]
