@@ -13,6 +13,8 @@ pub const CLIENT_PEM: &str = "/etc/haproxy/client.pem";
 /// HAProxy's `ca-file`: whom the nodes' certificates must come from.
 pub const CA_PEM: &str = "/etc/haproxy/ca.pem";
 pub const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
+/// What `HAPROXY_CFG` loads. Beside it, so that HAProxy can judge both before they are in place.
+pub const HAPROXY_LUA: &str = "/etc/haproxy/lbctl.lua";
 
 /// One file in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
