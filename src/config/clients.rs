@@ -88,7 +88,7 @@ fn below(
     match most {
         Ok(most) if given.value > most.value => {
             let what = format!(
-                "is {}, more than the {} that all clients together may have",
+                "is {}, a larger number than the {} of all clients together",
                 given.value, most.value
             );
             let help = "lower it, or raise max_connections";
