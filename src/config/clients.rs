@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::checks;
-use super::diagnostics::{Read, Spanned};
+use super::diagnostics::{Read, Refused, Spanned};
+use super::haproxy::Machine;
 use super::model::Interface;
 use super::reader::Section;
 use super::types::{HaproxyTime, HaproxyVersion, IpNetwork, MemoryMib, Port};
@@ -32,19 +33,19 @@ pub(super) struct Clients {
 /// What could not be read of the rest is `None`.
 pub(super) fn clients(
     section: &Section<'_>,
-    memory: Option<MemoryMib>,
-    interfaces: Option<&[Interface]>,
+    machine: &Machine<'_>,
     version: Option<HaproxyVersion>,
+    idle: Option<&Spanned<HaproxyTime>>,
 ) -> Read<Clients> {
     let port = section.port("port");
-    let address = address(section, interfaces);
+    let address = address(section, machine.interfaces);
     let allow = networks(section, "allow");
-    let most = max_connections(section, memory);
+    let most = max_connections(section, machine.memory);
     let help = "give the most connections of one client, such as 100";
     let per_client = below(section, "max_connections_per_client", most.as_ref(), help);
     let help = "give some less than PostgreSQL's own max_connections, such as 80";
     let primary = below(section, "primary_connections", most.as_ref(), help);
-    let hold = hold(section, version);
+    let hold = hold(section, version, idle);
     if let (Ok(hold), Ok(Some(primary))) = (&hold, &primary) {
         room_needs_hold(section, hold, primary)?;
     }
@@ -79,7 +80,7 @@ fn max_connections(section: &Section<'_>, memory: Option<MemoryMib>) -> Read<Spa
 fn below(
     section: &Section<'_>,
     name: &str,
-    most: Result<&Spanned<u32>, &super::diagnostics::Refused>,
+    most: Result<&Spanned<u32>, &Refused>,
     help: &str,
 ) -> Read<Option<Spanned<u32>>> {
     let Some(given) = section.optional(name, |s, k| s.integer::<u32>(k, help))? else {
@@ -102,7 +103,12 @@ fn below(
 }
 
 /// Not shorter than it takes to be certain, and shorter than the silence that ends a connection.
-fn hold(section: &Section<'_>, version: Option<HaproxyVersion>) -> Read<Spanned<HaproxyTime>> {
+/// One that is not given is left out where it does not fit: lbctl 0.1 had none.
+fn hold(
+    section: &Section<'_>,
+    version: Option<HaproxyVersion>,
+    idle: Option<&Spanned<HaproxyTime>>,
+) -> Read<Spanned<HaproxyTime>> {
     let diagnostics = section.diagnostics();
     let hold = section.time("hold")?;
     let millis = hold.value.millis();
@@ -114,15 +120,23 @@ fn hold(section: &Section<'_>, version: Option<HaproxyVersion>) -> Read<Spanned<
         let help = "give one second or more, or \"0s\" to let nobody wait";
         return Err(diagnostics.refuse(&hold, &what, help));
     }
-    let idle = section.section_or_defaults("timeouts").time("idle")?;
-    if idle.value.millis() <= millis + BEYOND_HOLD_MILLIS {
-        let what = format!(
-            "is {}, and timeouts.idle, which ends a connection in which nothing moves, is {}",
-            hold.value, idle.value
-        );
+    let short = idle.filter(|idle| idle.value.millis() <= millis + BEYOND_HOLD_MILLIS);
+    if let Some(idle) = short {
         let help = "make idle longer than hold by more than 5 s, or give hold = \"0s\"";
-        let label = "ends those that wait";
-        return Err(diagnostics.conflict(&hold, &idle, &what, label, help));
+        if section.gives("hold") {
+            let what = format!(
+                "is {}, and timeouts.idle, which ends a connection in which nothing moves, is {}",
+                hold.value, idle.value
+            );
+            let label = "ends those that wait";
+            return Err(diagnostics.conflict(&hold, idle, &what, label, help));
+        }
+        let what = format!(
+            "is {}, too short to let new connections wait for a primary: haproxy.hold is {} by default",
+            idle.value, hold.value
+        );
+        diagnostics.warn(idle, &what, help);
+        return Ok(hold.with(HaproxyTime::zero()));
     }
     if version.is_some_and(|version| version < HaproxyVersion::WITH_HOLD) && section.gives("hold") {
         let what = format!(

@@ -12,7 +12,9 @@ use super::model::{
 use super::ports;
 use super::reader::{Section, SwitchOrPort};
 use super::report::ProblemId;
-use super::types::{DomainName, HaproxyVersion, HourSpan, InvalidValue, MemoryMib, Port};
+use super::types::{
+    DomainName, HaproxyTime, HaproxyVersion, HourSpan, InvalidValue, MemoryMib, Port,
+};
 use crate::cert::{Ca, Part, Policy};
 
 const MOST_NAMESERVERS: usize = 8;
@@ -34,7 +36,9 @@ pub(super) fn haproxy(root: &Section<'_>, machine: &Machine<'_>) -> Read<Haproxy
     let nameservers = nameservers(&section);
     let domain = section.parsed("postgres_domain", DomainName::parse);
     let patroni_client = patroni_client(&section.section_or_defaults("patroni_client"));
-    let timeouts = timeouts(&section.section_or_defaults("timeouts"));
+    let timeouts = section.section_or_defaults("timeouts");
+    let idle = timeouts.time("idle");
+    let timeouts = self::timeouts(&timeouts, idle.clone());
     let check = check(&section.section_or_defaults("check"));
     let runtime: Read<Spanned<Runtime>> = section.word("runtime");
     let runtime = runtime.map(Spanned::into_value);
@@ -43,7 +47,7 @@ pub(super) fn haproxy(root: &Section<'_>, machine: &Machine<'_>) -> Read<Haproxy
     let image_digest = section.optional("image_digest", |s, k| s.parsed(k, checks::digest));
     let verify_host = section.optional("verify_host", |s, k| s.parsed(k, DomainName::parse));
     let interfaces = machine.interfaces;
-    let clients = clients(&section, machine.memory, interfaces, version.ok());
+    let clients = clients(&section, machine, version.ok(), idle.as_ref().ok());
     let hard_stop_after = section.time("hard_stop_after");
     let metrics = metrics(&section.section_or_defaults("metrics"), interfaces);
     let patroni_port = section.port("patroni_port");
@@ -116,10 +120,9 @@ fn version(section: &Section<'_>, runtime: Option<Runtime>) -> Read<HaproxyVersi
     Ok(version.value)
 }
 
-fn timeouts(section: &Section<'_>) -> Read<Timeouts> {
+fn timeouts(section: &Section<'_>, idle: Read<Spanned<HaproxyTime>>) -> Read<Timeouts> {
     let connect = section.time("connect");
     let check = section.time("check");
-    let idle = section.time("idle");
     Ok(Timeouts {
         connect: connect?.value,
         check: check?.value,

@@ -65,6 +65,7 @@ impl Kind {
             (1 << 20, " MiB"),
         ];
         let (units, least): (&[(i64, &str)], &str) = match self {
+            Self::Time if number == 0 => return "0s".to_owned(),
             Self::Time if number > DAY => return format!("{}d", number / DAY),
             Self::Time => (&times, "ms"),
             Self::Size => (&sizes, " bytes"),

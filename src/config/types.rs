@@ -241,6 +241,11 @@ fn bad_part(text: &str, part: &str) -> String {
 pub const MAX_HAPROXY_MILLIS: u64 = 2_147_483_647;
 
 impl HaproxyTime {
+    /// No time at all.
+    pub fn zero() -> Self {
+        Self("0s".to_owned())
+    }
+
     /// `500ms`, `5s`, `24h`; a bare number is milliseconds, as in haproxy.cfg.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let time = Self(text.to_owned());
