@@ -1,4 +1,4 @@
-//! The command line: what can be said, and nothing of what is done about it.
+//! The command line: what can be typed, and not what is done then.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,10 +15,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "\
-Exit codes: 0 done, or nothing to do; 1 failed; 2 usage or configuration wrong; 3 there is something to do \
-(plan --exit-code); 4 refused: needs consent, or not lbctl's to touch; 5 done, but not ready within --wait; \
-130 stopped by Ctrl-C.";
+const AFTER_HELP: &str = "Exit codes: 0 done, or nothing to do; 1 failed; 2 usage or configuration wrong; 3 there is \
+                          something to do (plan --exit-code); 4 refused: needs consent, or would change what lbctl did \
+                          not make; 5 done, but not ready within --wait; 130 stopped by Ctrl-C.";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
@@ -39,7 +38,7 @@ pub struct Global {
     /// Print one JSON document on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// Tell more; twice: every call to libvirt
+    /// More output; twice: every call to libvirt
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Answer yes to every question
@@ -69,7 +68,7 @@ pub enum Command {
     Init,
     /// Validate the configuration
     Check {
-        /// Also ask the libvirt host what a first `up` would trip over, changing nothing
+        /// Also check on the libvirt host what would make a first `up` fail; change nothing
         #[arg(long)]
         host: bool,
     },
@@ -88,11 +87,11 @@ pub enum Command {
         #[arg(long)]
         exit_code: bool,
     },
-    /// Make it so: create or update the load balancer
+    /// Create or update the load balancer
     Up(UpArgs),
-    /// Remove it: stop the guest, remove domain, seed and DHCP reservation
+    /// Remove the load balancer: stop the guest, remove domain, seed and DHCP reservation
     Down {
-        /// Delete the disk that lbctl cloned, too
+        /// Also delete the disk that lbctl cloned
         #[arg(long)]
         delete_volume: bool,
         /// How long the guest may take to stop, before its power is cut
@@ -103,19 +102,19 @@ pub enum Command {
     ///
     /// Exit code 0: the load balancer is ready. 1: it is not, and the first line says why.
     Status {
-        /// Look again and again, until Ctrl-C [default: 2s]
+        /// Show it again and again, until Ctrl-C [default: 2s]
         ///
-        /// On a terminal one picture is kept up to date. Elsewhere each look is a block of lines, or one line of JSON
-        /// with --json. The exit code is that of the last look.
+        /// On a terminal the screen is updated in place. Elsewhere each update is a block of lines,
+        /// or with --json one line of JSON. The exit code is that of the last update.
         #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration)]
         watch: Option<Duration>,
     },
     /// Renew the client certificate if it is due, in the running guest and in the seed, without cutting a session
     Renew {
-        /// Only tell whether it is due: exit with 3 if it is
+        /// Only check whether it is due: exit with 3 if it is
         #[arg(long, conflicts_with = "force")]
         check: bool,
-        /// Renew it whether due or not
+        /// Renew it even if it is not due
         #[arg(long)]
         force: bool,
     },
@@ -165,7 +164,8 @@ impl Command {
 pub struct UpArgs {
     /// Wait until psql through the load balancer works [default: 10m]
     ///
-    /// Ends at once when it works, and when cloud-init failed or the guest died. Ctrl-C ends the waiting only.
+    /// Ends at once when it works, and when cloud-init failed or the guest stopped. Ctrl-C ends the
+    /// waiting only.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_parser = duration)]
     pub wait: Option<Duration>,
     /// What to do about changes that need a restart of the guest
@@ -229,7 +229,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     match seconds {
         0 => Err("give at least 1s".into()),
         1..=604_800 => Ok(Duration::from_secs(seconds)),
-        _ => Err("a week at most".into()),
+        _ => Err("give a week at most".into()),
     }
 }
 

@@ -15,14 +15,12 @@
 //! The order of the layers; a module uses itself and those before it (`tests/it/layers.rs`):
 //!
 //! ```text
-//! text  secret  exit  cli      know nobody
-//! cert  config                 what is wanted, as checked values
-//! host                         libvirt: facts and calls
-//! render  manual               files from values
-//! seed  guest                  the cloud-init volume; the guest through its agent
-//! reconcile                    desired, observed, plan, apply, again until nothing differs
-//! output                       the only place that prints
-//! status  checklist  commands  what an operator asks for
+//! text  secret  exit  cli      use no other module cert  config                 what is wanted, as
+//! checked values host                         libvirt: facts and calls render  manual
+//! files from values seed  guest                  the cloud-init volume; the guest through its
+//! agent reconcile                    desired, observed, plan, apply, again until nothing differs
+//! output                       the only place that prints status  checklist  commands  what an
+//! operator asks for
 //! ```
 
 mod cert;

@@ -15,7 +15,8 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    // The CA's key is in memory: no core dump, and no debugger of the same user. Where that cannot be had, lbctl goes on.
+    // The CA's key is in memory: no core dump, and no debugger of the same user. Where that is not
+    // possible, lbctl continues.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
     let level = match cli.global.verbose {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-/// What stands in the place of a secret in everything that is printed.
+/// What replaces a secret in everything that is printed.
 pub const MASK: &str = "********";
 
 /// A password, private key or shared key.

@@ -1,6 +1,7 @@
-//! The certificate authority: reading the pair, refusing every pair that could not issue a certificate which verifies,
-//! and asking whether a certificate is its own. rcgen accepts a key of another CA and a certificate that is no CA in
-//! silence, so all of it is checked here.
+//! The certificate authority: reading the pair, refusing every pair that could not issue a
+//! certificate which verifies, and asking whether a certificate is its own. rcgen accepts a key of
+//! another CA and a certificate that is not one of a CA without an error, so all of it is checked
+//! here.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::pem::{self, Fault, KeyDer, SUPPORTED};
 use crate::secret::Secret;
 use crate::text::sanitize::drives_terminal;
 
-/// Which of the CA's two inputs is at fault.
+/// Which of the CA's two inputs is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// `ca_key`
@@ -154,8 +155,9 @@ impl Ca {
         &self.inner.subject
     }
 
-    /// Every certificate of the input, in its order, written anew: no text between the blocks, no empty lines and no
-    /// key that may have stood beside them. This is what the nodes' certificates are verified with.
+    /// Every certificate of the input, in its order, written again: no text between the blocks, no
+    /// empty lines and no key that may have stood beside them. This is what the nodes' certificates
+    /// are verified with.
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
         &self.inner.pem
@@ -255,7 +257,7 @@ pub(super) fn signer(der: &KeyDer) -> Result<Signer, Fault> {
         .map_err(|_| Fault::new(why_rejected(&der.0), SUPPORTED))
 }
 
-/// Object identifiers, tag and length included, of keys that are sound but not for us.
+/// Object identifiers, tag and length included, of keys that are valid, but that lbctl cannot use.
 const UNSUPPORTED: [(&[u8], &str); 14] = [
     (b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01", "a DSA key"),
     (
@@ -303,8 +305,9 @@ const UNSUPPORTED: [(&[u8], &str); 14] = [
     ),
 ];
 
-/// The kind of a key that none of our signers takes, by an object identifier in it. The short identifiers are looked
-/// for at the head alone, where PKCS#8 has its algorithm: deeper in, five bytes may be chance.
+/// The kind of a key that none of our signers takes, by an object identifier in it. The short
+/// identifiers are searched at the beginning only, where PKCS#8 has its algorithm: further in, five
+/// bytes may be there by chance.
 fn unsupported_kind(der: &[u8]) -> Option<&'static str> {
     let find = |needle: &[u8]| der.windows(needle.len()).position(|w| w == needle);
     UNSUPPORTED
@@ -391,13 +394,13 @@ fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
         Some(constraints) if constraints.value.ca => {}
         Some(_) => {
             return Err(Fault::new(
-                "the certificate of no CA (basicConstraints says CA:FALSE)",
+                "not a certificate of a CA (basicConstraints says CA:FALSE)",
                 REMEDY,
             ));
         }
         None => {
             return Err(Fault::new(
-                "the certificate of no CA (it has no basicConstraints)",
+                "not a certificate of a CA (it has no basicConstraints)",
                 REMEDY,
             ));
         }
@@ -484,7 +487,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A name out of a certificate, without what would steer a terminal.
+/// A name out of a certificate, without characters that control a terminal.
 pub(super) fn printable(name: &str) -> String {
     name.chars()
         .map(|c| {

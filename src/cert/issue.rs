@@ -28,7 +28,7 @@ pub(super) fn issue(
     params
         .distinguished_name
         .push(DnType::CommonName, COMMON_NAME);
-    // rcgen writes the clock's digits without looking at its offset.
+    // rcgen writes the time's digits and ignores its offset.
     params.not_before = not_before.to_offset(UtcOffset::UTC);
     params.not_after = not_after.to_offset(UtcOffset::UTC);
     params.serial_number = Some(serial()?);
@@ -81,7 +81,7 @@ fn issuer(ca: &Ca) -> Issuer<'static, Unsigned<'_>> {
     Issuer::new(params, Unsigned(ca.key()))
 }
 
-/// The CA's key as far as its algorithm and public half go.
+/// The algorithm and the public part of the CA's key.
 struct Unsigned<'a>(&'a KeyPair);
 
 impl PublicKeyData for Unsigned<'_> {

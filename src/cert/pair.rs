@@ -30,7 +30,7 @@ pub struct ClientPair {
     facts: Facts,
 }
 
-/// What `status` tells of a certificate.
+/// What `status` shows of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// `CN=patroni-client`
@@ -46,7 +46,7 @@ pub struct Facts {
     pub fingerprint: String,
 }
 
-/// Why a text is no client pair. Holds no piece of it.
+/// Why a text is not a client pair. Holds no piece of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairError(pub(super) String);
 

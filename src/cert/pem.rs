@@ -1,5 +1,8 @@
 //! Reading and writing PEM: which blocks a text holds, and in words for a person why it does not hold what was asked.
 //! No error carries a piece of the text, for the text may be a key: rustls-pemfile's own errors quote lines.
+//!
+//! rustls-pemfile splits a text into its blocks here and nowhere else; all other reading of PEM is
+//! rustls-pki-types'.
 
 use std::fmt::Write as _;
 
@@ -148,7 +151,8 @@ fn is_encrypted(text: &str, labels: &[&str]) -> bool {
             .any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
 }
 
-/// The fault of a text which has a BEGIN line but cannot be read, or which rustls-pemfile found nothing in.
+/// What is wrong with a text which has a BEGIN line but cannot be read, or which rustls-pemfile
+/// found nothing in.
 fn broken(text: &str, expected: &str) -> Fault {
     if text.contains("\\n") {
         return Fault::new(
@@ -162,7 +166,7 @@ fn broken(text: &str, expected: &str) -> Fault {
     )
 }
 
-/// The fault of a text without any block.
+/// What is wrong with a text without any block.
 fn shapeless(text: &str, expected: &str) -> Fault {
     if text.trim().is_empty() {
         return Fault::new("empty", expected);

@@ -19,7 +19,7 @@ const BACKDATE: Duration = Duration::hours(1);
 /// otherwise be replaced at every run.
 const LEAST_GAIN: Duration = Duration::hours(1);
 
-/// How client certificates are to be.
+/// How client certificates are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
     pub ca: &'a Ca,
@@ -30,7 +30,7 @@ pub struct Policy<'a> {
     pub key_algorithm: KeyAlgorithm,
 }
 
-/// What becomes of the certificate in use.
+/// What happens with the certificate in use.
 #[derive(Debug, Clone)]
 pub enum Resolution {
     Keep(ClientPair),
@@ -56,7 +56,7 @@ impl Resolution {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IssueReason {
     First,
-    /// The one in the seed is no pair, for the reason given.
+    /// The one in the seed is not a pair, for the reason given.
     Unreadable(String),
     /// Another CA is configured, or its name, key identifier or end changed.
     CaChanged,

@@ -47,7 +47,7 @@ fn exchange(server: SocketAddr, name: &str, id: u16) -> io::Result<DnsAnswer> {
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
-    // Only this server's answers come through, and that its port is closed is told.
+    // Only this server's answers come through, and that its port is closed is reported.
     socket.connect(server)?;
     socket.send(&question(name, id)?)?;
     let until = Instant::now() + PATIENCE;
@@ -84,7 +84,8 @@ fn question(name: &str, id: u16) -> io::Result<Vec<u8>> {
     packet.build_bytes_vec().map_err(invalid)
 }
 
-/// `None`: it is no answer to that question. What a server says is not to be trusted: of addresses it takes [`MOST`].
+/// `None`: it is not an answer to that question. What a server says is not to be trusted: of
+/// addresses it takes [`MOST`].
 #[must_use]
 pub fn read(bytes: &[u8], id: u16) -> Option<DnsAnswer> {
     let packet = Packet::parse(bytes).ok()?;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_to_the_question_is_passed_over() {
+    fn what_is_not_an_answer_to_the_question_is_ignored() {
         let ip = Ipv4Addr::new(10, 0, 0, 9);
         let at = server(move |question| {
             let another = Packet::new_query(question.id() + 1);
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_dns_own_words() {
+    fn a_refusal_is_reported_in_the_words_of_dns() {
         let at = server(|question| {
             let mut packet = Packet::new_reply(question.id());
             *packet.rcode_mut() = RCODE::NameError;
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_silence() {
+    fn no_server_is_silence() {
         let closed = UdpSocket::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

@@ -14,10 +14,10 @@ use crate::reconcile::observe::{Ask, Observed, ObservedDisk, observe};
 use crate::reconcile::plan::{Objection, ObjectionSubject, Refusal, RefusalKind, Restart, plan_up};
 use crate::text::size::Bytes;
 
-/// A seed is some 200 KiB; two of them stand side by side while one replaces the other.
+/// A seed is some 200 KiB; two of them exist while one replaces the other.
 const SEEDS: u64 = 2 * 1024 * 1024;
 
-/// What came of it.
+/// The result.
 #[derive(Debug)]
 pub struct Host {
     pub list: Checklist,
@@ -61,10 +61,11 @@ pub fn inspect(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Ho
     })
 }
 
-/// What `up` would object to. One that objects to the domain alone has not looked further: so another look, without it.
+/// What `up` would object to. An objection to the domain ends the plan early: so it is asked again
+/// without the domain.
 fn objections(config: &Config, observed: &Observed) -> Vec<Objection> {
     let refused = |observed: &Observed| {
-        // A certificate that cannot be issued is told when the configuration is read.
+        // A certificate that cannot be issued is reported when the configuration is read.
         let desired = Desired::from_config(config, observed, OffsetDateTime::now_utc()).ok()?;
         let refusal: Refusal = plan_up(&desired, observed, Restart::Later).err()?;
         Some(refusal.objections)
@@ -99,17 +100,20 @@ fn kvm(
         return Ok(());
     }
     let architecture = &observed.architecture;
-    let help = "is virtualisation on in its firmware, the kvm module loaded, /dev/kvm there (`virt-host-validate qemu`)?";
+    let help = "check that virtualisation is on in its firmware, the kvm module is loaded and /dev/kvm exists \
+                (`virt-host-validate qemu`)";
     match (host.kvm(architecture)?, config.libvirt.domain_type) {
         (Ok(()), _) => list.ok(
             what,
-            format!("offered for {architecture}; the first start of a guest proves it"),
+            format!(
+                "offered for {architecture}; only the first start of a guest shows that it works"
+            ),
         ),
         (Err(said), DomainType::Kvm) => list.add(
             Outcome::Fails(MessageId::KvmMissing),
             what,
             format!("{said}, and domain_type is \"kvm\""),
-            format!("{help} `domain_type = \"qemu\"` emulates"),
+            format!("{help}; `domain_type = \"qemu\"` emulates, many times slower"),
         ),
         (Err(said), _) => list.add(Outcome::Warning, what, format!("{said}: {emulated}"), help),
     }
@@ -124,8 +128,8 @@ struct HostList<'a> {
 }
 
 impl HostList<'_> {
-    /// What `up` objects to there; else that all is well.
-    fn tell(&mut self, about: &ObjectionSubject, what: &str, well: String) {
+    /// What `up` objects to there; if nothing, the text given.
+    fn report(&mut self, about: &ObjectionSubject, what: &str, well: String) {
         let mut found = self
             .objections
             .iter()
@@ -144,10 +148,11 @@ impl HostList<'_> {
 
     fn domain(&mut self) {
         let name = &self.config.name;
-        let ours = |domain: &DomainFacts| format!("{name} is lbctl's, and {}", domain.state);
+        let ours =
+            |domain: &DomainFacts| format!("{name} was made by lbctl, and is {}", domain.state);
         let free = || format!("the name {name} is free");
         let well = self.observed.domain.as_ref().map_or_else(free, ours);
-        self.tell(&ObjectionSubject::Domain, "domain", well);
+        self.report(&ObjectionSubject::Domain, "domain", well);
     }
 
     fn disk(&mut self) {
@@ -161,18 +166,18 @@ impl HostList<'_> {
         };
         if let Some((clone, base)) = clone {
             let facts = base.present().map_or_else(
-                || format!("{}: not there, and not needed any more", clone.base),
+                || format!("{}: does not exist, and is not needed any more", clone.base),
                 |facts| {
                     let (size, format) = (Bytes(facts.capacity), &facts.format);
                     format!("{}, {format}, {size}", clone.base)
                 },
             );
-            self.tell(&ObjectionSubject::Base, "base volume", facts);
+            self.report(&ObjectionSubject::Base, "base volume", facts);
         }
         let well = match (volume, &self.config.disk) {
             (VolumeState::Present(facts), _) => {
                 let (at, size) = (&facts.at, Bytes(facts.capacity));
-                format!("{at} is there, {}, {size}", facts.format)
+                format!("{at} exists, {}, {size}", facts.format)
             }
             (_, Disk::Clone(clone)) => {
                 let size = clone.size.map_or_else(
@@ -180,22 +185,22 @@ impl HostList<'_> {
                     |size| format!("of {}", Bytes(size)),
                 );
                 let format = clone.format.as_str();
-                format!("{} would be made, {format}, {size}", clone.volume)
+                format!("{} would be created, {format}, {size}", clone.volume)
             }
             (_, Disk::Existing { id }) => id.clone(),
         };
-        self.tell(&ObjectionSubject::RootDisk, "root disk", well);
+        self.report(&ObjectionSubject::RootDisk, "root disk", well);
     }
 
     fn seed(&mut self) {
         let at = &self.config.seed_volume;
         let there = self.observed.seeds.iter().any(|s| s.content.is_some());
         let well = if there {
-            format!("{at} is lbctl's")
+            format!("{at} was made by lbctl")
         } else {
             format!("{at} is free")
         };
-        self.tell(&ObjectionSubject::Seed, "seed", well);
+        self.report(&ObjectionSubject::Seed, "seed", well);
     }
 
     /// Networks and devices of the host, addresses and MACs of each network interface.
@@ -208,7 +213,7 @@ impl HostList<'_> {
             }
             self.address(interface);
             let mac = ObjectionSubject::Mac(interface.mac);
-            self.tell(&mac, &format!("mac {}", interface.mac), "free".into());
+            self.report(&mac, &format!("mac {}", interface.mac), "free".into());
         }
         self.list
     }
@@ -217,20 +222,20 @@ impl HostList<'_> {
         let about = ObjectionSubject::Link(link.name().to_owned());
         match link {
             HostLink::Network(network) => {
-                self.tell(&about, &format!("network {network}"), "active".into());
+                self.report(&about, &format!("network {network}"), "active".into());
             }
             HostLink::Device(device) => {
                 let what = format!("interface {device}");
                 if self.observed.devices.get(device) == Some(&Some(true)) {
-                    return self.tell(&about, &what, "there".into());
+                    return self.report(&about, &what, "there".into());
                 }
                 if self.objections.iter().any(|o| o.about == about) {
-                    return self.tell(&about, &what, String::new());
+                    return self.report(&about, &what, String::new());
                 }
                 self.list.add(
                     Outcome::Unknown,
                     what,
-                    "libvirt cannot tell whether the host has it",
+                    "libvirt does not say whether the host has it",
                     "`ip link` on the host shows it",
                 );
             }
@@ -246,17 +251,17 @@ impl HostList<'_> {
         match network {
             Some(facts) if reserved => {
                 let well = format!("free in {}", subnets(facts));
-                self.tell(&about, &what, well);
+                self.report(&about, &what, well);
             }
-            // Told by the network's own line; nothing is known of the address then.
+            // The network's own line reports it; nothing is known of the address then.
             None if reserved => {
                 self.list
-                    .add(Outcome::Unknown, what, "there is no network to look in", "");
+                    .add(Outcome::Unknown, what, "its network does not exist", "");
             }
             _ => self.list.add(
                 Outcome::Unknown,
                 what,
-                "static: whether another machine has it is known in its network only",
+                "static: whether another machine uses it is known only in its network",
                 "",
             ),
         }
@@ -325,7 +330,7 @@ fn space(pool: &str, available: u64, needed: Needed, list: &mut Checklist) {
         list.add(Outcome::Fails(MessageId::PoolFull), what, said, help);
     } else if available < needed.later {
         let said = format!(
-            "{free} free: a disk that grows to its size takes {}",
+            "{free} free; the disk needs {} when it has grown to its full size",
             Bytes(needed.later)
         );
         list.add(Outcome::Warning, what, said, help);

@@ -1,6 +1,7 @@
-//! `check --host`: everything that a first `up` would trip over, and what would keep it from being ready, as one list. What
-//! the host could not take is what `plan` objects to, line by line; the rest is asked of the DNS server and the nodes,
-//! where they can be reached from here. Nothing is changed.
+//! `check --host`: everything that would make a first `up` fail, or keep the load balancer from
+//! being ready, as one list. What the host lacks is what `plan` objects to, line by line; the rest
+//! is asked of the DNS server and the nodes, where they can be reached from here. Nothing is
+//! changed.
 
 pub mod dns;
 mod host;
@@ -14,17 +15,17 @@ use crate::exit::MessageId;
 use crate::output::json::{Finding, Verdict};
 use crate::text::width::wrap;
 
-/// Columns of the words that stand before what was found.
+/// Columns of the words before each result.
 const VERDICT: usize = 9;
 const WHAT: usize = 24;
 
-/// What was looked at, in order.
+/// What was checked, in order.
 #[derive(Debug, Default)]
 pub struct Checklist {
     pub findings: Vec<Finding>,
 }
 
-/// What came out of one look: the verdict, and of a failure its id.
+/// The result of one check: the verdict, and of a failure its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
@@ -81,13 +82,13 @@ impl Checklist {
             Verdict::Fails,
             Verdict::Unknown,
         ];
-        let told: Vec<String> = verdicts
+        let counts: Vec<String> = verdicts
             .into_iter()
             .map(|verdict| (self.count(verdict), word(verdict)))
             .filter(|(count, _)| *count > 0)
             .map(|(count, word)| format!("{count} {word}"))
             .collect();
-        told.join(", ")
+        counts.join(", ")
     }
 
     /// A line for each finding, and more where it does not fit or there is help. `columns`: no line is longer.
@@ -115,7 +116,7 @@ fn lines(finding: &Finding, columns: Option<usize>) -> Vec<String> {
         texts.extend(wrap(&format!("help: {help}"), room));
     }
     let head = format!("  {:<VERDICT$}{what:<WHAT$}", word(*verdict));
-    // A name that is longer than its column pushes its own line only.
+    // A name that is longer than its column moves only its own line.
     let head = if what.chars().count() < WHAT {
         head
     } else {
@@ -130,7 +131,7 @@ fn lines(finding: &Finding, columns: Option<usize>) -> Vec<String> {
     first.lines().map(str::to_owned).chain(more).collect()
 }
 
-/// The verdict in one word, which no colour is needed to tell.
+/// The verdict in one word, which needs no colour.
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
@@ -150,7 +151,7 @@ mod tests {
         list.add(
             Outcome::Fails(MessageId::AddressReserved),
             "address 192.168.122.162",
-            "reserved for somebody else, who is not this load balancer",
+            "reserved for another machine, not for this load balancer",
             "choose another one",
         );
         list.add(
@@ -168,7 +169,7 @@ mod tests {
             list().lines(None),
             [
                 "  ok       libvirt                 9.0.0",
-                "  FAILED   address 192.168.122.162 reserved for somebody else, who is not this load balancer",
+                "  FAILED   address 192.168.122.162 reserved for another machine, not for this load balancer",
                 "                                   help: choose another one",
                 "  unknown  interface with-a-long-name0",
                 "                                   not known",

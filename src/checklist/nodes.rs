@@ -1,6 +1,7 @@
-//! One question to a node's REST API, as HAProxy's check asks it: `GET /primary` over TLS with a client certificate of the
-//! configured CA. What its own certificate is worth is noted and does not end the talk: nothing secret is said in it, and
-//! the operator wants to know all that is wrong at once.
+//! One question to a node's REST API, as HAProxy's check asks it: `GET /primary` over TLS with a
+//! client certificate of the configured CA. The verdict on the node's own certificate is noted and
+//! does not end the connection: nothing secret is sent over it, and the operator wants to know all
+//! that is wrong at once.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -38,7 +39,7 @@ pub struct Question {
     verify_host: Option<String>,
 }
 
-/// What came back.
+/// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeAnswer {
     pub certificate: CertVerdict,
@@ -47,7 +48,7 @@ pub struct NodeAnswer {
     pub reply: Reply,
 }
 
-/// What the node's certificate is worth.
+/// The verdict on the node's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertVerdict {
     /// None was seen.
@@ -65,11 +66,11 @@ pub enum CertVerdict {
 pub enum Reply {
     /// The status of the answer to `GET /primary`: 200 of the primary, 503 of any other.
     Status(u16),
-    /// It ended the talk because of the client certificate: TLS's own word for the reason.
+    /// It ended the connection because of the client certificate: TLS's own word for the reason.
     RefusesUs(String),
-    /// It talks, and not as expected.
+    /// It answers, but not as expected.
     Strange(String),
-    /// No connection came about.
+    /// No connection was made.
     Unreachable(String),
 }
 
@@ -128,7 +129,7 @@ impl Question {
 }
 
 fn talk(stream: TcpStream, config: ClientConfig, node: SocketAddr) -> Reply {
-    // The name is the witness's to judge; an address is sent to nobody (RFC 6066, section 3).
+    // The verifier checks the name; an address is sent to nobody (RFC 6066, section 3).
     let name = ServerName::IpAddress(node.ip().into());
     let said = || -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -139,14 +140,14 @@ fn talk(stream: TcpStream, config: ClientConfig, node: SocketAddr) -> Reply {
         stream.flush()?;
         let mut answer = Vec::new();
         match stream.take(LARGEST).read_to_end(&mut answer) {
-            // Patroni closes without TLS's farewell.
+            // Patroni closes without a TLS `close_notify`.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => Ok(answer),
             result => result.map(|_| answer),
         }
     };
     match said() {
         Ok(answer) => status(&answer).map_or_else(
-            || Reply::Strange("no HTTP comes back".into()),
+            || Reply::Strange("the answer is not HTTP".into()),
             Reply::Status,
         ),
         Err(e) => failed(&e),
@@ -158,7 +159,7 @@ fn failed(error: &io::Error) -> Reply {
     match tls {
         // With TLS 1.3 a client learns of it after its own part of the handshake.
         Some(Error::AlertReceived(alert)) => Reply::RefusesUs(format!("{alert:?}")),
-        Some(Error::InvalidMessage(_)) => Reply::Strange("it does not speak TLS".into()),
+        Some(Error::InvalidMessage(_)) => Reply::Strange("it does not use TLS".into()),
         Some(other) => Reply::Strange(other.to_string()),
         None if error.kind() == io::ErrorKind::WouldBlock => {
             Reply::Strange(format!("no answer within {} s", PATIENCE.as_secs()))
@@ -176,7 +177,7 @@ fn status(answer: &[u8]) -> Option<u16> {
     protocol.starts_with("HTTP/").then_some(code)
 }
 
-/// Holds out the client certificate, and notes whether anybody asked for it.
+/// Gives the client certificate, and notes whether the node asked for it.
 #[derive(Debug)]
 struct ClientCertResolver {
     pair: Arc<CertifiedKey>,
@@ -194,7 +195,7 @@ impl ResolvesClientCert for ClientCertResolver {
     }
 }
 
-/// Keeps the node's certificates, to be judged when the talk is over.
+/// Keeps the node's certificates, to be verified when the connection has ended.
 #[derive(Debug)]
 struct RecordingVerifier {
     provider: Arc<CryptoProvider>,

@@ -1,5 +1,6 @@
-//! What lies outside of the libvirt host: DNS and the nodes, asked from here. The guest asks the same questions from where
-//! it stands, so what cannot be reached from here is unknown and no failure.
+//! What lies outside of the libvirt host: DNS and the nodes, asked from here. The guest asks the
+//! same questions from its own network, so what cannot be reached from here is unknown and not a
+//! failure.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +16,8 @@ use crate::exit::MessageId;
 use crate::reconcile::desired::policy;
 
 const DNS_PORT: u16 = 53;
-const FROM_HERE: &str = "the guest asks from its own place; `lbctl status` shows what it sees";
+const FROM_HERE: &str =
+    "the guest may reach it from its own network; `lbctl status` shows what the guest sees";
 
 /// Asks all DNS servers at once, and then all nodes that they name at once: some seconds in all.
 #[must_use]
@@ -33,7 +35,7 @@ pub fn inspect_outside(config: &Config) -> Checklist {
         let (outcome, said, help) = of_dns(&answer, haproxy);
         list.add(outcome, format!("DNS {server}"), said, help);
     }
-    // HAProxy asks no more of them either.
+    // HAProxy does not ask more of them either.
     let most = usize::from(haproxy.postgres_nodes_max_count);
     let nodes: Vec<Ipv4Addr> = nodes.into_iter().take(most.min(dns::MOST)).collect();
     match question(config) {
@@ -74,8 +76,8 @@ fn ask_nodes(nodes: &[Ipv4Addr], question: &Question, haproxy: &Haproxy, list: &
         list.add(
             Outcome::Warning,
             "primary",
-            format!("{primaries} nodes say that they are"),
-            "without exactly one, no session gets through; `patronictl list` on a node shows the cluster",
+            format!("{primaries} nodes report that they are the primary"),
+            "sessions are accepted only while there is exactly one; `patronictl list` on a node shows the cluster",
         );
     }
 }
@@ -104,7 +106,7 @@ fn of_dns(answer: &dns::DnsAnswer, haproxy: &Haproxy) -> (Outcome, String, Strin
         dns::DnsAnswer::Refused(said) => (
             Outcome::Fails(MessageId::DnsError),
             format!("{name}: {said}"),
-            "look at postgres_domain and at that server's zone".to_owned(),
+            "check postgres_domain, and the zone on that server".to_owned(),
         ),
         dns::DnsAnswer::Silent(said) => (
             Outcome::Unknown,
@@ -115,8 +117,8 @@ fn of_dns(answer: &dns::DnsAnswer, haproxy: &Haproxy) -> (Outcome, String, Strin
 }
 
 fn judge(answer: &NodeAnswer) -> (Outcome, String, &'static str) {
-    const TRUST: &str = "HAProxy verifies the nodes with that CA: patroni_client.ca_certificate must hold the one that \
-                         signed restapi.certfile";
+    const TRUST: &str = "HAProxy verifies the nodes with that CA: patroni_client.ca_certificate must contain the CA \
+                         that signed restapi.certfile";
     match (&answer.reply, &answer.certificate) {
         (Reply::Unreachable(said), _) => (
             Outcome::Unknown,
@@ -125,28 +127,28 @@ fn judge(answer: &NodeAnswer) -> (Outcome, String, &'static str) {
         ),
         (_, CertVerdict::Bad(said)) => (
             Outcome::Fails(MessageId::NodeCertificateInvalid),
-            format!("its certificate is not good by the configured CA: {said}"),
+            format!("its certificate does not verify with the configured CA: {said}"),
             TRUST,
         ),
         (_, CertVerdict::OtherName(name)) => (
             Outcome::Fails(MessageId::NodeCertificateName),
-            format!("its certificate does not carry the name {name}"),
-            "set verify_host to a name that it carries, or leave it out: then only the CA is verified",
+            format!("its certificate does not contain the name {name}"),
+            "set verify_host to a name that it contains, or leave it out: then only the CA is verified",
         ),
         (Reply::RefusesUs(said), _) => (
             Outcome::Fails(MessageId::NodeRefusesClient),
             format!("it refuses a client certificate of the configured CA: {said}"),
-            "restapi.cafile on that node must hold this CA",
+            "restapi.cafile on that node must contain this CA",
         ),
         (Reply::Strange(said), _) => (
             Outcome::Fails(MessageId::NodeNotPatroni),
             said.clone(),
-            "is this port Patroni's REST API, with TLS (restapi.certfile)? patroni_port names it",
+            "check that this port is Patroni's REST API with TLS (restapi.certfile); patroni_port sets it",
         ),
         (_, CertVerdict::Unsure(said)) => (
             Outcome::Unknown,
-            format!("its certificate cannot be judged here: {said}"),
-            "HAProxy's OpenSSL may take it; `lbctl status` shows whether it does",
+            format!("its certificate cannot be verified here: {said}"),
+            "HAProxy's OpenSSL may accept it; `lbctl status` shows whether it does",
         ),
         (Reply::Status(code), _) => role(*code, answer.asked),
     }
@@ -156,28 +158,30 @@ fn role(code: u16, asked: bool) -> (Outcome, String, &'static str) {
     let role = match code {
         200 => "the primary".to_owned(),
         503 => "not the primary".to_owned(),
-        code => format!("answers /primary with {code}, which no role does"),
+        code => format!("answers /primary with {code}, which is not the answer of any role"),
     };
     match (code, asked) {
         (200 | 503, true) => (
             Outcome::Ok,
-            format!("{role}; takes a certificate of this CA, and its own is good"),
+            format!(
+                "{role}; accepts a client certificate of this CA, and its own certificate is valid"
+            ),
             "",
         ),
         (200 | 503, false) => (
             Outcome::Warning,
-            format!("{role}; it asks for no client certificate"),
-            "anybody who reaches it may call it: restapi.verify_client = required on that node",
+            format!("{role}; it does not ask for a client certificate"),
+            "anybody who can reach it may call it: set restapi.verify_client = required on that node",
         ),
         _ => (
             Outcome::Warning,
             role,
-            "is this port Patroni's REST API? patroni_port names it",
+            "check that this port is Patroni's REST API; patroni_port sets it",
         ),
     }
 }
 
-/// What `ask` says of each, all asked at the same time.
+/// The answer of `ask` for each, all asked at the same time.
 fn at_once<T: Sync, A: Send>(all: &[T], ask: impl Fn(&T) -> A + Sync) -> Vec<A> {
     thread::scope(|scope| {
         let ask = &ask;

@@ -1,4 +1,4 @@
-//! `lbctl check`: the configuration alone, or with everything around it, changing nothing.
+//! `lbctl check`: the configuration alone, or with everything around it; changes nothing.
 
 use super::{CommandResult, connect, load};
 use crate::checklist::{self, Checklist, Outcome};
@@ -65,9 +65,9 @@ impl CommandReport for CheckReport {
             return vec![TextPart::Said(format!("{}: is valid", self.file))];
         };
         let verdict = if self.is_ok() {
-            "the host can take it"
+            "nothing prevents `lbctl up`"
         } else {
-            "`lbctl up` would not go well"
+            "`lbctl up` would not succeed"
         };
         let mut lines = vec![format!("{}: {verdict} ({})", self.name, list.summary())];
         lines.extend(list.lines(options.columns));

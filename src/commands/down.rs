@@ -28,7 +28,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
     let plan = plan_down(&config, &observe(&config, &host, ask)?, options)?;
     let name = &plan.name;
     if plan.is_empty() {
-        out.say(&format!("{name}: not there, nothing to do"));
+        out.say(&format!("{name}: does not exist, nothing to do"));
     } else {
         if !cli.global.yes {
             consent(
@@ -41,7 +41,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
                 out,
             )?;
         }
-        out.say(&format!("{name}: going down"));
+        out.say(&format!("{name}: removing it"));
         let mut removal = Removal {
             config: &config,
             ask,
@@ -53,7 +53,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
             },
         };
         in_rounds(plan.clone(), &mut removal)?;
-        out.say(&format!("{name}: gone"));
+        out.say(&format!("{name}: removed"));
     }
     for note in &plan.notes {
         out.say(&format!("note: {note}"));
@@ -61,7 +61,7 @@ pub(super) fn run(cli: &Cli, out: &Output, options: DownOptions) -> CommandResul
     Ok(Box::new(DownReport { plan }))
 }
 
-/// What a `down` has done that went well.
+/// What a successful `down` has done.
 struct DownReport {
     plan: Plan,
 }
@@ -107,11 +107,11 @@ impl Reconciler for Removal<'_> {
     fn unfinished(&self, left: &Plan) -> Failure {
         let steps: Vec<String> = left.steps.iter().map(ToString::to_string).collect();
         let text = format!(
-            "every step was done, and yet something of {} is there: {}",
+            "every step was done, but something of {} still exists: {}",
             self.config.name,
             steps.join("; ")
         );
-        let hint = "is another lbctl bringing it up at the same time? Run `lbctl down` again";
+        let hint = "perhaps another lbctl run created it concurrently: run `lbctl down` again";
         Failure::new(Exit::Failed, MessageId::StateDiffers, text, hint)
     }
 }
@@ -127,7 +127,7 @@ fn consent(name: &str, steps: &[String], out: &Output) -> Result<(), Failure> {
         Some(false) => Err(Failure::new(
             Exit::Refused,
             MessageId::Declined,
-            format!("{name} stays: nothing was changed"),
+            format!("{name} was not removed: nothing was changed"),
             "",
         )),
         None => Err(Failure::new(

@@ -41,7 +41,7 @@ pub(super) fn write_all<'a>(
     out: &Output,
 ) -> Result<(), Failure> {
     let fail = |doing: String, error: &io::Error| {
-        let hint = "give another --out, or make that one writable";
+        let hint = "choose another directory with --out, or make that one writable";
         let id = MessageId::FileNotWritten;
         Failure::new(Exit::Failed, id, format!("{doing}: {error}"), hint)
     };
@@ -75,7 +75,7 @@ fn write_whole(directory: &Path, name: &str, data: &[u8], mode: u32) -> io::Resu
         .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
         .and_then(|()| fs::rename(&aside, directory.join(name)));
     if written.is_err() {
-        // The first error is the one to be told.
+        // The first error is the one that is reported.
         let _ = remove(&aside);
     }
     written

@@ -17,7 +17,7 @@ use crate::output::report::{TextPart, TextReport};
 pub(super) fn page(command: Option<&str>) -> CommandResult {
     let Some(page) = manual::page(command, &date()?) else {
         let asked = command.unwrap_or_default();
-        let text = format!("there is no page of `{asked}` in the manual");
+        let text = format!("the manual has no page `{asked}`");
         let topics = manual::topics();
         let near = topics
             .iter()
@@ -26,7 +26,7 @@ pub(super) fn page(command: Option<&str>) -> CommandResult {
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let hint = match near {
             Some((_, topic)) => format!("did you mean `{topic}`?"),
-            None => format!("there are: {}", topics.join(", ")),
+            None => format!("the pages are: {}", topics.join(", ")),
         };
         return Err(Failure::new(Exit::Usage, MessageId::PageUnknown, text, hint).into());
     };
@@ -50,12 +50,12 @@ fn date() -> Result<String, Failure> {
     let seconds = given.parse().ok();
     let time = seconds.and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     let time = time.ok_or_else(|| {
-        let text = format!("SOURCE_DATE_EPOCH is `{given}`, which is no time");
+        let text = format!("SOURCE_DATE_EPOCH is `{given}`, which is not a time");
         Failure::new(
             Exit::Usage,
             MessageId::SourceDateInvalid,
             text,
-            "give seconds since 1970, or take it away",
+            "give seconds since 1970, or unset it",
         )
     })?;
     Ok(time.date().to_string())

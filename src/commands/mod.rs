@@ -31,14 +31,14 @@ use crate::output::report::{CommandReport, TextPart, TextReport};
 use crate::output::{Output, seconds};
 use crate::reconcile::apply::{ApplyError, Progress, apply};
 use crate::reconcile::desired::Desired;
-use crate::reconcile::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::reconcile::observe::{Ask, OBSERVE_AGAIN, Observed, observe};
 use crate::reconcile::plan::{DownOptions, Step, guest_differs};
 
 /// For the guest agent to say what it can.
 const AVAILABILITY: Duration = Duration::from_secs(15);
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// An end other than done.
+/// An end other than success.
 enum CommandError {
     Config(Report),
     Failure(Failure),
@@ -114,9 +114,9 @@ fn text(part: TextPart) -> Box<dyn CommandReport> {
     Box::new(TextReport::done(vec![part]))
 }
 
-/// The configuration, checked; its warnings are told.
+/// The configuration, checked; its warnings are printed.
 fn load(cli: &Cli, out: &Output) -> Result<Config, CommandError> {
-    // What issues nothing works with an expired CA too.
+    // A command that issues nothing works with an expired CA, too.
     let issues = !matches!(cli.command, Command::Down { .. } | Command::Status { .. });
     let now = issues.then(OffsetDateTime::now_utc);
     let Loaded { config, warnings } =
@@ -146,23 +146,24 @@ fn observe_and_desire(
     host: &LibvirtHost,
     ask: Ask,
 ) -> Result<(Observed, Desired), Failure> {
-    let mut looks = 0;
+    let mut rounds = 0;
     loop {
         let mut observed = observe(config, host, ask)?;
         let desired = Desired::from_config(config, &observed, OffsetDateTime::now_utc())?;
         if guest_differs(&desired.seed, observed.domain.as_ref())
             && !ask_availability(&mut observed, host)?
-            && looks < LOOKS_AGAIN
+            && rounds < OBSERVE_AGAIN
         {
-            looks += 1;
+            rounds += 1;
             continue;
         }
         return Ok((observed, desired));
     }
 }
 
-/// Asks whether the running guest can be changed. False: it cannot, and it has stopped or was started anew since it was
-/// observed, by another lbctl or by itself: what was observed is to be looked at again.
+/// Asks whether the running guest can be changed. False: it cannot, and it has stopped or was
+/// started again since it was observed, by another lbctl or by itself: the host must be observed
+/// again.
 fn ask_availability(observed: &mut Observed, host: &LibvirtHost) -> HostResult<bool> {
     let run = |d: &DomainFacts| d.live.as_ref().map(|live| live.run);
     let Some(domain) = observed.domain.as_ref().filter(|d| d.live.is_some()) else {
@@ -176,20 +177,19 @@ fn ask_availability(observed: &mut Observed, host: &LibvirtHost) -> HostResult<b
     Ok(now.as_ref().and_then(run) == run(domain))
 }
 
-/// What a refusal says that comes when something was done already. Other failures have reasons of their own.
+/// Adds to a refusal that comes after something was done that the state has changed. Other failures
+/// have reasons of their own.
 fn not_so_before(name: &Name, mut refused: Failure) -> Failure {
     if refused.exit != Exit::Refused {
         return refused;
     }
-    let text = format!(
-        "somebody else is at work on {name}, perhaps another lbctl: it was not so when this began"
-    );
+    let text = format!("another lbctl run, or somebody else, changed {name} after this run began");
     let note = Message::note(MessageId::ConcurrentRun, text);
     refused.messages.push(note);
     refused
 }
 
-/// Who looks on while steps are carried out.
+/// Shows the steps while they are carried out.
 #[derive(Clone, Copy)]
 struct Session<'a> {
     host: &'a LibvirtHost,
@@ -198,28 +198,30 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// The steps, shown one by one. Ctrl-C is heard between them, for each prefix of a plan is safe.
+    /// The steps, shown one by one. Ctrl-C takes effect between them: each prefix of a plan is
+    /// safe.
     fn carry_out(mut self, steps: &[Step]) -> Result<(), ApplyError> {
         self.interrupt.set(Manner::AfterStep {
-            words: "stopped within a step; the same command goes on from here".into(),
+            words: "stopped within a step; run the same command again: it continues from here"
+                .into(),
         });
         apply(steps, self.host, &mut self)
     }
 
-    /// Whether somebody asked for an end while the last step was done.
+    /// Whether a signal came while the last step was done.
     fn asked(self) -> Result<(), Failure> {
         self.interrupt.asked().map_or(Ok(()), |exit| {
             let text =
-                "stopped when every step was done; the same command looks whether all is well";
+                "stopped after the last step; run the same command again: it verifies the result";
             Err(Failure::stopped(exit, text))
         })
     }
 
-    /// Longer from time to time, and never as long as the other waits.
+    /// Longer each time, with a random part, so that two runs do not wait equally long.
     fn back_off(self, name: &str, round: usize, why: &str) {
         self.out.end_live();
         self.out.say(&format!(
-            "  somebody else is at work on {name}, perhaps another lbctl ({why}): going on from what is there"
+            "  another lbctl run is changing {name} ({why}): planning again from the present state"
         ));
         let random = RandomState::new().build_hasher().finish() % 200;
         let grown = 100 * u64::try_from(round.min(5)).unwrap_or(5);

@@ -10,7 +10,7 @@ use crate::reconcile::observe::Ask;
 use crate::reconcile::plan::{Plan, Restart, plan_up};
 
 const RESTART: &str = "note: `lbctl up --restart now` restarts the guest for them, which cuts every session; \
-                       `--restart later` leaves them to its next start";
+                       `--restart later` applies them at its next start";
 
 pub(super) fn run(cli: &Cli, out: &Output, exit_code: bool) -> CommandResult {
     let config = load(cli, out)?;
@@ -75,7 +75,7 @@ fn steps(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     if !plan.steps.is_empty() {
         let how = if put_off {
-            ", with the restart put off"
+            ", with the restart postponed"
         } else {
             ""
         };
@@ -98,7 +98,7 @@ pub(super) fn summary(plan: &Plan) -> String {
     let restart = plan.needing_restart().len();
     let noun = if count == 1 { "change" } else { "changes" };
     match restart {
-        0 => format!("{count} {noun}, none disturbs a session"),
+        0 => format!("{count} {noun}, no session is cut"),
         1 => format!("{count} {noun}, 1 needs a restart of the guest"),
         n => format!("{count} {noun}, {n} need a restart of the guest"),
     }

@@ -53,7 +53,8 @@ pub(super) fn run(
         let named = files.iter().map(|f| (f.name.to_owned(), &*f.data));
         write_all(directory, Readers::Owner, named, out)?;
         if !show_secrets {
-            out.say("secrets are masked, in seed.iso too, which therefore starts no load balancer: --show-secrets writes the real ones");
+            out.say("secrets are masked, also in seed.iso, which therefore cannot start a load balancer: \
+                     --show-secrets writes the real ones");
         }
     }
     Ok(Box::new(RenderReport {

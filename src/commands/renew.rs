@@ -13,7 +13,7 @@ use crate::output::json::{Answer, RenewDocument};
 use crate::output::report::{CommandReport, TextOptions, TextPart};
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::desired::{Renewal, current_seed, policy};
-use crate::reconcile::observe::{Ask, LOOKS_AGAIN, Observed, observe};
+use crate::reconcile::observe::{Ask, OBSERVE_AGAIN, Observed, observe};
 use crate::reconcile::plan::{Plan, Step, plan_renew};
 use crate::reconcile::rounds::{Reconciler, Remaining, in_rounds};
 use crate::secret::Secret;
@@ -34,8 +34,8 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
         return Err(Failure::new(
             Exit::Failed,
             MessageId::SeedMissing,
-            format!("{name} has no seed, so no certificate that could be renewed"),
-            "`lbctl up` makes the load balancer; `lbctl status` shows what is there",
+            format!("{name} has no seed, and so no certificate that could be renewed"),
+            "`lbctl up` creates the load balancer; `lbctl status` shows what is there",
         )
         .into());
     };
@@ -47,11 +47,11 @@ pub(super) fn run(cli: &Cli, out: &Output, check: bool, force: bool) -> CommandR
         );
         let reason = reason.map(|r| r.to_string());
         let found = certificate(&observed);
-        return Ok(Box::new(RenewReport::only_looked(name, found, reason, now)));
+        return Ok(Box::new(RenewReport::not_renewed(name, found, reason, now)));
     }
     let Some(renewal) = Renewal::from_config(&config, found, now, force)? else {
         let found = certificate(&observed);
-        return Ok(Box::new(RenewReport::only_looked(name, found, None, now)));
+        return Ok(Box::new(RenewReport::not_renewed(name, found, None, now)));
     };
     if let Some(clamp) = &renewal.certificate.clamp {
         out.warn(&clamp.to_string());
@@ -100,7 +100,7 @@ struct RenewReport {
 }
 
 impl RenewReport {
-    fn only_looked(
+    fn not_renewed(
         name: &str,
         facts: Option<Facts>,
         reason: Option<String>,
@@ -157,10 +157,10 @@ impl CommandReport for RenewReport {
     }
 }
 
-/// A renewal at work.
+/// A renewal that is being carried out.
 struct RenewRun<'a> {
     config: &'a Config,
-    /// The certificate that is to go.
+    /// The certificate that is to be replaced.
     before: Option<Facts>,
     now_there: Option<Facts>,
     working: Session<'a>,
@@ -168,20 +168,22 @@ struct RenewRun<'a> {
 
 impl RenewRun<'_> {
     fn plan(&self, renewal: &Renewal, observed: &mut Observed) -> Result<Plan, Failure> {
-        let (mut looks, mut newer) = (0, None);
-        while !ask_availability(observed, self.working.host)? && looks < LOOKS_AGAIN {
+        let (mut rounds, mut newer) = (0, None);
+        while !ask_availability(observed, self.working.host)? && rounds < OBSERVE_AGAIN {
             *observed = observe(self.config, self.working.host, Ask::WhatIsNeeded)?;
-            // The seed may be another by now, and a renewal changes nothing of it but the certificate.
-            let found = current_seed(observed).ok_or_else(|| gone(self.config))?;
+            // The seed may have changed by now, and a renewal changes nothing of it but the
+            // certificate.
+            let found = current_seed(observed).ok_or_else(|| seed_missing(self.config))?;
             newer = Renewal::from_config(self.config, found, OffsetDateTime::now_utc(), true)?;
-            looks += 1;
+            rounds += 1;
         }
         Ok(plan_renew(newer.as_ref().unwrap_or(renewal), observed)?)
     }
 }
 
 impl Reconciler for RenewRun<'_> {
-    /// Done is what has another certificate than before, whoever issued it, in the seed that the domain refers to.
+    /// It is done when there is another certificate than before, whoever issued it, in the seed
+    /// that the domain refers to.
     fn replan(&mut self) -> Result<Remaining, Failure> {
         self.working.asked()?;
         let mut observed = observe(self.config, self.working.host, Ask::WhatIsNeeded)?;
@@ -204,7 +206,7 @@ impl Reconciler for RenewRun<'_> {
                 steps: Vec::new(),
                 notes: Vec::new(),
             },
-            None => return Err(gone(self.config)),
+            None => return Err(seed_missing(self.config)),
         };
         Ok(Remaining { plan, done })
     }
@@ -222,29 +224,31 @@ impl Reconciler for RenewRun<'_> {
             Exit::Failed,
             MessageId::StateDiffers,
             format!(
-                "every step was done, and yet the seed of {} holds another certificate",
+                "every step was done, but the seed of {} contains another certificate",
                 self.config.name
             ),
-            "is another lbctl at work at the same time? `lbctl status` shows what is there, `lbctl renew --force` tries again",
+            "perhaps another lbctl run changed it concurrently: `lbctl status` shows the present certificate, `lbctl \
+             renew --force` tries again",
         )
     }
 }
 
-fn gone(config: &Config) -> Failure {
+fn seed_missing(config: &Config) -> Failure {
     Failure::new(
         Exit::Failed,
         MessageId::SeedVanished,
         format!(
-            "the seed of {} has vanished: another lbctl is at work",
+            "the seed of {} was deleted while lbctl used it: another lbctl run changed it",
             config.name
         ),
-        "`lbctl status` shows what is there; `lbctl up` makes the load balancer",
+        "`lbctl status` shows what is there; `lbctl up` creates the load balancer",
     )
 }
 
-/// Whether the domain's saved ownership record and drive name one seed, and it is the one that stands there.
+/// Whether the domain's saved ownership record and drive name one seed, and it is the one that is
+/// there.
 fn refers_to_its_seed(observed: &Observed) -> bool {
-    // One without a saved definition is gone with its stop, and `up` sees to it.
+    // One without a saved definition ceases to exist when it stops; `up` repairs that.
     let saved = observed.domain.as_ref().filter(|d| d.persistent);
     let definition = saved.map(|d| &d.config);
     if observed.domain.is_some() && definition.is_none() {

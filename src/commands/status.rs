@@ -25,7 +25,7 @@ pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> Comman
     let config = load(cli, out)?;
     let host = connect(cli, &config)?;
     match interval {
-        // Each look has printed its own report.
+        // Each update has printed its own report.
         Some(interval) => Ok(Box::new(TextReport {
             exit: watch(config, host, interval, out),
             text: Vec::new(),
@@ -40,11 +40,11 @@ fn fetch_status(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
 
 type Seen = HostResult<Status>;
 
-/// Until Ctrl-C, or until nobody reads it any more. The exit code is that of the last look.
+/// Until Ctrl-C, or until nobody reads it any more. The exit code is that of the last update.
 fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) -> Exit {
     let interrupt = Interrupt::listen(out, "");
     let name = config.name.to_string();
-    let looks = keep_looking(host, interval, move |host| fetch_status(&config, host));
+    let updates = keep_fetching(host, interval, move |host| fetch_status(&config, host));
     let mut shown = Shown {
         name,
         interval,
@@ -52,8 +52,8 @@ fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) ->
         broken: None,
     };
     let mut exit = Exit::Failed;
-    while let Some(new) = next(&looks, out.has_screen()) {
-        if let New::Look(seen) = new {
+    while let Some(new) = next(&updates, out.has_screen()) {
+        if let New::Status(seen) = new {
             exit = seen.as_ref().as_ref().map_or(Exit::Failed, Status::exit);
             shown.take(*seen);
             interrupt.set(Manner::AtOnce {
@@ -70,40 +70,40 @@ fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) ->
 
 /// Why there is something to show.
 enum New {
-    Look(Box<Seen>),
+    Status(Box<Seen>),
     /// What is shown has grown older.
     Age,
 }
 
-/// The next reason; there is age only on a screen.
-fn next(looks: &Receiver<Seen>, screen: bool) -> Option<New> {
-    let look = |seen| Some(New::Look(Box::new(seen)));
+/// The next reason; the age is shown on a screen only.
+fn next(updates: &Receiver<Seen>, screen: bool) -> Option<New> {
+    let fetch = |seen| Some(New::Status(Box::new(seen)));
     if !screen {
-        return looks.recv().ok().and_then(look);
+        return updates.recv().ok().and_then(fetch);
     }
-    match looks.recv_timeout(Duration::from_secs(1)) {
-        Ok(seen) => look(seen),
+    match updates.recv_timeout(Duration::from_secs(1)) {
+        Ok(seen) => fetch(seen),
         Err(RecvTimeoutError::Timeout) => Some(New::Age),
         Err(RecvTimeoutError::Disconnected) => None,
     }
 }
 
-/// Looks again and again, beside what is shown: a guest may take seconds to answer. The connection is kept; a broken one
-/// is made anew, for as long as it takes.
-fn keep_looking<H: Reconnect + Send + 'static>(
+/// Asks again and again, in a thread of its own: a guest may take seconds to answer. The connection
+/// is kept; a broken one is opened again, for as long as it takes.
+fn keep_fetching<H: Reconnect + Send + 'static>(
     mut host: H,
     interval: Duration,
-    look: impl Fn(&H) -> Seen + Send + 'static,
+    fetch: impl Fn(&H) -> Seen + Send + 'static,
 ) -> Receiver<Seen> {
-    let (send, looks) = sync_channel(1);
+    let (send, updates) = sync_channel(1);
     std::thread::spawn(move || {
         let mut connected = true;
         loop {
             let started = Instant::now();
             let seen = if connected {
-                look(&host)
+                fetch(&host)
             } else {
-                host.reconnect().and_then(|()| look(&host))
+                host.reconnect().and_then(|()| fetch(&host))
             };
             let broken = |e: &HostError| e.kind == HostErrorKind::Connection;
             connected = !seen.as_ref().is_err_and(broken);
@@ -113,7 +113,7 @@ fn keep_looking<H: Reconnect + Send + 'static>(
             std::thread::sleep(interval.saturating_sub(started.elapsed()));
         }
     });
-    looks
+    updates
 }
 
 /// What the watcher sees.
@@ -145,7 +145,7 @@ impl WatchReport for Shown {
     fn screen(&self, columns: Option<usize>) -> Vec<String> {
         match &self.last {
             Some(status) => status.lines(columns),
-            None => vec![format!("{}: asking for the first time", self.name)],
+            None => vec![format!("{}: waiting for the first answer", self.name)],
         }
     }
 
@@ -156,7 +156,7 @@ impl WatchReport for Shown {
         if let Some((error, since)) = &self.broken {
             let since = ago(since.elapsed().as_secs());
             add(&format!(
-                "nothing newer for {since}: {error}; lbctl tries again"
+                "no answer for {since}: {error}; lbctl tries again"
             ));
         }
         let every = ago(self.interval.as_secs());
@@ -183,7 +183,7 @@ impl WatchReport for Shown {
                     .as_ref()
                     .map_or_else(String::new, |(e, _)| e.to_string());
                 vec![
-                    format!("{at} {}: cannot be told", self.name),
+                    format!("{at} {}: unknown", self.name),
                     format!("  libvirt      {said}; lbctl tries again"),
                 ]
             }
@@ -248,45 +248,48 @@ mod tests {
     }
 
     /// libvirt that is there at each third call only.
-    struct Moody(u32);
+    struct Unreliable(u32);
 
-    impl Moody {
+    impl Unreliable {
         fn call(&mut self) -> HostResult<()> {
             self.0 += 1;
             if self.0 == 3 { Ok(()) } else { Err(broken()) }
         }
     }
 
-    impl Reconnect for Moody {
+    impl Reconnect for Unreliable {
         fn reconnect(&mut self) -> HostResult<()> {
             self.call()
         }
     }
 
     #[test]
-    fn the_connection_is_kept_and_a_broken_one_made_anew() {
-        let look = |host: &Moody| {
+    fn the_connection_is_kept_and_a_broken_one_opened_again() {
+        let fetch = |host: &Unreliable| {
             if host.0 == 0 {
                 Err(broken())
             } else {
                 Ok(status())
             }
         };
-        let looks = keep_looking(Moody(0), Duration::from_millis(1), look);
-        let found: Vec<bool> = looks.iter().take(6).map(|seen| seen.is_ok()).collect();
-        // The first look, two attempts to connect; then it is not connected any more.
+        let updates = keep_fetching(Unreliable(0), Duration::from_millis(1), fetch);
+        let found: Vec<bool> = updates.iter().take(6).map(|seen| seen.is_ok()).collect();
+        // The first answer, then two attempts to connect; then the test ends.
         assert_eq!(found, [false, false, false, true, true, true]);
     }
 
     #[test]
-    fn while_libvirt_is_away_what_was_seen_last_stays_and_is_said_to_be_old() {
+    fn without_libvirt_the_last_status_is_shown_with_its_age() {
         let mut shown = Shown {
             name: "lb-1".into(),
             interval: Duration::from_secs(2),
             last: None,
             broken: None,
         };
-        assert_eq!(shown.screen(Some(80)), ["lb-1: asking for the first time"]);
+        assert_eq!(
+            shown.screen(Some(80)),
+            ["lb-1: waiting for the first answer"]
+        );
         shown.take(Ok(status()));
         assert_eq!(
             shown.foot(Some(80)),
@@ -299,11 +302,11 @@ mod tests {
         );
         let foot = shown.foot(Some(80)).join(" ");
         assert!(
-            foot.starts_with("nothing newer for 0 s: looking up domain lb-1: client socket"),
+            foot.starts_with("no answer for 0 s: looking up domain lb-1: client socket"),
             "{foot}"
         );
         assert!(
-            shown.block()[0].ends_with("Z lb-1: cannot be told"),
+            shown.block()[0].ends_with("Z lb-1: unknown"),
             "{:?}",
             shown.block()
         );

@@ -48,7 +48,8 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
 
     if let Some(deadline) = args.wait {
         interrupt.at_once(&format!(
-            "{name}: no longer waited for, the VM goes on by itself. `lbctl up --wait` waits again, `lbctl status` shows how far it is"
+            "{name}: lbctl stopped waiting; the VM continues by itself. `lbctl up --wait` waits again, `lbctl status` \
+             shows how far it is"
         ));
         until_ready(&config, &mut host, deadline, out)?;
     }
@@ -62,10 +63,10 @@ pub(super) fn run(cli: &Cli, out: &Output, args: &UpArgs) -> CommandResult {
     }))
 }
 
-/// What an `up` has done that went well.
+/// What a successful `up` has done.
 struct UpReport {
     plan: Plan,
-    /// `None`: nobody waited for it.
+    /// `None`: lbctl did not wait for it.
     ready: Option<bool>,
     address: String,
     took: Duration,
@@ -92,11 +93,11 @@ impl CommandReport for UpReport {
     }
 }
 
-/// Applies the plan and plans again: what remains is an error, unless it was put off.
+/// Applies the plan and plans again: what remains is an error, unless it was postponed.
 fn reconcile(plan: &Plan, making: &mut UpRun<'_>) -> Result<(), Failure> {
     let (name, config, out) = (&plan.name, making.config, making.working.out);
     if plan.is_empty() {
-        out.say(&format!("{name}: already so, nothing to do"));
+        out.say(&format!("{name}: up to date, nothing to do"));
         return Ok(());
     }
     let started = Instant::now();
@@ -131,14 +132,14 @@ fn reconcile(plan: &Plan, making: &mut UpRun<'_>) -> Result<(), Failure> {
         ));
     } else {
         out.say(&format!(
-            "{name}: written for the next start of the guest: {}. `lbctl up --restart now` restarts it",
+            "{name}: saved for the next start of the guest: {}. `lbctl up --restart now` restarts it",
             waiting.join(", ")
         ));
     }
     Ok(())
 }
 
-/// An `up` at work.
+/// An `up` that is being carried out.
 struct UpRun<'a> {
     config: &'a Config,
     args: &'a UpArgs,
@@ -148,7 +149,7 @@ struct UpRun<'a> {
     /// Whether this run has made something, and the disk too.
     made: bool,
     cloned: bool,
-    /// What is known of the volumes, where one could not be opened.
+    /// Who may open the volumes, where one could not be opened.
     access: Vec<Message>,
     working: Session<'a>,
 }
@@ -171,7 +172,7 @@ impl UpRun<'_> {
         })
     }
 
-    /// Who may open each volume of the guest, where libvirt can still tell.
+    /// Who may open each volume of the guest, where libvirt still answers.
     fn volumes(&self) -> Vec<Message> {
         let disk = match &self.config.disk {
             Disk::Clone(clone) => Some(&clone.volume),
@@ -186,7 +187,8 @@ impl UpRun<'_> {
         reported.collect()
     }
 
-    /// Another load balancer has claimed what this one was to have: what this run made for it goes again.
+    /// Another load balancer has claimed what this one was to have: what this run made for it is
+    /// removed again.
     fn take_back(&self, observed: &Observed) -> Result<(), Failure> {
         if observed.domain.is_some() || !self.made {
             return Ok(());
@@ -246,11 +248,12 @@ impl Reconciler for UpRun<'_> {
             Exit::Failed,
             MessageId::StateDiffers,
             format!(
-                "every step was done, and yet {} differs: {}",
+                "every step was done, but {} still differs: {}",
                 self.config.name,
                 left.join("; ")
             ),
-            "is somebody else changing it at the same time? `lbctl plan` shows what it is, `lbctl up` goes on",
+            "perhaps something else changes it at the same time: `lbctl plan` shows the difference, `lbctl up` \
+             continues",
         )
     }
 }
@@ -303,20 +306,20 @@ fn restart_refused(plan: &Plan, made: bool) -> Failure {
                 n => format!("{n} changes need a"),
             },
             if made {
-                "what was done before it stays"
+                "the steps done before it remain"
             } else {
                 "nothing was changed"
             }
         ),
         "`lbctl up --restart now` restarts it now (every session through it is cut); \
-         `--restart later` writes them for its next start",
+         `--restart later` saves them for its next start",
     );
     message.detail = plan
         .needing_restart()
         .iter()
         .map(ToString::to_string)
         .collect();
-    // Why they do, where that is not plain: the guest's agent is silent, for instance.
+    // Why they do, where that is not obvious: the guest's agent does not answer, for instance.
     let notes = plan.notes.iter();
     let why = notes.map(|note| Message::note(MessageId::PlanNote, note));
     Failure {

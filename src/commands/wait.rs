@@ -1,4 +1,5 @@
-//! Waiting for the load balancer, for people: shows the phases, and explains the end where it is not the good one.
+//! Waiting for the load balancer, for people: shows the phases, and explains the end where it is
+//! not success.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -13,12 +14,12 @@ use crate::host::libvirt::LibvirtHost;
 use crate::output::{Output, seconds};
 use crate::text::sanitize::sanitize_line;
 
-/// Of the console, what is worth showing.
+/// How much of the console is shown.
 const CONSOLE_LINES: usize = 12;
 const CLOUD_INIT_LOG: &str = "/var/log/cloud-init-output.log";
 /// For the log's last lines.
 const LOG: Duration = Duration::from_secs(10);
-/// How long libvirt may be away, its own restart or an upgrade, before waiting ends.
+/// How long libvirt may be unreachable, during a restart or an upgrade, before waiting ends.
 const AWAY: Duration = Duration::from_secs(60);
 
 /// Waits until psql works, at most so long.
@@ -51,7 +52,7 @@ pub(super) fn until_ready(
             Exit::Failed,
             MessageId::DomainStopped,
             format!("{name} stopped while lbctl waited for it: it is {state}"),
-            "the console's last lines tell why; `lbctl up --wait` starts it again",
+            "the last lines of the console show why; `lbctl up --wait` starts it again",
             console.lines(),
         ),
         Outcome::CloudInitFailed(verdict) => cloud_init_failed(name, &verdict, host),
@@ -70,10 +71,10 @@ pub(super) fn until_ready(
                 Exit::NotReady,
                 MessageId::NotReady,
                 format!(
-                    "{name} runs, and was not ready within {}: {phase}",
+                    "{name} is running, but was not ready within {}: {phase}",
                     seconds(ready)
                 ),
-                "`lbctl status` shows how it goes on; `lbctl up --wait=30m` waits longer",
+                "`lbctl status` shows its progress; `lbctl up --wait=30m` waits longer",
                 detail,
             )
         }
@@ -84,7 +85,7 @@ pub(super) fn until_ready(
 /// On a terminal the phase is one line with its time; elsewhere each one is a line that stays.
 fn show(news: &News<'_>, elapsed: Duration, out: &Output) {
     match news {
-        // Said by whoever waits, with more words.
+        // The caller prints it, with more words.
         News::Phase(Phase::Ready) => {}
         News::Phase(phase) => {
             if !out.live(&phase.to_string()) {
@@ -92,10 +93,10 @@ fn show(news: &News<'_>, elapsed: Duration, out: &Output) {
             }
         }
         News::Away(said) => out.say(&format!(
-            "  libvirt is gone ({said}); lbctl tries for {} to reach it, the guest goes on",
+            "  libvirt does not answer ({said}); lbctl tries for {} to reach it, the guest keeps running",
             seconds(AWAY)
         )),
-        News::Back => out.say("  libvirt is back"),
+        News::Back => out.say("  libvirt answers again"),
     }
 }
 
@@ -108,7 +109,8 @@ fn cloud_init_failed(name: &str, verdict: &CloudInit, host: &LibvirtHost) -> Fai
         MessageId::CloudInitFailed,
         format!("cloud-init failed in {name}"),
         format!(
-            "`virsh console {name}` or ssh leads in; after a change of the configuration run `lbctl up --restart now --wait`"
+            "log in with `virsh console {name}` or ssh; after correcting the configuration run `lbctl up --restart now \
+             --wait`"
         ),
         detail,
     )
@@ -150,7 +152,8 @@ impl ConsoleTail {
     /// Before it is opened again.
     const AGAIN: Duration = Duration::from_secs(2);
 
-    /// Where somebody else has the console open there is nothing to show, and nothing is taken from them.
+    /// If another program has the console open there is nothing to show, and lbctl does not take it
+    /// over.
     fn follow(uri: &str, domain: &str) -> Self {
         let buffer = Arc::new(Mutex::new(VecDeque::new()));
         let (shared, uri, domain) = (Arc::clone(&buffer), uri.to_owned(), domain.to_owned());

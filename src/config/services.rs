@@ -10,6 +10,8 @@ use super::model::{
 use super::reader::Section;
 use super::types::{InvalidValue, character};
 use crate::secret::Secret;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 /// The section, where it is given and switched on. Says so where it is filled in but off by
 /// default.
@@ -160,7 +162,7 @@ fn certificates(text: &Secret) -> Result<String, InvalidValue> {
             help,
         ));
     }
-    let certificates: Result<Vec<_>, _> = rustls_pemfile::certs(&mut text.as_bytes()).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let certificates =
         certificates.map_err(|_| InvalidValue::new("is a damaged PEM text", help))?;
     if certificates.is_empty() {
@@ -200,7 +202,7 @@ pub(super) fn container_registry(
     if let Some(url) = plain {
         diagnostics.warn(
             url,
-            "begins with http://: the password goes over the network for all to read, and whoever stands between can give \
+            "begins with http://: the password goes over the network for all to read, and whoever is between can give \
              the VM another image",
             "begin it with https://; the certificate of a CA of your own goes into ca_certificate",
         );

@@ -65,7 +65,7 @@ fn public_key(line: &str) -> Result<(), InvalidValue> {
         .and_then(|word| STANDARD.decode(word).ok())
     else {
         return Err(InvalidValue::new(
-            format!("has no whole key behind {kind}: what stands there is not base64"),
+            format!("has no whole key behind {kind}: the text there is not base64"),
             "copy the whole line of the .pub file",
         ));
     };

@@ -16,7 +16,7 @@ pub enum MessageId {
     LibvirtDenied,
     /// Something on the host is not there, or not any more.
     NotFound,
-    /// Something on the host is there already, or was changed by another run.
+    /// Something on the host already exists, or was changed by another run.
     AlreadyExists,
     /// The state of a domain, a pool or a network does not allow it.
     WrongState,
@@ -47,7 +47,7 @@ pub enum MessageId {
     SizeBelowBase,
     /// There is a volume of the disk's name, and it is not a clone of the base volume.
     VolumeExists,
-    /// `down --delete-volume`: lbctl cannot tell that it made the volume.
+    /// `down --delete-volume`: it is not known whether lbctl made the volume.
     VolumeNotOurs,
     /// The volume is a disk of another domain.
     DiskClaimed,

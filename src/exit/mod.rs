@@ -43,7 +43,7 @@ pub struct Message {
     pub hint: String,
     /// Lines to be shown as they are, such as the console's last.
     pub detail: Vec<String>,
-    /// Worth knowing beside the error, and none itself.
+    /// Worth knowing beside the error, but not an error.
     pub note: bool,
 }
 
@@ -83,7 +83,7 @@ impl Failure {
         }
     }
 
-    /// Somebody asked for the end, which is no error.
+    /// A signal ended it, which is not an error.
     #[must_use]
     pub fn stopped(exit: Exit, text: impl Into<String>) -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! The guest, through its agent: the only module that speaks to it. What comes back was written by the guest and is
-//! trusted in nothing: bounded, decoded, and kept from the terminal until it is cleaned.
+//! The guest, through its agent: the only module that uses it. What comes back was written by the
+//! guest and is never trusted: it is bounded, decoded, and cleaned before it is printed.
 //!
 //! The protocol is QEMU's (qemu-ga-ref: guest-exec, guest-exec-status).
 
@@ -26,7 +26,7 @@ const MAX_OUTPUT: usize = 512 * 1024;
 const MAX_ANSWER: usize = 3 * MAX_OUTPUT;
 /// Of a file of the guest, what is read.
 const MAX_FILE: usize = 128 * 1024;
-/// Between looks at a command that still runs.
+/// Between two questions about a command that still runs.
 const POLL: Duration = Duration::from_millis(100);
 
 /// How much of a spec the guest is to follow now.
@@ -37,13 +37,14 @@ pub enum Extent {
     Tls,
 }
 
-/// How far cloud-init is, told by the file that it writes: reading it starts no process in a guest that is busy booting.
+/// How far cloud-init is, by the file that it writes: reading it starts no process in a guest that
+/// is busy booting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootProgress {
     NotStarted,
     /// In the stage named.
     Running(String),
-    /// It is at its end, or has met an error: its verdict is worth asking for.
+    /// It has ended, or has met an error: its result can be asked for.
     Decided,
 }
 
@@ -62,14 +63,14 @@ pub enum GuestError {
     NotInstalled,
     /// An answer that makes no sense.
     Malformed(String),
-    /// libvirt itself is the matter.
+    /// An error of libvirt itself.
     Host(HostError),
 }
 
 /// Whether a running guest can be changed through its agent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AgentAvailability {
-    /// Nobody needed to know.
+    /// It was not asked.
     #[default]
     NotAsked,
     Ready,
@@ -86,9 +87,9 @@ pub struct Converged {
 /// Why the guest is not as desired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConvergeError {
-    /// It answered no, and is as it was before, or says what is not.
+    /// It refused, and is unchanged, or says what is not.
     Refused { said: String, restored: bool },
-    /// No answer that lbctl could read: what became of the change is not known.
+    /// No answer that lbctl could read: whether the change was made is unknown.
     Unknown(GuestError),
 }
 
@@ -103,19 +104,21 @@ impl ConvergeError {
             } => (
                 HostErrorKind::Other,
                 said,
-                "the guest runs on as it was, and nothing else was changed; correct the configuration and run it again",
+                "the guest keeps running unchanged, and nothing else was changed; correct the configuration and run \
+                 the same command again",
             ),
             Self::Refused { said, .. } => (
                 HostErrorKind::Other,
                 said,
-                "the guest could not put everything back: look at it now (`lbctl status`, `virsh console`); `lbctl up` tries again",
+                "the guest could not restore everything: check it now (`lbctl status`, `virsh console`); `lbctl up` \
+                 tries again",
             ),
             Self::Unknown(GuestError::Host(error)) => return error,
             Self::Unknown(error) => (
                 HostErrorKind::Agent,
                 error.to_string(),
-                "the change may be half done in the guest, which goes on working; the same command takes it to its end, \
-                 or `--restart now` does by a restart",
+                "the change may be incomplete in the guest, which keeps working; run the same command again to \
+                 complete it, or complete it by a restart with `--restart now`",
             ),
         };
         HostError {
@@ -130,9 +133,9 @@ impl fmt::Display for GuestError {
         match self {
             Self::Unresponsive(said) => write!(f, "its agent does not answer: {said}"),
             Self::NotInstalled => {
-                f.write_str("its agent answers; cloud-init has not put lbctl's program there yet")
+                f.write_str("its agent answers; cloud-init has not installed lbctl's program yet")
             }
-            Self::Malformed(said) => write!(f, "its agent answers what lbctl cannot read: {said}"),
+            Self::Malformed(said) => write!(f, "the answer of its agent cannot be read: {said}"),
             Self::Host(error) => write!(f, "{error}"),
         }
     }
@@ -177,14 +180,17 @@ impl<'a> Guest<'a> {
         if output.exit_code != 0 {
             let said = sanitize_line(&String::from_utf8_lossy(&output.stderr), 400);
             return Err(GuestError::Malformed(format!(
-                "its status ended with exit {}: {said}",
+                "`lbctl-guest status` ended with exit code {}: {said}",
                 output.exit_code
             )));
         }
         serde_json::from_slice::<GuestStatus>(&output.stdout)
             .map(GuestStatus::cleaned)
             .map_err(|e| {
-                GuestError::Malformed(sanitize_line(&format!("its status is no status: {e}"), 400))
+                GuestError::Malformed(sanitize_line(
+                    &format!("the answer of `lbctl-guest status` cannot be read: {e}"),
+                    400,
+                ))
             })
     }
 
@@ -212,7 +218,8 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Brings the guest to the spec. The program that does it is sent along: what stands in the guest may be older.
+    /// Brings the guest to the spec. The program that does it is sent along: the one in the guest
+    /// may be older.
     pub fn converge(
         &self,
         spec: &GuestSpec,
@@ -256,7 +263,7 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// Looks at cloud-init's file.
+    /// Reads cloud-init's file.
     pub fn boot_progress(&self, deadline: Duration) -> Result<BootProgress, GuestError> {
         let end = Instant::now() + deadline;
         let text = match self.read_file("/run/cloud-init/status.json", end) {
@@ -268,7 +275,7 @@ impl<'a> Guest<'a> {
             }
             other => other?,
         };
-        // It is rewritten in place at times: half a file is no news.
+        // cloud-init rewrites it in place: half a file is ignored.
         let Ok(StatusFile { v1 }) = serde_json::from_slice(&text) else {
             return Ok(BootProgress::Running(String::new()));
         };
@@ -332,7 +339,7 @@ impl<'a> Guest<'a> {
         self.run_with(path, args, None, deadline)
     }
 
-    /// Secrets go by standard input: arguments are for all of the guest to see.
+    /// Secrets go by standard input: everybody in the guest can see arguments.
     fn run_with(
         &self,
         path: &str,
@@ -352,7 +359,7 @@ impl<'a> Guest<'a> {
         let pid = started
             .get("pid")
             .and_then(Value::as_i64)
-            .ok_or_else(|| malformed("guest-exec gave no pid"))?;
+            .ok_or_else(|| malformed("guest-exec returned no pid"))?;
         loop {
             let status = self.ask(
                 &json!({"execute": "guest-exec-status", "arguments": {"pid": pid}}),
@@ -384,7 +391,7 @@ impl<'a> Guest<'a> {
             .agent(self.domain, &command.to_string(), rest)
             .map_err(agent_error)?;
         if answer.len() > MAX_ANSWER {
-            return Err(malformed("it says more than lbctl asked for"));
+            return Err(malformed("the answer is longer than lbctl asked for"));
         }
         let answer: Value = serde_json::from_str(&answer).map_err(|e| malformed(&e.to_string()))?;
         answer
@@ -419,7 +426,7 @@ pub(super) fn decode(status: &Value, field: &str) -> Result<Vec<u8>, GuestError>
         .and_then(Value::as_str)
         .unwrap_or_default();
     if text.len() > MAX_OUTPUT {
-        return Err(malformed("it says more than a status has to say"));
+        return Err(malformed("the answer is too long for a status"));
     }
     BASE64.decode(text).map_err(|e| malformed(&e.to_string()))
 }
@@ -492,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_may_not_run_programs_is_told_apart_from_one_that_may() {
+    fn an_agent_that_may_not_run_programs_is_recognised() {
         let availability = |exec: bool| {
             let info = json!({"return": {"supported_commands": [
                 {"name": "guest-exec", "enabled": exec},
@@ -509,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_agent_and_a_broken_connection_are_told_apart() {
+    fn a_silent_agent_and_a_broken_connection_are_different_errors() {
         let error = |kind, said: &str| vec![Err(HostError::new(kind, "asking", said))];
         assert!(matches!(
             status(error(HostErrorKind::Agent, "not connected")),

@@ -1,5 +1,6 @@
-//! The guest, as lbctl reaches it from outside: through its agent alone, never over the network, for over macvtap a host
-//! cannot reach its own guest. What comes back was written by the guest and is trusted in nothing.
+//! The guest, as lbctl reaches it from outside: through its agent alone, never over the network,
+//! for over macvtap a host cannot reach its own guest. What comes back was written by the guest and
+//! is never trusted.
 
 pub mod agent;
 pub mod ready;

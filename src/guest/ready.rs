@@ -1,6 +1,6 @@
-//! Waiting until the load balancer really works: the agent answers, cloud-init is done without error, HAProxy has exactly
-//! one server up. Ends at once where that cannot happen any more: cloud-init has failed, the guest has died. A libvirt that
-//! goes away meanwhile is waited for too.
+//! Waiting until the load balancer really works: the agent answers, cloud-init is done without
+//! error, HAProxy has exactly one server up. Ends at once where that cannot happen any more:
+//! cloud-init has failed, the guest has stopped. If libvirt stops answering, it is waited for, too.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,29 +9,31 @@ use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watc
 use crate::host::{AgentChannel, DomainState, HostErrorKind, HostReader, HostResult, Reconnect};
 use crate::text::sanitize::sanitize_line;
 
-/// Between looks at the guest. Readiness is told at most this, and the guest's own fifth of a second, late.
+/// Between two questions to the guest. Readiness is reported at most this much late, and the
+/// guest's own fifth of a second.
 const POLL: Duration = Duration::from_millis(400);
-/// Between looks at one that boots for this long already: each look costs it some of the time it needs itself.
+/// Between two questions to a guest that has been booting for this long: each one costs it some of
+/// the time it needs itself.
 const SLOW: Duration = Duration::from_secs(30);
 const SLOW_POLL: Duration = Duration::from_secs(1);
-/// Between looks at what is only shown, or only looked at in case: cloud-init's stage while the guest watches itself, and
-/// whether the domain is there still.
+/// Between two questions about what is only shown or only checked: cloud-init's stage while the
+/// guest watches itself, and whether the domain still exists.
 const ASIDE: Duration = Duration::from_secs(1);
 /// One answer of the guest.
 const ANSWER: Duration = Duration::from_secs(20);
 /// For what the guest is asked once the time is over.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
-/// How long the guest looks by itself, and so how long it goes on when lbctl is gone.
+/// How long the guest watches by itself, and so how long it continues after lbctl has ended.
 const WATCH: Duration = Duration::from_secs(120);
 /// cloud-init's last stage, in which the load balancer's own program starts everything.
 const LAST_STAGE: &str = "modules-final";
 
-/// Where the guest is on its way.
+/// How far the guest is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// No agent yet: firmware, kernel, early services.
     Booting,
-    /// cloud-init is at work, in the stage named.
+    /// cloud-init is running, in the stage named.
     CloudInit(String),
     /// cloud-init is done; HAProxy has this many servers up.
     Checks(u32),
@@ -41,26 +43,26 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Booting => f.write_str("the guest boots"),
-            Self::CloudInit(stage) if stage.is_empty() => f.write_str("cloud-init is at work"),
-            Self::CloudInit(stage) => write!(f, "cloud-init runs ({stage})"),
-            Self::Checks(0) => f.write_str("HAProxy looks for the primary"),
+            Self::Booting => f.write_str("the guest is booting"),
+            Self::CloudInit(stage) if stage.is_empty() => f.write_str("cloud-init is running"),
+            Self::CloudInit(stage) => write!(f, "cloud-init is running ({stage})"),
+            Self::Checks(0) => f.write_str("HAProxy has no primary yet"),
             Self::Checks(count) => write!(
                 f,
-                "HAProxy has {count} primaries, and waits until there is one"
+                "HAProxy sees {count} primaries, and waits until there is exactly one"
             ),
             Self::Ready => f.write_str("ready"),
         }
     }
 }
 
-/// What is told while waiting.
+/// What is reported while waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News<'a> {
     Phase(&'a Phase),
-    /// libvirt is gone, with its words; it is tried again.
+    /// libvirt does not answer, with its words; lbctl tries again.
     Away(&'a str),
-    /// libvirt is back.
+    /// libvirt answers again.
     Back,
 }
 
@@ -84,26 +86,27 @@ pub enum Outcome {
 pub struct Patience {
     /// For the load balancer to be ready.
     pub ready: Duration,
-    /// For libvirt to come back, each time it goes away.
+    /// For libvirt to answer again, each time it stops answering.
     pub away: Duration,
 }
 
-/// Waits for readiness. `tell` hears of each new phase and of libvirt's absences.
+/// Waits for readiness. `report` is called for each new phase, and when libvirt stops answering and
+/// answers again.
 pub fn wait<H: HostReader + AgentChannel + Reconnect>(
     host: &mut H,
     domain: &str,
     patience: Patience,
-    mut tell: impl FnMut(&News<'_>, Duration),
+    mut report: impl FnMut(&News<'_>, Duration),
 ) -> HostResult<Outcome> {
     let mut waiting = Waiting::new(patience.ready);
-    let mut told = None;
+    let mut reported = None;
     loop {
         let ended = match waiting.step(host, domain) {
             Err(error) if error.kind == HostErrorKind::Connection => {
-                tell(&News::Away(&error.to_string()), waiting.started.elapsed());
+                report(&News::Away(&error.to_string()), waiting.started.elapsed());
                 let end = waiting.end.min(Instant::now() + patience.away);
                 match reconnect(host, end) {
-                    Ok(()) => tell(&News::Back, waiting.started.elapsed()),
+                    Ok(()) => report(&News::Back, waiting.started.elapsed()),
                     Err(_) if Instant::now() >= waiting.end => {
                         waiting.silent = Some(error.to_string());
                     }
@@ -113,9 +116,9 @@ pub fn wait<H: HostReader + AgentChannel + Reconnect>(
             }
             other => other?,
         };
-        if told.as_ref() != Some(&waiting.phase) {
-            tell(&News::Phase(&waiting.phase), waiting.started.elapsed());
-            told = Some(waiting.phase.clone());
+        if reported.as_ref() != Some(&waiting.phase) {
+            report(&News::Phase(&waiting.phase), waiting.started.elapsed());
+            reported = Some(waiting.phase.clone());
         }
         if let Some(outcome) = ended {
             return Ok(outcome);
@@ -146,12 +149,12 @@ struct Waiting {
     started: Instant,
     end: Instant,
     phase: Phase,
-    /// cloud-init has come to its end, so far as its file tells.
+    /// cloud-init has ended, according to its file.
     decided: bool,
     watch: Option<Watch>,
-    /// When cloud-init's file was read last, and the domain looked at.
+    /// When cloud-init's file was read last, and the domain's state.
     read: Option<Instant>,
-    looked: Option<Instant>,
+    checked: Option<Instant>,
     /// Why the guest has no answer.
     silent: Option<String>,
 }
@@ -166,7 +169,7 @@ impl Waiting {
             decided: false,
             watch: None,
             read: None,
-            looked: None,
+            checked: None,
             silent: None,
         }
     }
@@ -175,7 +178,7 @@ impl Waiting {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// Until the next look. Once the guest looks by itself, asking it costs next to nothing.
+    /// Until the next question. Once the guest watches by itself, asking it costs almost nothing.
     fn pause(&self) -> Duration {
         if self.watch.is_none() && !self.decided && self.started.elapsed() >= SLOW {
             SLOW_POLL
@@ -184,7 +187,7 @@ impl Waiting {
         }
     }
 
-    /// One look at everything. An error: libvirt's.
+    /// Asks for everything once. An error: libvirt's.
     fn step(
         &mut self,
         host: &(impl HostReader + AgentChannel),
@@ -206,25 +209,26 @@ impl Waiting {
             Err(GuestError::Host(error)) if error.kind != HostErrorKind::NotFound => {
                 return Err(error);
             }
-            // A guest that reboots forgets the process, and cloud-init is at work again.
+            // A guest that reboots forgets the process, and cloud-init is running again.
             Err(error) => {
                 (self.watch, self.decided) = (None, false);
                 self.silent = match error {
                     GuestError::NotInstalled => None,
                     GuestError::Unresponsive(said) | GuestError::Malformed(said) => Some(said),
-                    // The domain may be gone, which is looked at below.
+                    // The domain may not exist any more, which is checked below.
                     GuestError::Host(error) => Some(error.said),
                 };
             }
         }
-        if self.silent.is_none() && !due(&mut self.looked) {
+        if self.silent.is_none() && !due(&mut self.checked) {
             return Ok(None);
         }
         Ok(stopped(host, domain)?.map(Outcome::Died))
     }
 
-    /// While cloud-init works, its file is read and no process is started: a booting guest has no time to spare. From its
-    /// last stage on the guest looks by itself, and this asks whether it has found something.
+    /// While cloud-init works, its file is read and no process is started: a booting guest has no
+    /// time to spare. From its last stage on the guest watches by itself, and this asks whether it
+    /// has found something.
     fn fetch(&mut self, guest: &Guest<'_>) -> Result<Option<GuestStatus>, GuestError> {
         let deadline = ANSWER.min(self.rest().max(Duration::from_secs(1)));
         if !self.decided && (self.watch.is_none() || due(&mut self.read)) {
@@ -253,7 +257,7 @@ impl Waiting {
         Ok(found)
     }
 
-    /// The number of primaries that has been told.
+    /// The number of primaries that has been reported.
     fn known(&self) -> u32 {
         match self.phase {
             Phase::Checks(count) => count,
@@ -261,7 +265,7 @@ impl Waiting {
         }
     }
 
-    /// The time is over: what can be said of it.
+    /// The time is over: how far it is.
     fn over(self, host: &(impl HostReader + AgentChannel), domain: &str) -> Outcome {
         let asked = self.silent.is_none() && self.decided;
         let seen = asked.then(|| Guest::new(host, domain).status(LAST_ANSWER));

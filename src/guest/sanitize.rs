@@ -1,10 +1,10 @@
-//! Bounds and cleans what the guest says, once and at the door: behind it every text of a [`GuestStatus`] is fit for a
-//! terminal, and every list has an end.
+//! Bounds and cleans what the guest says, once, where it comes in: after that every text of a
+//! [`GuestStatus`] is fit for a terminal, and every list has an end.
 
 use super::{CertificateFacts, CloudInit, GuestStatus, HaproxyStatus, Server};
 use crate::text::sanitize::sanitize_line;
 
-/// HAProxy's nodes, and those for reading besides.
+/// HAProxy's nodes, and those of the read-only backend.
 const MOST_SERVERS: usize = 200;
 const MOST_ERRORS: usize = 10;
 

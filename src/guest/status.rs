@@ -3,7 +3,8 @@
 
 use serde::Deserialize;
 
-/// What the guest says of itself. Every field may be a lie; none may be missing in a way that hurts. Its texts are cleaned.
+/// What the guest says of itself. Every field may be false, and one that is missing does no harm.
+/// Its texts are cleaned.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 pub struct GuestStatus {

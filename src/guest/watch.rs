@@ -1,5 +1,6 @@
-//! Waiting inside the guest: one process there looks until there is something to tell. Asking for the whole status over and
-//! over would start one each time, which takes an emulated guest seconds.
+//! Waiting inside the guest: one process there watches until there is something to report. Asking
+//! for the whole status again and again would start one each time, which takes an emulated guest
+//! seconds.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,8 @@ pub struct Watch {
 }
 
 impl Guest<'_> {
-    /// Starts looking, for at most `patience`. `known`: the number of primaries that would be no news.
+    /// Starts watching, for at most `patience`. `known`: the number of primaries that need not be
+    /// reported.
     pub fn watch(
         &self,
         known: u32,
@@ -34,11 +36,12 @@ impl Guest<'_> {
             Instant::now() + deadline,
         )?;
         let pid = started.get("pid").and_then(Value::as_i64);
-        let pid = pid.ok_or_else(|| malformed("guest-exec gave no pid"))?;
+        let pid = pid.ok_or_else(|| malformed("guest-exec returned no pid"))?;
         Ok(Watch { pid })
     }
 
-    /// What the process has to tell; `None` while it looks. Of the status, what readiness hangs on is filled in.
+    /// What the process reports; `None` while it watches. Of the status, what readiness depends on
+    /// is filled in.
     pub fn watched(
         &self,
         watch: &Watch,

@@ -134,7 +134,7 @@ impl Definition {
         self.disks.iter().filter(|d| d.device == DiskDevice::Cdrom)
     }
 
-    /// Whether a CD-ROM drive holds the volume, which stands at `source`.
+    /// Whether a CD-ROM drive holds the volume, whose path is `source`.
     #[must_use]
     pub fn holds(&self, at: &VolumeRef, source: Option<&Source>) -> bool {
         self.cdroms()

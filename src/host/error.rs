@@ -1,5 +1,5 @@
-//! From libvirt's codes to lbctl's words: kinds of error, states of a domain, and what to do where no connection comes
-//! about.
+//! From libvirt's codes to lbctl's words: kinds of error, states of a domain, and what to do where
+//! no connection is made.
 
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
@@ -57,17 +57,17 @@ pub(super) fn error(doing: impl Into<Operation>, said: &Error) -> HostError {
 pub(super) fn connect_error(doing: impl Into<Operation>, uri: &str, said: &Error) -> HostError {
     let mut error = error(doing, said);
     let text = said.message().to_ascii_lowercase();
-    // The code alone does not part "no daemon" from "not allowed": both are a system error of the socket. The words are
-    // used for the hint only, never for a decision.
+    // The code alone does not distinguish "no daemon" from "not allowed": both are a system error
+    // of the socket. The words are used for the hint only, never for a decision.
     let driver = uri.split([':', '+']).next().unwrap_or_default();
     let hint = if is(said, ErrorNumber::NoConnect) || !matches!(driver, "qemu" | "test") {
-        "look at the URI: qemu:///system for this host, qemu+ssh://user@host/system for another (--connect, libvirt.uri)".into()
+        "check the URI: qemu:///system for this host, qemu+ssh://user@host/system for another (--connect, libvirt.uri)".into()
     } else if text.contains("permission denied") || error.kind == HostErrorKind::Permission {
         error.kind = HostErrorKind::Permission;
-        "run lbctl as a user of the group libvirt, or as root: `sudo usermod -aG libvirt $USER`, then log in anew".into()
+        "run lbctl as a user of the group libvirt, or as root: `sudo usermod -aG libvirt $USER`, then log in again".into()
     } else if uri.contains("ssh") {
         format!(
-            "try `virsh -c '{uri}' uri`: lbctl reaches remote hosts in the same way, with your own ssh settings"
+            "try `virsh -c '{uri}' uri`: lbctl connects to remote hosts in the same way, with your own ssh settings"
         )
     } else {
         format!(

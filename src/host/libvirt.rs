@@ -1,7 +1,7 @@
-//! The libvirt host: every call of the door, made with the `virt` crate. No decision is taken here, and no XML is judged:
-//! calls go out, facts or errors come back. Reading documents is in `xml` and `definition`, bytes in `stream`, error codes in
-//! `error`. What stays is one long list of short calls, and is read as a list: cut in two, each call would have to be looked
-//! for in both.
+//! The libvirt host: every call of the two traits, made with the `virt` crate. No decision is taken
+//! here, and no XML is interpreted: there are calls, and facts or errors as their results. Reading
+//! documents is in `xml` and `definition`, bytes in `stream`, error codes in `error`. What remains
+//! is one long list of short calls. In two files each call would have to be searched in both.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -29,7 +29,7 @@ use crate::host::ownership::{NAMESPACE, Ownership};
 use crate::host::sys as leases;
 use crate::text::xml::escape;
 
-/// For an agent that is to shut its guest down.
+/// How long an agent may take to answer a request to shut down.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A connection to a libvirt daemon.
@@ -47,8 +47,9 @@ impl LibvirtHost {
         let doing = format!("connecting to libvirt at {uri}");
         tracing::debug!("libvirt: {doing}");
         let connection = open(uri, &doing)?;
-        // A peer that has gone silent for 30 s is gone: without this a broken TCP connection hangs for ever. Drivers
-        // without a connection of their own (test:///) cannot do it and need not.
+        // A peer that has been silent for 30 s is treated as lost: without this a broken TCP
+        // connection hangs for ever. Drivers without a connection of their own (test:///) cannot do
+        // it and need not.
         let _ = connection.set_keep_alive(5, 5);
         Ok(Self {
             connection,
@@ -171,7 +172,7 @@ impl LibvirtHost {
     }
 
     fn volume_facts(&self, at: VolumeRef, volume: &StorageVol) -> HostResult<VolumeFacts> {
-        let doing = format!("reading the facts of volume {at}");
+        let doing = format!("reading the properties of volume {at}");
         let text = self.call(&doing, || volume.xml_desc(0))?;
         let read = xml::volume(&text)
             .map_err(|said| HostError::new(HostErrorKind::Other, &doing, said))?;
@@ -273,7 +274,7 @@ impl HostReader for LibvirtHost {
             if but.contains(&name) {
                 continue;
             }
-            // A domain that vanished since it was listed claims nothing.
+            // A domain that was removed since it was listed claims nothing.
             let doing = format!("reading the definition of domain {name}");
             let Some(text) = self.find(&doing, ErrorNumber::NoDomain, || domain.xml_desc(0))?
             else {
@@ -391,7 +392,8 @@ impl HostReader for LibvirtHost {
     fn has_device(&self, name: &str) -> HostResult<Option<bool>> {
         let doing = "listing the host's network devices";
         self.begin(doing);
-        // Hosts without a node device driver (no udev in a container) cannot tell; the start of the domain then does.
+        // Hosts without a node device driver (no udev in a container) do not say; then the start of
+        // the domain shows it.
         let Ok(devices) = self
             .connection
             .list_all_node_devices(sys::VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET)
@@ -472,7 +474,7 @@ impl HostWriter for LibvirtHost {
         let base_facts = self.volume_facts(spec.base.clone(), &base)?;
         let text = xml::clone_xml(spec, &base_facts);
         if spec.format == "raw" {
-            // virStorageVolCreateXMLFrom copies; raw has no backing file to lean on.
+            // virStorageVolCreateXMLFrom copies; raw cannot have a backing file.
             self.call(&doing, || {
                 StorageVol::create_xml_from(&pool, &text, &base, 0)
             })?;
@@ -531,8 +533,9 @@ impl HostWriter for LibvirtHost {
 
     fn define(&self, name: &str, text: &str) -> HostResult<()> {
         let doing = Operation::Define(name.to_owned());
-        // Without VIR_DOMAIN_DEFINE_VALIDATE: the schema is held against what lbctl writes in the tests, and libvirt's
-        // own parser judges it here; the schema costs more than all the rest of a definition.
+        // Without VIR_DOMAIN_DEFINE_VALIDATE: the tests check what lbctl writes against the schema,
+        // and libvirt's own parser checks it here; the schema takes longer than all the rest of a
+        // definition.
         self.call(&doing, || self.connection.define_domain_xml(text))
             .map(drop)
     }
@@ -571,8 +574,9 @@ impl HostWriter for LibvirtHost {
                     domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
                 })
             }
-            // qemu-ga-ref: there is no answer where it succeeds, so the end of the time is no failure. Whatever else an
-            // agent says of it is its own word, and whether the guest stops is looked at anyway.
+            // qemu-ga-ref: there is no answer where it succeeds, so a timeout is not a failure.
+            // Whatever else an agent answers is not trusted: whether the guest stops is checked
+            // anyway.
             StopBy::Agent => match self.agent(name, r#"{"execute":"guest-shutdown"}"#, SHUTDOWN) {
                 Err(error) if error.kind == HostErrorKind::Connection => Err(error),
                 _ => Ok(()),
@@ -626,7 +630,7 @@ fn impact(scope: Scope) -> sys::virDomainModificationImpact {
 
 impl AgentChannel for LibvirtHost {
     fn agent(&self, name: &str, command: &str, timeout: Duration) -> HostResult<String> {
-        let doing = format!("speaking to the guest agent of {name}");
+        let doing = format!("calling the guest agent of {name}");
         let domain = self.lookup(name, &doing)?;
         let seconds = i32::try_from(timeout.as_secs().max(1)).unwrap_or(i32::MAX);
         self.call(&doing, || domain.qemu_agent_command(command, seconds, 0))
@@ -670,15 +674,16 @@ impl LibvirtHost {
     }
 }
 
-/// The keep-alive begins with the connection: until then nothing else ends the waiting for a peer that says nothing.
+/// The keep-alive begins with the connection: until then nothing else ends the waiting for a peer
+/// that does not answer.
 fn open(uri: &str, doing: &str) -> HostResult<Connect> {
     // A person may be asked for a passphrase.
     let patience = Duration::from_secs(if uri.contains("ssh") { 120 } else { 30 });
-    let (tell, hear) = std::sync::mpsc::channel();
+    let (send, receive) = std::sync::mpsc::channel();
     let asked = uri.to_owned();
-    // Where it hears nothing the thread stays as it is: the process ends soon.
-    std::thread::spawn(move || tell.send(Connect::open(Some(&asked))));
-    match hear.recv_timeout(patience) {
+    // If nothing comes, the thread is left as it is: the process ends soon.
+    std::thread::spawn(move || send.send(Connect::open(Some(&asked))));
+    match receive.recv_timeout(patience) {
         Ok(opened) => opened.map_err(|e| connect_error(doing, uri, &e)),
         Err(_) => Err(HostError::new(
             HostErrorKind::Connection,
@@ -706,7 +711,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Waits for output. Nothing comes any more: the domain has stopped or the connection has ended.
+    /// Waits for output. `None`: the domain has stopped or the connection has ended.
     pub fn read(&self, buffer: &mut [u8]) -> Option<usize> {
         let received = self.stream.recv(buffer).ok()?;
         usize::try_from(received).ok().filter(|count| *count > 0)

@@ -1,8 +1,9 @@
 //! The libvirt host: what can be asked of it ([`HostReader`]), what can be done to it ([`HostWriter`]), and the facts that
 //! come back. No decision is taken here.
 //!
-//! Invariant: only this folder uses the `virt` crate. Everything else sees these traits, so a fake can stand in its place.
-//! Invariant: *absent* is a value (`None`); every other libvirt answer is an error. "Cannot connect" is never "not found".
+//! Invariant: only this folder uses the `virt` crate. Everything else sees these traits, so a fake
+//! can replace it. Invariant: *absent* is a value (`None`); every other libvirt answer is an error.
+//! "Cannot connect" is never "not found".
 
 pub(crate) mod definition;
 mod error;
@@ -35,7 +36,7 @@ pub enum HostErrorKind {
     Permission,
     /// The thing is not there (any more).
     NotFound,
-    /// It is there already: somebody was faster.
+    /// It already exists, perhaps made by another run.
     Exists,
     /// The state that it is in does not allow it (`VIR_ERR_OPERATION_INVALID`): a domain that does not run (any more), a
     /// pool that is not active.
@@ -98,7 +99,7 @@ pub enum DomainState {
 }
 
 impl DomainState {
-    /// Whether a qemu process stands behind it.
+    /// Whether it has a qemu process.
     #[must_use]
     pub fn is_active(self) -> bool {
         !matches!(self, Self::ShutOff | Self::Crashed)
@@ -135,7 +136,7 @@ pub struct DomainFacts {
     pub live: Option<Definition>,
 }
 
-/// What another domain lays claim to.
+/// What another domain claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     pub domain: String,
@@ -239,7 +240,7 @@ impl Scope {
 }
 
 impl NetworkFacts {
-    /// Where the entry stands now.
+    /// Where the entry is now.
     #[must_use]
     pub fn holding(&self, entry: &HostEntry) -> Scope {
         Scope {
@@ -248,7 +249,7 @@ impl NetworkFacts {
         }
     }
 
-    /// Where the entry should stand and does not.
+    /// Where the entry should be and is not.
     #[must_use]
     pub fn lacking(&self, entry: &HostEntry) -> Scope {
         let holding = self.holding(entry);
@@ -319,7 +320,7 @@ pub trait HostReader {
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>>;
     fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>>;
     fn leases(&self, network: &NetworkId) -> HostResult<Vec<Lease>>;
-    /// Whether the host has the network device; `None` where libvirt cannot tell.
+    /// Whether the host has the network device; `None` where libvirt does not say.
     fn has_device(&self, name: &str) -> HostResult<Option<bool>>;
 }
 
@@ -328,7 +329,8 @@ pub trait HostReader {
 pub enum StopBy {
     /// ACPI's, which asks nothing of the guest and returns at once.
     PowerButton,
-    /// For a guest that does not hear the button. An agent that takes the request gives no answer to it.
+    /// For a guest that ignores the power button. An agent that takes the request gives no answer
+    /// to it.
     Agent,
 }
 
@@ -351,7 +353,8 @@ pub trait HostWriter: HostReader {
     fn grow_volume(&self, at: &VolumeRef, capacity: u64) -> HostResult<()>;
     /// Grows the disk of a running guest, which sees the new size at once.
     fn grow_live_disk(&self, name: &str, target: &str, capacity: u64) -> HostResult<()>;
-    /// Creates the volume, mode 0600, of exactly the size of `content`, and fills it. On failure the volume is gone again.
+    /// Creates the volume, mode 0600, of exactly the size of `content`, and fills it. On failure
+    /// the volume is deleted again.
     fn create_volume(&self, at: &VolumeRef, content: &[u8]) -> HostResult<()>;
     fn delete_volume(&self, at: &VolumeRef) -> HostResult<()>;
     /// Defines or redefines; the text carries the uuid of the one it replaces.
@@ -362,7 +365,7 @@ pub trait HostWriter: HostReader {
     fn resume(&self, name: &str) -> HostResult<()>;
     /// Asks the guest to stop and returns at once.
     fn request_shutdown(&self, name: &str, by: StopBy) -> HostResult<()>;
-    /// Pulls the plug.
+    /// Cuts its power.
     fn power_off(&self, name: &str) -> HostResult<()>;
     /// Replaces a device of the domain (the medium of its CD-ROM).
     fn update_device(&self, name: &str, xml: &str, scope: Scope) -> HostResult<()>;
@@ -370,12 +373,12 @@ pub trait HostWriter: HostReader {
     fn set_ownership(&self, name: &str, ownership: &Ownership, scope: Scope) -> HostResult<()>;
 }
 
-/// The guest agent's channel. Only the `guest` module speaks through it.
+/// The guest agent's channel. Only the `guest` module uses it.
 pub trait AgentChannel {
     fn agent(&self, domain: &str, command: &str, timeout: Duration) -> HostResult<String>;
 }
 
-/// A door that can be opened anew: the daemon behind it may be restarted while somebody waits.
+/// A host that can be connected to again: its daemon may be restarted while lbctl waits.
 pub trait Reconnect {
     fn reconnect(&mut self) -> HostResult<()>;
 }

@@ -1,4 +1,4 @@
-//! What is done to a host, and to what: a value to compare. Words are made of it by `Display` only.
+//! What is done to a host, and to what: a value to compare. Its words are made by `Display` only.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ pub enum Operation {
     PowerOff(String),
     Restart(String),
     Undefine(String),
-    /// A question, which changes nothing, in its words: nothing compares them.
+    /// A question, which changes nothing, as text: nothing compares it.
     Ask(String),
 }
 
@@ -78,10 +78,9 @@ impl fmt::Display for Operation {
             Self::DeleteSeed(at) => write!(f, "deleting seed {at}"),
             Self::WriteSeed(at) => write!(f, "uploading seed {} to pool {}", at.name, at.pool),
             Self::ChangeGuest(domain) => write!(f, "changing the running guest {domain}"),
-            Self::ExchangeCertificate(domain) => write!(
-                f,
-                "exchanging the certificate in the running guest {domain}"
-            ),
+            Self::ExchangeCertificate(domain) => {
+                write!(f, "replacing the certificate in the running guest {domain}")
+            }
             Self::Define(domain) => write!(f, "defining domain {domain}"),
             Self::ChangeMedium(domain) => write!(
                 f,

@@ -13,7 +13,8 @@ use super::HostEntry;
 use crate::config::{MacAddr, VolumeRef};
 use crate::text::xml::escape;
 
-/// Namespace of the ownership record. A new one would make older ownership records foreign: change it never.
+/// Namespace of the ownership record. A new one would make older ownership records foreign, so it
+/// never changes.
 pub const NAMESPACE: &str = "urn:lbctl:mark:1";
 
 /// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get.
@@ -23,7 +24,7 @@ pub const LAYOUT: u32 = 1;
 pub struct Ownership {
     pub layout: u32,
     pub seed: SeedRecord,
-    /// Seeds of before, perhaps still there.
+    /// Previous seeds, which may still exist.
     pub stale_seeds: Vec<VolumeRef>,
     pub disk: Option<DiskRecord>,
     pub reservations: Vec<ReservationRecord>,
@@ -72,7 +73,7 @@ pub fn changing_to(seed: &str) -> String {
 }
 
 impl Ownership {
-    /// The ownership record's element, to stand in `<metadata>`.
+    /// The ownership record's element, for `<metadata>`.
     #[must_use]
     pub fn to_xml(&self) -> String {
         self.write("lbctl:", &format!(" xmlns:lbctl=\"{NAMESPACE}\""))
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_comes_back_as_it_was_written() {
+    fn an_ownership_record_is_read_as_it_was_written() {
         let volume = |name: &str| VolumeRef {
             pool: "a<b".into(),
             name: name.into(),
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_metadata_is_no_mark() {
+    fn foreign_metadata_is_not_an_ownership_record() {
         let xml = "<domain><metadata><mark xmlns='urn:other' layout='1'/></metadata></domain>";
         let document = roxmltree::Document::parse(xml).unwrap();
         assert_eq!(Ownership::find(document.root_element()), None);

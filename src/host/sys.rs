@@ -14,7 +14,8 @@ use crate::config::MacAddr;
 /// The leases that a network's DHCP server has handed out (libvirt-network.html#virNetworkGetDHCPLeases).
 pub(super) fn dhcp_leases(network: &Network) -> Result<Vec<Lease>, Error> {
     let mut list: *mut sys::virNetworkDHCPLeasePtr = ptr::null_mut();
-    // SAFETY: the network outlives the call; libvirt allocates the list and its entries and hands them over.
+    // SAFETY: the network outlives the call; libvirt allocates the list and its entries and gives
+    // them to the caller.
     let count =
         unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), ptr::null(), &raw mut list, 0) };
     let Ok(count) = usize::try_from(count) else {
@@ -37,13 +38,13 @@ pub(super) fn dhcp_leases(network: &Network) -> Result<Vec<Lease>, Error> {
 /// # Safety
 /// The pointers of the entry must be null or point to NUL-terminated strings, as libvirt gives them.
 unsafe fn lease(entry: &sys::virNetworkDHCPLease) -> Option<Lease> {
-    // SAFETY: handed on to the caller.
+    // SAFETY: as this function's caller promises.
     let string = |p: *const c_char| unsafe {
         (!p.is_null()).then(|| CStr::from_ptr(p).to_string_lossy().into_owned())
     };
     Some(Lease {
         mac: MacAddr::parse(&string(entry.mac)?).ok()?,
-        ip: string(entry.ipaddr)?.parse().ok()?, // an IPv6 lease is passed over
+        ip: string(entry.ipaddr)?.parse().ok()?, // an IPv6 lease is ignored
         hostname: string(entry.hostname),
         expires: entry.expirytime,
     })

@@ -216,13 +216,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_open_a_volume_is_told_in_one_line() {
+    fn who_may_open_a_volume_is_shown_in_one_line() {
         let xml = "<volume><target><path>/p/lb-1</path><permissions><mode>0600</mode><owner>64055</owner>\
                    <group>64055</group><label>system_u:object_r:virt_image_t:s0</label></permissions></target></volume>";
-        let told = "/p/lb-1, owner 64055:64055, mode 0600, label system_u:object_r:virt_image_t:s0";
-        assert_eq!(access(xml).as_deref(), Some(told));
+        let shown =
+            "/p/lb-1, owner 64055:64055, mode 0600, label system_u:object_r:virt_image_t:s0";
+        assert_eq!(access(xml).as_deref(), Some(shown));
         let bare = xml.replace("<label>system_u:object_r:virt_image_t:s0</label>", "");
-        assert_eq!(access(&bare).as_deref(), told.split(", label").next());
+        assert_eq!(access(&bare).as_deref(), shown.split(", label").next());
         assert_eq!(access("<volume/>"), None);
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct CommandAbout {
     pub files: Pairs,
     /// A line as it is typed, and what it does.
     pub examples: Pairs,
-    /// Commands whose pages are worth a look.
+    /// Commands whose pages are related.
     pub near: &'static [&'static str],
 }
 
@@ -41,17 +41,21 @@ const FAILED: (Exit, &str) = (
 );
 const USAGE: (Exit, &str) = (
     Exit::Usage,
-    "The command line or the configuration is wrong; nothing was touched.",
+    "The command line or the configuration is wrong. Nothing was changed.",
 );
 const REFUSED: (Exit, &str) = (
     Exit::Refused,
-    "Refused: it needs consent, or is not lbctl's to touch. Nothing was touched.",
+    "Refused: it needs consent, or would change what lbctl did not make. Nothing was changed.",
 );
 const INTERRUPTED: (Exit, &str) = (
     Exit::Interrupted,
-    "Stopped by Ctrl-C. The same command goes on from there.",
+    "Stopped by Ctrl-C. Run the same command again: it continues from there.",
 );
-const TERMINATED: (Exit, &str) = (Exit::Terminated, "Stopped by SIGTERM, likewise.");
+const TERMINATED: (Exit, &str) = (
+    Exit::Terminated,
+    "Stopped by SIGTERM. Run the same command again: it continues from \
+                                                     there.",
+);
 
 pub(super) const ALL_EXITS: Exits = &[
     DONE,
@@ -97,7 +101,7 @@ const RENEWAL_FILES: Pairs = &[
     ),
     (
         "/usr/lib/systemd/system/lbctl-renew.timer",
-        "Runs that service once a day. It comes switched off: `systemctl enable --now lbctl-renew.timer`.",
+        "Runs that service once a day. It is not enabled at installation: `systemctl enable --now lbctl-renew.timer`.",
     ),
 ];
 
@@ -111,34 +115,34 @@ pub(super) const MAIN_FILES: Pairs = &[
 ];
 
 pub(super) const MAIN: &[&str] = &[
-    "lbctl reads one TOML file and makes from it a virtual machine on a libvirt host: a load balancer, HAProxy, in front of \
-     a PostgreSQL cluster that Patroni runs. Connections on port 5432 reach the primary, wherever it is. The health checks \
-     are requests to Patroni's REST API with a client certificate that lbctl issues and renews.",
-    "Each command can be run again at any time. `up` compares what is desired with what is observed and does the \
-     difference: a change that the running guest can take reaches it at once, and no session is cut; one that needs a \
-     restart of the guest is done with consent only; one that needs another disk is refused. `plan` shows the difference, \
-     with the class of each change.",
-    "There is no state beside libvirt's own. The domain's metadata holds lbctl's mark, and lbctl refuses to touch what does \
-     not carry it. A command that was killed is run again and goes on from there.",
+    "lbctl reads one TOML file and creates from it a virtual machine on a libvirt host: a load balancer, HAProxy, in \
+     front of a PostgreSQL cluster that Patroni runs. Connections on port 5432 reach the primary, wherever it is. The \
+     health checks are requests to Patroni's REST API with a client certificate that lbctl issues and renews.",
+    "Each command can be run again at any time. `up` compares what is desired with what is observed and applies the \
+     difference: a change that is possible in the running guest is made at once, and no session is cut; one that needs \
+     a restart of the guest is done with consent only; one that needs another disk is refused. `plan` shows the \
+     difference, with the class of each change.",
+    "lbctl keeps no state of its own beside libvirt's. The domain's metadata contains lbctl's ownership record, and \
+     lbctl refuses to change a domain without one. If a command was killed, run it again: it continues from there.",
     "Data is written to standard output, everything else to standard error.",
 ];
 
 pub(super) const MAIN_EXAMPLES: Pairs = &[
     (
         "lbctl init > lbctl.toml",
-        "Begin with a file that explains every key:",
+        "Start with a file that explains every key:",
     ),
     (
         "lbctl check --host",
-        "Ask whether this host would take it, changing nothing:",
+        "Check whether it would work on this host, and change nothing:",
     ),
     (
         "lbctl up --wait",
-        "Make the load balancer and return when it is ready:",
+        "Create the load balancer and return when it is ready:",
     ),
     (
         "lbctl --connect qemu+ssh://kvm1/system -c lb-2.toml status",
-        "Look at another load balancer, on another host:",
+        "Show the status of another load balancer, on another host:",
     ),
 ];
 
@@ -166,18 +170,18 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
             "The example explains every key. Lines without a # in front are what a working file needs; a # right before a \
              key is an optional setting, shown with its default.",
         ],
-        examples: &[("lbctl init > lbctl.toml", "Begin a configuration:")],
+        examples: &[("lbctl init > lbctl.toml", "Start a configuration:")],
         near: &["check"],
         ..OTHER
     },
     CommandAbout {
         command: "check",
         more: &[
-            "All problems of the configuration come in one report, each with file, line, what is wrong and what to do. The \
-             files and environment variables that it names are read too: keys must fit their certificates, and a CA must be \
-             one and outlive the client certificate.",
-            "With `--host` everything that a first `up` would trip over on the libvirt host is looked at and listed, each with \
-             a verdict in words; what cannot be looked at from here is said too. Nothing is changed.",
+            "All problems of the configuration come in one report, each with file, line, what is wrong and what to do. \
+             The files and environment variables that it names are read too: keys must belong to their certificates, \
+             and the CA's certificate must be one of a CA and valid for longer than the client certificate.",
+            "With `--host` lbctl also checks everything on the libvirt host that could make a first `up` fail, and \
+             lists each result. It says what cannot be checked from here. Nothing is changed.",
         ],
         exits: &[DONE, FAILED, USAGE, REFUSED],
         reads: Reads::Host,
@@ -185,7 +189,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
             ("lbctl check", "Validate lbctl.toml of this directory:"),
             (
                 "lbctl -c lb-2.toml check --host",
-                "Ask the libvirt host, too:",
+                "Check the libvirt host, too:",
             ),
         ],
         near: &["plan", "init"],
@@ -194,10 +198,10 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     CommandAbout {
         command: "render",
         more: &[
-            "Writes user-data, meta-data, network-config, haproxy.cfg, domain.xml and seed.iso. libvirt is not asked, so \
-             volumes and networks stand in domain.xml by their names.",
-            "Passwords and keys are masked, in seed.iso too, which then starts no load balancer. `--show-secrets` writes the \
-             real ones; the files can be read by their owner alone.",
+            "Writes user-data, meta-data, network-config, haproxy.cfg, domain.xml and seed.iso. libvirt is not used, \
+             so domain.xml refers to volumes and networks by their names.",
+            "Passwords and keys are masked, also in seed.iso, which then cannot start a load balancer. \
+             `--show-secrets` writes the real ones; only the owner can read the files.",
         ],
         reads: Reads::Config,
         examples: &[
@@ -213,9 +217,9 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     CommandAbout {
         command: "plan",
         more: &[
-            "Shows each difference between the configuration and what is there, and its class: `live`, now and without \
-             cutting a session; `restart`, with a restart of the guest; `replace`, with another disk, which `up` refuses. \
-             With `-v` changed files are shown line by line. Secrets are named and never shown.",
+            "Shows each difference between the configuration and the present state, and its class: `live`, now and \
+             without cutting a session; `restart`, with a restart of the guest; `replace`, with another disk, which \
+             `up` refuses. With `-v` changed files are shown line by line. Secrets are named and never shown.",
         ],
         exits: &[
             DONE,
@@ -241,11 +245,11 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     CommandAbout {
         command: "up",
         more: &[
-            "Clones the disk, issues the client certificate, builds the seed, reserves the address, defines the domain and \
-             starts it, as far as that is not done. Run again it does nothing; after a change of the configuration it does \
-             what differs.",
-            "A change inside a running guest goes through its guest agent. It is checked there first, and put back if the \
-             load balancer does not work with it. What went well stands in the seed too, for the next boot.",
+            "Clones the disk, issues the client certificate, builds the seed, reserves the address, defines the domain \
+             and starts it, and leaves out what is done already. Run again, it does nothing; after a change of the \
+             configuration it applies what differs.",
+            "A change inside a running guest is made through its guest agent. It is checked there first, and undone if \
+             the load balancer does not work with it. A change that succeeded is in the seed, too, for the next boot.",
             "A change that needs a restart of the guest is done as `--restart` says. One that needs another disk is refused.",
         ],
         exits: &[
@@ -255,7 +259,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
             REFUSED,
             (
                 Exit::NotReady,
-                "Done, but not ready within `--wait`. What was seen last is told.",
+                "Done, but not ready within `--wait`. The last state is reported.",
             ),
             INTERRUPTED,
             TERMINATED,
@@ -264,7 +268,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
         examples: &[
             (
                 "lbctl up --wait",
-                "Make the load balancer, and return when it is ready:",
+                "Create the load balancer, and return when it is ready:",
             ),
             (
                 "lbctl up --wait=15m --restart now",
@@ -281,9 +285,9 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     CommandAbout {
         command: "down",
         more: &[
-            "The guest is asked to stop, and its power is cut if it has not within `--stop-timeout`. Then domain, seed and \
-             DHCP reservation are removed. The disk stays, and the next `up` uses it again, unless `--delete-volume` is \
-             given. A volume that lbctl did not make is never deleted.",
+            "The guest is asked to stop, and its power is cut if it has not stopped within `--stop-timeout`. Then \
+             domain, seed and DHCP reservation are removed. The disk is kept, and the next `up` uses it again, unless \
+             `--delete-volume` is given. A volume that lbctl did not make is never deleted.",
             "On a terminal it asks first; elsewhere it refuses without `--yes`.",
         ],
         exits: &[DONE, FAILED, USAGE, REFUSED, INTERRUPTED, TERMINATED],
@@ -309,14 +313,17 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
             (Exit::Done, "The load balancer is ready."),
             (
                 Exit::Failed,
-                "It is not ready, or it could not be looked at.",
+                "It is not ready, or its state could not be read.",
             ),
             USAGE,
         ],
         reads: Reads::Host,
         examples: &[
-            ("lbctl status", "Look once:"),
-            ("lbctl status --watch", "Keep looking, until Ctrl-C:"),
+            ("lbctl status", "Show it once:"),
+            (
+                "lbctl status --watch",
+                "Show it again and again, until Ctrl-C:",
+            ),
             (
                 "lbctl --json status | jq .certificate.days_left",
                 "Watch the certificate from a monitoring script:",
@@ -329,9 +336,9 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
         command: "renew",
         more: &[
             "Issues a new client certificate when the one in use has fewer hours left than \
-             `certificate_early_renewal_period`, or when the CA or the key algorithm has changed. Every node is asked from \
-             inside the guest whether it takes the new one before HAProxy gets it. No session is cut. Other changes of the \
-             configuration are not applied.",
+             `certificate_early_renewal_period`, or when the CA or the key algorithm has changed. Every node is asked \
+             from inside the guest whether it accepts the new one, before HAProxy uses it. No session is cut. Other \
+             changes of the configuration are not applied.",
         ],
         exits: &[
             DONE,
@@ -348,7 +355,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
         reads: Reads::Host,
         files: RENEWAL_FILES,
         examples: &[
-            ("lbctl renew --check", "Tell whether it is due:"),
+            ("lbctl renew --check", "Check whether it is due:"),
             (
                 "lbctl -c /etc/lbctl/lb-1.toml renew",
                 "Renew it, as the timer does:",
@@ -359,9 +366,9 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     CommandAbout {
         command: "schema",
         more: &[
-            "With the configuration's schema an editor that knows JSON Schema completes keys, explains them, and marks what \
-             is wrong while it is typed. Programs that read what `--json` prints can rely on the other: a document's \
-             `schema` is the version of its form.",
+            "With the configuration's schema an editor that knows JSON Schema completes keys, explains them, and marks \
+             what is wrong while it is typed. The other schema is for programs that read what `--json` prints: \
+             `schema` in a document is the version of its format.",
         ],
         examples: &[
             (
@@ -370,7 +377,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
             ),
             (
                 "lbctl schema output | jq .title",
-                "Look at that of the documents:",
+                "Show the schema of the documents:",
             ),
         ],
         near: &["init", "check"],
@@ -378,7 +385,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     },
     CommandAbout {
         command: "completions",
-        more: &["The Debian package has these scripts where the shells look for them."],
+        more: &["The Debian package installs these scripts where the shells find them."],
         examples: &[
             (
                 "lbctl completions bash > ~/.local/share/bash-completion/completions/lbctl",

@@ -9,7 +9,7 @@ const MINIMAL: &str = include_str!("minimal.toml");
 
 const DESCRIPTION: &[&str] = &[
     "A file in TOML that describes one load balancer. `lbctl init` prints \
-     one with every key, `lbctl check` tells all that is wrong with one, and `lbctl schema config` prints a JSON Schema for \
+     one with every key, `lbctl check` reports all problems of one, and `lbctl schema config` prints a JSON Schema for \
      editors.",
     "A key that is not in this list is an error. An empty text or list means that the key is not given.",
     "Where a key takes `text, file or env`, three forms are possible: the text itself, { file = \"PATH\" } with a path that \
@@ -17,9 +17,10 @@ const DESCRIPTION: &[&str] = &[
      its owner can read.",
     "A time is text such as \"500ms\", \"30s\", \"5m\", \"1h\" or \"1d\", or a number of milliseconds. A size is text such as \
      \"10 GiB\", or a number of bytes.",
-    "`A change` says how a changed value reaches a load balancer that is there: `live`, with the next `lbctl up` and without \
-     cutting a session; `restart`, with a restart of the guest; `replace`, with another disk only, which lbctl refuses; \
-     `next certificate`, when the next client certificate is issued; `another VM`, it is another load balancer then.",
+    "`A change` says how a changed value reaches a load balancer that exists: `live`, with the next `lbctl up` and \
+     without cutting a session; `restart`, with a restart of the guest; `replace`, with another disk only, which lbctl \
+     refuses; `next certificate`, when the next client certificate is issued; `another VM`, the file then describes \
+     another load balancer.",
 ];
 
 pub(super) fn page(date: &str) -> Page {
@@ -38,7 +39,7 @@ pub(super) fn page(date: &str) -> Page {
         chapter(&mut roff, table);
     }
     roff.section("EXAMPLES");
-    roff.text("A file that suffices:");
+    roff.text("A minimal file:");
     roff.literal(&MINIMAL.lines().collect::<Vec<_>>());
     see_also(
         &mut roff,
@@ -107,10 +108,10 @@ mod tests {
     #[test]
     fn every_key_is_explained_once() {
         let text = page("").text;
-        let told = text.replace('\n', " ").replace("\\%", "");
+        let shown = text.replace('\n', " ").replace("\\%", "");
         for key in KEYS.iter().filter(|k| !k.is_table()) {
             let meaning = super::super::roff::escaped(key.meaning);
-            assert!(told.contains(&meaning), "{}", key.path);
+            assert!(shown.contains(&meaning), "{}", key.path);
         }
         let tags = text.matches("\n.TP\n").count();
         assert_eq!(tags, KEYS.iter().filter(|k| !k.is_table()).count());

@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_a_page_and_stands_on_that_of_lbctl() {
+    fn every_command_has_a_page_and_is_on_that_of_lbctl() {
         let pages = pages("2026-11-22");
         for command in commands(&Cli::command()) {
             let name = format!("lbctl-{}", command.get_name());
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_beside_is_of_commands_that_there_are_and_lines_that_they_take() {
+    fn the_extra_texts_are_of_existing_commands_and_valid_lines() {
         let main = Cli::command();
         let names: Vec<&str> = commands(&main).map(Command::get_name).collect();
         for about in about::COMMANDS {

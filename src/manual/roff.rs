@@ -33,8 +33,8 @@ pub(super) fn italic(text: &str) -> Inline {
     }
 }
 
-/// Text as it is, whatever roff would make of its characters: dashes, quotes and backslashes stay those of ASCII, so that
-/// what is copied from a page works.
+/// Text as it is, with roff's special characters escaped: dashes, quotes and backslashes stay those
+/// of ASCII, so that what is copied from a page works.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -116,7 +116,7 @@ impl Roff {
         self.running(&line);
     }
 
-    /// Running text; what stands between backquotes is bold.
+    /// Running text; what is between backquotes is bold.
     pub fn text(&mut self, text: &str) {
         let mut line = String::new();
         let mut is_bold = false;

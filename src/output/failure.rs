@@ -1,4 +1,5 @@
-//! What becomes of each module's error at the edge: the words, the hint and the exit code. The values are `exit`'s.
+//! How each module's error is reported: the words, the hint and the exit code. The values are in
+//! `exit`.
 
 use crate::cert::CertError;
 use crate::config::DEVICE_KEYS;
@@ -40,7 +41,9 @@ impl From<ApplyError> for Failure {
             ApplyError::Stopped { next, exit } => {
                 return Self::stopped(
                     exit,
-                    format!("stopped, next was: {next}; the same command goes on from here"),
+                    format!(
+                        "stopped before this step: {next}; run the same command again: it continues from here"
+                    ),
                 );
             }
         };
@@ -49,14 +52,14 @@ impl From<ApplyError> for Failure {
             .clone()
             .or_else(|| hint_for(&error))
             .unwrap_or_default();
-        // The guest refused, and what had been prepared for it was taken away again.
+        // The guest refused, and what had been prepared for it was removed again.
         let undone = matches!(*step, Step::Converge(_));
         let id = if undone && error.kind == HostErrorKind::Other {
             MessageId::GuestRefused
         } else {
             id_of(&error)
         };
-        // "start domain x" and "starting domain x" are one thing, and said once.
+        // "start domain x" and "starting domain x" are the same, and said once.
         let said = if step.is_done_by(&error.doing) {
             error.said.clone()
         } else {
@@ -71,7 +74,7 @@ impl From<ApplyError> for Failure {
             1 => "1 step was done before it; ".to_owned(),
             n => format!("{n} steps were done before it; "),
         };
-        let text = format!("{progress}the same command goes on from here");
+        let text = format!("{progress}run the same command again: it continues from here");
         let note = Message::note(MessageId::StepsDone, text);
         failure.messages.push(note);
         failure
@@ -109,32 +112,33 @@ impl From<DesireError> for Failure {
     }
 }
 
-/// What libvirt's and QEMU's words mean for an operator. Hints only: no decision hangs on words.
+/// What libvirt's and QEMU's words mean for an operator. Hints only: no decision depends on words.
 fn hint_for(error: &HostError) -> Option<String> {
     let said = error.said.to_ascii_lowercase();
     let has = |words: &str| said.contains(words);
     let hint = if error.kind == HostErrorKind::Connection {
-        "the connection to libvirt broke, which does not touch the guest: is its daemon running (`systemctl status \
-         libvirtd`)? The same command goes on from here"
+        "the connection to libvirt broke, which does not affect the guest: check that its daemon runs (`systemctl \
+         status libvirtd`), then run the same command again: it continues from here"
     } else if has("failed to initialize kvm")
         || has("could not access kvm")
         || has("/dev/kvm")
         || has("does not support virt type 'kvm'")
     {
-        "this host cannot run kvm guests now: is virtualisation on in its firmware, is the kvm module loaded? \
-         Without it, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
+        "this host cannot run kvm guests now: check that virtualisation is on in its firmware and the kvm module is \
+         loaded. Without kvm, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
     } else if has("no space left") || has("enospc") {
         "the pool is full: `virsh pool-info POOL` shows its space; free some and run the same command again"
     } else if has("cannot allocate memory") || has("cannot set up guest memory") {
-        "the host has not enough free memory for the guest: lower `memory`, or free some"
+        "the host does not have enough free memory for the guest: lower `memory`, or free some"
     } else if has("permission denied") || has("could not open") {
-        "QEMU may not open that file: look at its owner and mode (`ls -lZ`), and for AppArmor or SELinux denials in the \
-         host's journal (`journalctl -k -g DENIED`, `ausearch -m avc`)"
+        "QEMU may not open that file: check its owner and mode (`ls -lZ`), and look for AppArmor or SELinux denials in \
+         the host's journal (`journalctl -k -g DENIED`, `ausearch -m avc`)"
     } else if has("is not active") || has("network is not") {
-        "`virsh net-list --all` and `virsh pool-list --all` show what is asleep; `virsh net-start NAME` wakes it"
+        "`virsh net-list --all` and `virsh pool-list --all` show what is not active; `virsh net-start NAME` or `virsh \
+         pool-start NAME` starts it"
     } else if has("existing dhcp host entry") || has("already exists") {
-        "somebody was faster, perhaps another lbctl: run the same command again. If a volume's file is in the way still, \
-         `virsh pool-refresh POOL` lets libvirt see it"
+        "perhaps another lbctl run changed it: run the same command again. If a volume's file still exists, `virsh \
+         pool-refresh POOL` makes libvirt see it"
     } else if has("cannot find device") || has("no such device") || has("unable to get index") {
         return Some(format!(
             "`ip link` on the host lists its network devices; set {DEVICE_KEYS} to one of them"
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_step_has_the_id_of_its_error_and_a_note_of_those_before() {
+    fn a_failed_step_has_its_errors_id_and_a_note_of_those_before() {
         let failure = failed(start(), Operation::Start("lb-1".into()));
         let ids: Vec<MessageId> = failure.messages.iter().map(|m| m.id).collect();
         assert_eq!(ids, [MessageId::LibvirtError, MessageId::StepsDone]);

@@ -1,5 +1,5 @@
-//! In which format a report is printed. This is the only place that tells one format from another:
-//! a new one is an option in `cli`, and a variant here.
+//! In which format a report is printed. This is the only place that distinguishes the formats: a
+//! new one is an option in `cli`, and a variant here.
 
 use serde_json::{to_string, to_string_pretty};
 

@@ -1,5 +1,6 @@
-//! Ctrl-C and SIGTERM. What they do depends on what is under way: while nothing is being changed lbctl ends at once; within
-//! a step that changes the host or the guest, that step is brought to its end first, unless it is asked for twice.
+//! Ctrl-C and SIGTERM. What they do depends on what lbctl does: while nothing is being changed it
+//! ends at once; within a step that changes the host or the guest, that step is completed first,
+//! unless a second signal comes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,16 +10,16 @@ use signal_hook::iterator::Signals;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-/// What is under way, and so what a signal does.
+/// What lbctl is doing, and so what a signal does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manner {
     /// End at once, with these words where there are any. `exit`: where the end has a meaning other than "interrupted".
     AtOnce { words: String, exit: Option<Exit> },
-    /// Let the step at hand come to its end. These words are for whoever cannot wait for that.
+    /// Complete the present step first. These words are printed if a second signal ends it.
     AfterStep { words: String },
 }
 
-/// Hears the signals from now on, until lbctl ends.
+/// Handles the signals from now on, until lbctl ends.
 #[derive(Clone)]
 pub struct Interrupt(Arc<Mutex<InterruptState>>);
 
@@ -39,12 +40,12 @@ impl Interrupt {
             manner,
             asked: None,
         })));
-        // Without it a signal ends lbctl all the same, with fewer words.
+        // Without it a signal ends lbctl, too, with fewer words.
         if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
             let (this, out) = (this.clone(), out.clone());
             std::thread::spawn(move || {
                 for signal in signals.forever() {
-                    this.hear(signal, &out);
+                    this.handle(signal, &out);
                 }
             });
         }
@@ -63,7 +64,7 @@ impl Interrupt {
         });
     }
 
-    /// Whether a signal came in while a step was under way, and how lbctl ends then.
+    /// Whether a signal came while a step was carried out, and how lbctl ends then.
     #[must_use]
     pub fn asked(&self) -> Option<Exit> {
         self.state().asked
@@ -73,7 +74,7 @@ impl Interrupt {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, signal: i32, out: &Output) {
+    fn handle(&self, signal: i32, out: &Output) {
         let ended = if signal == SIGINT {
             Exit::Interrupted
         } else {
@@ -85,11 +86,11 @@ impl Interrupt {
             Manner::AfterStep { words } if state.asked.is_some() => (words.clone(), ended),
             Manner::AfterStep { .. } => {
                 state.asked = Some(ended);
-                out.say("the step at hand is brought to its end first; once more ends at once");
+                out.say("lbctl completes the present step and then stops; a second signal ends it at once");
                 return;
             }
         };
-        // With the lock held, so that whoever is at work does not begin another step.
+        // With the lock held, so that the working thread does not begin another step.
         out.leave();
         if !words.is_empty() {
             out.failure(&Failure::stopped(exit, words));

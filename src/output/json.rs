@@ -6,9 +6,9 @@
 //! alike. Those change with the guest's program, and nothing in them is believed; these are what
 //! lbctl promises. `status/json` alone makes one from the other.
 //!
-//! Invariant: within one [`SCHEMA`] nothing that stands here is removed, renamed or given another
-//! type or meaning; what is added is optional for the reader. tests/it/schema.rs holds this against
-//! the schema that was published first.
+//! Invariant: within one [`SCHEMA`] nothing that is here is removed, renamed or given another type
+//! or meaning; what is added is optional for the reader. tests/it/schema.rs holds this against the
+//! schema that was published first.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ pub const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(title = "Output of lbctl --json")]
 pub struct Document {
-    /// Version of the document. It goes up when something described here goes away or changes its meaning. What is new
-    /// leaves it as it is: readers pass over keys that they do not know.
+    /// Version of the document. It is raised when something described here is removed or changes
+    /// its meaning. It is not raised for what is new: readers ignore keys that they do not know.
     #[schemars(range(min = SCHEMA, max = SCHEMA))]
     pub schema: u32,
     #[serde(flatten)]
@@ -98,7 +98,7 @@ pub struct FailureDocument {
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ErrorDocument {
-    /// What lbctl ends with. `null` with `status --watch`, which goes on.
+    /// What lbctl ends with. `null` with `status --watch`, which continues.
     pub exit_code: Option<u8>,
     /// What is wrong with the configuration (exit code 2); empty for every other failure.
     pub problems: Vec<ProblemDocument>,
@@ -113,7 +113,7 @@ pub struct ProblemDocument {
     pub id: ProblemId,
     /// Dotted path of the key; empty where it is none.
     pub key: String,
-    /// Counted from 1; `null` where there is no place to point at.
+    /// Counted from 1; `null` where there is no such place.
     pub line: Option<usize>,
     /// Counted in characters from 1.
     pub column: Option<usize>,
@@ -132,7 +132,7 @@ pub struct MessageDocument {
     pub help: String,
     /// Lines shown as they were found, such as the last ones of the console.
     pub detail: Vec<String>,
-    /// Worth knowing beside the error, and none itself.
+    /// Worth knowing beside the error, but not an error.
     pub note: bool,
 }
 
@@ -144,15 +144,15 @@ pub struct CheckDocument {
     pub name: String,
     /// Whether nothing fails.
     pub ok: bool,
-    /// Whether the host was looked at, too (`--host`).
+    /// Whether the host was checked, too (`--host`).
     pub host: bool,
-    /// What was looked at with `--host`, in the order of the list that people see.
+    /// What was checked with `--host`, in the order of the list that people see.
     pub findings: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Finding {
-    /// What was looked at: `libvirt`, `root disk`, `address 192.168.122.162`…
+    /// What was checked: `libvirt`, `root disk`, `address 192.168.122.162`…
     pub what: String,
     pub verdict: Verdict,
     pub said: String,
@@ -162,16 +162,16 @@ pub struct Finding {
     pub id: Option<MessageId>,
 }
 
-/// What came out of one look at the host.
+/// The result of one check of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Ok,
-    /// A first `up` would go well, and something is to be known.
+    /// A first `up` would succeed, but there is something to know.
     Warning,
-    /// A first `up` would end here.
+    /// A first `up` would fail here.
     Fails,
-    /// It cannot be told from here.
+    /// It is unknown from here.
     Unknown,
 }
 
@@ -198,7 +198,7 @@ pub struct PlanDocument {
     pub steps: Vec<String>,
     /// The same steps in the same order, for programs.
     pub step_details: Vec<StepDocument>,
-    /// What stays as it is and is worth a word.
+    /// What is left unchanged and is worth mentioning.
     pub notes: Vec<String>,
     /// Whether a change needs a restart of the guest.
     pub restart: bool,
@@ -276,15 +276,15 @@ pub enum ClassDocument {
     Replace,
 }
 
-/// `lbctl up`, when it went well
+/// `lbctl up`, when it succeeded
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct UpDocument {
     /// What was done.
     #[serde(flatten)]
     pub plan: PlanDocument,
-    /// `true`: psql through it works. `null`: nobody waited for it (`--wait`).
+    /// `true`: psql through it works. `null`: lbctl did not wait for it (`--wait`).
     pub ready: Option<bool>,
-    /// The address that clients are told.
+    /// The address that clients use.
     pub address: String,
     /// How long it took.
     pub seconds: f64,
@@ -321,14 +321,14 @@ pub struct CertificateDocument {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StatusDocument {
     pub name: String,
-    /// When it was looked at, RFC 3339.
+    /// When the state was read, RFC 3339.
     pub time: Option<String>,
     /// Whether psql through it works.
     pub ready: bool,
     /// `null`: it is ready.
     pub not_ready_because: Option<String>,
     pub domain: DomainDocument,
-    /// The address that clients are told.
+    /// The address that clients use.
     pub address: Option<String>,
     pub addresses: Vec<String>,
     /// `null`: there is no seed.
@@ -342,9 +342,9 @@ pub struct StatusDocument {
     pub haproxy: Option<HaproxyDocument>,
     /// The name that the nodes' certificates must carry; `null`: any, only their CA is verified.
     pub verify_host: Option<String>,
-    /// What `up` would change; `null`: it cannot be told.
+    /// What `up` would change; `null`: it is unknown.
     pub drift: Option<Vec<String>>,
-    /// Why it cannot be told.
+    /// Why it is unknown.
     pub drift_unknown_because: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Everything that is printed. Data goes to standard output, all else to standard error. Colour only on a terminal and
-//! never alone: what a colour says, a word says too.
+//! Everything that is printed. Data goes to standard output, all else to standard error. Colour
+//! only on a terminal and never alone: what a colour shows, a word says, too.
 
 pub mod failure;
 mod format;
@@ -70,7 +70,7 @@ impl Output {
         report.exit()
     }
 
-    /// Prints the report of one look of many. Whether somebody reads them still.
+    /// Prints the report of one update of many. Returns whether somebody still reads them.
     #[must_use]
     pub fn next_report(&self, report: &dyn WatchReport) -> bool {
         if let Some(line) = self.format.line(report.document()) {
@@ -96,7 +96,7 @@ impl Output {
         }
     }
 
-    /// Writes data. A reader that has gone away (`| head`) is no error.
+    /// Writes data. A reader that has ended (`| head`) is not an error.
     fn data(text: &str) {
         // A file or a pipe gets what was asked for, to the byte.
         let _ = if io::stdout().is_terminal() {
@@ -140,8 +140,8 @@ impl Output {
         self.format.is_text() && self.verbose == 0 && can_draw(&io::stdout())
     }
 
-    /// Draws the whole screen anew, until [`Output::leave`], which lets `lines` stand and not the foot. The first line is
-    /// the heading.
+    /// Draws the whole screen again, until [`Output::leave`], which keeps `lines` on the screen and
+    /// not the foot. The first line is the heading.
     fn screen(&self, lines: &[String], foot: &[String]) {
         let foot: Vec<String> = foot
             .iter()
@@ -150,7 +150,7 @@ impl Output {
         self.pictures.screen(self.with_heading(lines), &foot);
     }
 
-    /// What is going on, for people.
+    /// What lbctl is doing, for people.
     pub fn say(&self, text: &str) {
         self.stderr(&hang(text, columns(&io::stderr())));
     }
@@ -161,11 +161,12 @@ impl Output {
         self.stderr(&line.replacen(label, &self.paint(color, label), 1));
     }
 
-    /// What is going on just now. On a terminal it is one line that tells the time it takes, until another one takes its
-    /// place or [`Output::end_live`]. Elsewhere: whether it is to be told in another way.
+    /// What lbctl is doing now. On a terminal it is one line with the time it has taken, until
+    /// another one replaces it or [`Output::end_live`]. Elsewhere it returns that it must be
+    /// printed in another way.
     #[must_use]
     pub fn live(&self, text: &str) -> bool {
-        // What is traced would get in between.
+        // Lines of the log would get in between.
         let drawn = self.verbose == 0 && can_draw(&io::stderr());
         if drawn {
             self.pictures.line(&sanitize_for_terminal(text));
@@ -177,7 +178,7 @@ impl Output {
         self.pictures.end_line();
     }
 
-    /// Puts the terminal back as it was, before the last words.
+    /// Restores the terminal, before the last words.
     pub fn leave(&self) {
         self.pictures.leave();
     }
@@ -296,8 +297,8 @@ impl Output {
     }
 }
 
-/// Whether what is written there has colours: as was asked for, or on a terminal of somebody who has not refused them
-/// (no-color.org).
+/// Whether what is written there has colours: as was asked for, or on a terminal where `NO_COLOR`
+/// is not set (no-color.org).
 #[must_use]
 pub fn colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     let refused = || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
@@ -308,7 +309,7 @@ pub fn colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     }
 }
 
-/// Where the log goes: to standard error, as everything that is no data.
+/// Where the log is written: to standard error, as everything that is not data.
 pub struct Log;
 
 impl Write for Log {

@@ -2,13 +2,13 @@
 //! people. The reports themselves are with their commands; `Output` prints them, and `format` says
 //! which of the two is asked for.
 //!
-//! What is said while something happens (steps, questions, warnings) is not part of a report:
-//! whoever watches wants it at once.
+//! What is said while something happens (steps, questions, warnings) is not part of a report: the
+//! operator wants it at once.
 
 use crate::exit::Exit;
 use crate::output::json::{Answer, Body};
 
-/// What came of a command.
+/// The result of a command.
 pub trait CommandReport {
     /// How lbctl ends.
     fn exit(&self) -> Exit;
@@ -79,7 +79,7 @@ impl CommandReport for TextReport {
     }
 }
 
-/// What came of one look of many (`status --watch`).
+/// The result of one update of many (`status --watch`).
 pub trait WatchReport {
     /// For programs: one line of many.
     fn document(&self) -> Body;
@@ -90,6 +90,6 @@ pub trait WatchReport {
     /// For people at a terminal: the whole screen. Its first line is the heading.
     fn screen(&self, columns: Option<usize>) -> Vec<String>;
 
-    /// Stands below the screen, and goes with its end.
+    /// Shown below the screen, and removed when it ends.
     fn foot(&self, columns: Option<usize>) -> Vec<String>;
 }

@@ -1,6 +1,7 @@
-//! What moves on a terminal: the one live line of a long step on standard error, and the whole screen of `status --watch`
-//! on standard output. Each picture is written in one piece, so nothing flickers, and is taken away at every end of lbctl
-//! but a kill. The arithmetic of columns is in `text/width`.
+//! What moves on a terminal: the one live line of a long step on standard error, and the whole
+//! screen of `status --watch` on standard output. Each picture is written in one piece, so nothing
+//! flickers, and is removed at every end of lbctl except a kill. The arithmetic of columns is in
+//! `text/width`.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +13,7 @@ use terminal_size::{Height, Width, terminal_size_of};
 use super::seconds;
 use crate::text::width::fit;
 
-/// Where a terminal does not tell.
+/// Where a terminal does not report its size.
 const COLUMNS: usize = 80;
 const ROWS: usize = 24;
 /// Between pictures of the live line.
@@ -24,7 +25,8 @@ const EMPTY_LINE: &str = "\r\u{1b}[K";
 /// The other screen and no cursor; and back.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
-/// One picture, as far as the terminal knows of such: shown when it is whole (synchronized output, mode 2026).
+/// One picture, if the terminal supports that: shown when it is complete (synchronized output, mode
+/// 2026).
 const BEGIN: &str = "\u{1b}[?2026h\u{1b}[H";
 const END: &str = "\u{1b}[J\u{1b}[?2026l";
 
@@ -41,11 +43,11 @@ pub(super) struct Pictures(Arc<Mutex<PictureState>>);
 #[derive(Default)]
 struct PictureState {
     line: Option<Line>,
-    /// A thread keeps the line's wheel turning.
+    /// A thread redraws the line.
     turning: bool,
     /// The last picture on the other screen.
     screen: Option<String>,
-    /// A question stands on the line.
+    /// A question is on the line.
     asking: bool,
 }
 
@@ -118,7 +120,8 @@ impl Pictures {
         self.state().asking = asking;
     }
 
-    /// Takes everything away. The screen's last picture stays where the cursor was before it.
+    /// Removes everything. The last picture of the screen is written where the cursor was before
+    /// it.
     pub(super) fn leave(&self) {
         self.end_line();
         if self.state().asking {
@@ -137,7 +140,7 @@ fn picture(text: &str, foot: &[String], (columns, rows): (usize, usize)) -> Stri
     let room = rows.saturating_sub(foot.len() + 2);
     if lines.len() > room {
         let rest = lines.split_off(room.saturating_sub(1)).len();
-        lines.push(fit(&format!("  ... and {rest} lines more"), columns));
+        lines.push(fit(&format!("  ... and {rest} more lines"), columns));
     }
     lines.push(String::new());
     let mut picture = String::from(BEGIN);
@@ -178,7 +181,7 @@ fn size(stream: &impl std::os::fd::AsFd) -> (usize, usize) {
     })
 }
 
-/// Columns of a terminal; `None`: it is none, and lines may be as long as they are.
+/// Columns of a terminal; `None`: it is not a terminal, and lines may be as long as they are.
 pub(super) fn columns(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
     stream.is_terminal().then(|| size(stream).0.min(100))
 }
@@ -191,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_live_line_fits_one_line_and_tells_the_time() {
+    fn the_live_line_fits_one_line_and_shows_the_time() {
         let since = Instant::now().checked_sub(Duration::from_secs(75)).unwrap();
         let (text, turn) = ("cloud-init runs ".repeat(9), 1);
         let picture = Line { text, since, turn }.picture(80);

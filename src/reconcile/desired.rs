@@ -13,8 +13,8 @@ use crate::render::domain::{DomainKind, DomainSpec, NicSpec};
 use crate::secret::Secret;
 use crate::seed::{FoundSeed, Seed, SeedContent, SeedError};
 
-/// Everything that `up` makes so, but the root disk: what is asked of that stands with what was
-/// observed of it ([`crate::reconcile::observe::ObservedDisk`]).
+/// Everything that `up` brings about, except the root disk: what is asked of it is kept with what
+/// was observed of it ([`crate::reconcile::observe::ObservedDisk`]).
 #[derive(Debug, Clone)]
 pub struct Desired {
     pub domain: DomainSpec,
@@ -33,7 +33,7 @@ pub struct DesiredReservation {
     pub entry: HostEntry,
 }
 
-/// The client certificate in the desired seed, and how it came there.
+/// The client certificate in the desired seed, and whether it is new.
 #[derive(Debug, Clone)]
 pub struct DesiredCertificate {
     pub facts: Facts,
@@ -74,7 +74,7 @@ impl Renewal {
     }
 }
 
-/// Why there is nothing to aim for.
+/// Why there is no desired state.
 #[derive(Debug)]
 pub enum DesireError {
     Certificate(CertError),
@@ -90,8 +90,8 @@ impl fmt::Display for DesireError {
         match self {
             Self::Certificate(error) => write!(f, "issuing the client certificate: {error}"),
             Self::SeedOutdated => f.write_str(
-                "the seed was written by another version of lbctl: `lbctl up` brings it up to date \
-                 first, and renews what is due",
+                "the seed was written by another version of lbctl: `lbctl up` updates it first, and renews the \
+                 certificate if it is due",
             ),
             Self::Seed(error) => write!(f, "{error}"),
         }
@@ -177,7 +177,7 @@ fn resolve(
 /// The seed in use: the one the domain's definition points at, else one that an earlier `up` left before it was killed.
 #[must_use]
 pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
-    let marked = observed
+    let recorded = observed
         .domain
         .as_ref()
         .and_then(|d| d.config.ownership.as_ref())
@@ -188,7 +188,7 @@ pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
     let in_use = observed
         .seeds
         .iter()
-        .find(|seed| Some(&seed.at) == marked && ours(seed));
+        .find(|seed| Some(&seed.at) == recorded && ours(seed));
     match &in_use.or_else(|| observed.seeds.iter().find(ours))?.content {
         Some(SeedContent::Ours(found)) => Some(found),
         _ => None,
@@ -227,7 +227,7 @@ fn kind(wanted: DomainType, observed: Option<&Observed>) -> DomainKind {
         (DomainType::Kvm, _) | (DomainType::Auto, None) => DomainKind::Kvm,
         (DomainType::Qemu, _) => DomainKind::Qemu,
         (DomainType::Auto, Some(observed)) => match &observed.domain {
-            // What a domain is, it stays, unless it is told to change.
+            // A domain keeps its type, unless the configuration names another.
             Some(domain) if domain.config.domain_type == "kvm" => DomainKind::Kvm,
             None if observed.offers_kvm == Some(true) => DomainKind::Kvm,
             Some(_) | None => DomainKind::Qemu,

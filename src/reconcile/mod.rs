@@ -1,4 +1,4 @@
-//! The heart: what is wanted, what is there, what differs, and carrying it out until nothing differs.
+//! What is desired, what is observed, what differs, and the steps until nothing differs.
 
 pub mod apply;
 pub mod desired;

@@ -1,5 +1,5 @@
-//! Asking the host for everything that a plan needs, and nothing more: what is already so costs the fewest calls.
-//! Nothing here changes or judges anything.
+//! Asking the host for everything that a plan needs, and nothing more: where nothing differs the
+//! fewest calls are made. Nothing here changes or decides anything.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -15,9 +15,9 @@ use crate::host::{
 };
 use crate::seed::{self, SeedContent};
 
-/// How often a host that changes while it is looked at is looked at again.
-pub const LOOKS_AGAIN: u32 = 3;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
+/// How often a host that changes while it is observed is observed again.
+pub const OBSERVE_AGAIN: u32 = 3;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(150);
 
 /// The host, as far as one load balancer is concerned.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Observed {
     /// say.
     pub devices: BTreeMap<String, Option<bool>>,
     pub disk: ObservedDisk,
-    /// Every place where a seed of this VM may stand.
+    /// Every volume name that a seed of this VM may have.
     pub seeds: Vec<ObservedSeed>,
     /// Whether the running guest can be changed: asked last, and only where it is to be.
     pub availability: AgentAvailability,
@@ -47,7 +47,7 @@ impl Observed {
     }
 
     /// As a definition has it, which names a network by its name and never by its UUID. A network
-    /// that is not there stays as configured: the plan refuses before anything is made of it.
+    /// that does not exist stays as configured: the plan refuses before anything is made of it.
     #[must_use]
     pub fn by_name(&self, source: &NicSource) -> NicSource {
         let facts = source.network().and_then(|which| self.network(which));
@@ -67,7 +67,7 @@ pub struct ObservedNetwork {
 }
 
 /// The root disk that the configuration asks for, and what the host has of it. Both are one value,
-/// so that no plan can hold one disk against what was observed of another.
+/// so that no plan can compare one disk with what was observed of another.
 #[derive(Debug, Clone)]
 pub enum ObservedDisk {
     /// `volume_id`
@@ -96,18 +96,18 @@ pub enum Ask {
     Everything,
 }
 
-/// Asks the host. What was listed may be gone or not ready when it is read, where another lbctl is at work: then it is
-/// looked at again.
+/// Asks the host. What was listed may not exist any more, or not be ready, when it is read, because
+/// another lbctl changes it: then it is observed again.
 pub fn observe(config: &Config, host: &impl HostReader, ask: Ask) -> HostResult<Observed> {
-    let mut looks = 0;
+    let mut rounds = 0;
     loop {
         match observe_once(config, host, ask) {
             Err(HostError {
                 kind: HostErrorKind::NotFound | HostErrorKind::State | HostErrorKind::Other,
                 ..
-            }) if looks < LOOKS_AGAIN => {
-                looks += 1;
-                sleep(BETWEEN_LOOKS);
+            }) if rounds < OBSERVE_AGAIN => {
+                rounds += 1;
+                sleep(BETWEEN_ROUNDS);
             }
             other => return other,
         }
@@ -205,17 +205,17 @@ fn claims_something_new(config: &Config, domain: Option<&DomainFacts>) -> bool {
     })
 }
 
-/// Networks that hold a reservation of before and are in the configuration no more.
+/// Networks that have an earlier reservation and are not in the configuration any more.
 fn add_recorded_networks(
     domain: Option<&DomainFacts>,
     host: &impl HostReader,
     networks: &mut BTreeMap<NetworkRef, ObservedNetwork>,
 ) -> HostResult<()> {
-    let marked = domain
+    let recorded = domain
         .and_then(|d| d.config.ownership.as_ref())
         .map(|m| m.reservations.as_slice())
         .unwrap_or_default();
-    for reservation in marked {
+    for reservation in recorded {
         let known = networks.values().any(|n| {
             n.facts
                 .as_ref()
@@ -260,7 +260,8 @@ fn observe_seed(at: VolumeRef, vm: &str, host: &impl HostReader) -> HostResult<O
         None => None,
         Some(facts) if facts.capacity > seed::MAX_SIZE => Some(SeedContent::Foreign),
         Some(facts) => match seed::recognise(&host.read_volume(&at, seed::MAX_SIZE)?, vm) {
-            // lbctl's volumes are 0600 from the first moment; somebody's empty one is not.
+            // lbctl's volumes are 0600 from the first moment; an empty volume of somebody else is
+            // not.
             SeedContent::Unfinished if facts.mode.is_some_and(|mode| mode != 0o600) => {
                 Some(SeedContent::Foreign)
             }

@@ -1,20 +1,21 @@
-//! Carrying out a plan where another lbctl may be at work on the same host. libvirt has no lock, and one of lbctl's own
-//! could outlive its holder. So a plan is what was seen at one moment: each step that makes something makes it only where
-//! it is not there, and whoever loses looks again and goes on from what is there. The last look finds nothing left to do.
+//! Carrying out a plan where another lbctl may be changing the same host. libvirt has no lock, and
+//! a lock of lbctl's own could outlive its holder. So a plan describes one moment: each step that
+//! makes something makes it only where it does not exist, and a run that loses a race plans again
+//! from the present state. The last plan is empty.
 //!
-//! What belongs elsewhere: how a command looks, and what it says (`commands`).
+//! Not here: how a command observes, and what it prints (`commands`).
 
 use crate::exit::{Exit, Failure, MessageId};
 use crate::host::HostErrorKind;
 use crate::reconcile::apply::ApplyError;
 use crate::reconcile::plan::{Action, Plan, Step};
 
-/// How often another may be faster before this one gives way.
+/// How often another run may change the state before this one gives up.
 const ROUNDS: usize = 12;
-/// How often the same step may fail because of what is there already.
+/// How often the same step may fail because of what already exists.
 const SAME: usize = 3;
 
-/// What a look finds.
+/// The result of planning again.
 pub struct Remaining {
     pub plan: Plan,
     /// Nothing of the plan is to be done now.
@@ -25,7 +26,7 @@ pub struct Remaining {
 pub trait Reconciler {
     fn replan(&mut self) -> Result<Remaining, Failure>;
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), ApplyError>;
-    /// Another is at work, which is told by `why`: says so, and waits a moment.
+    /// Another run is changing it; `why` says how that shows. Reports it, and waits a moment.
     fn back_off(&mut self, round: usize, why: &str);
     /// Every step was done, and this is left.
     fn unfinished(&self, left: &Plan) -> Failure;
@@ -46,7 +47,7 @@ pub fn in_rounds(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> 
                     return Err(work.unfinished(&left.plan));
                 }
                 plan = left.plan;
-                "something is other than it was left".to_owned()
+                "the state changed since it was read".to_owned()
             }
             Err(failed) => {
                 let Some((step, why)) = perhaps_overtaken(&failed) else {
@@ -78,8 +79,8 @@ pub fn in_rounds(first: Plan, work: &mut dyn Reconciler) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The step that failed, and how, if that may be because something else was done meanwhile. What stops or changes a guest
-/// is not tried again by itself: each time costs sessions.
+/// The step that failed, and how, if a concurrent change may be the reason. What stops or changes a
+/// guest is not tried again automatically: each time costs sessions.
 fn perhaps_overtaken(failed: &ApplyError) -> Option<(Action, String)> {
     let ApplyError::Failed { step, error, .. } = failed else {
         return None;
@@ -105,8 +106,11 @@ fn outrun(name: &str, why: &str) -> Failure {
     Failure::new(
         Exit::Failed,
         MessageId::Overtaken,
-        format!("another lbctl is at work on {name} and was faster {ROUNDS} times, at last: {why}"),
-        "let it come to its end, then run the same command again: it goes on from what is there",
+        format!(
+            "another lbctl run is changing {name}: its state changed {ROUNDS} times while this run worked, the \
+                 last time: {why}"
+        ),
+        "wait until the other run has ended, then run the same command again: it continues from there",
     )
 }
 
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_are_the_same_work_are_no_progress() {
+    fn steps_that_are_the_same_work_are_not_progress() {
         // The steps differ, and what they do to what does not.
         let again = [vec![stop("lb-1", 1)], vec![stop("lb-1", 2)]];
         assert_eq!(settled(&again, None), (Some(MessageId::StateDiffers), 1));

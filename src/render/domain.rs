@@ -118,7 +118,7 @@ pub fn render(
         vcpus: spec.vcpus,
         architecture: escape(&spec.architecture),
         machine: escape(&spec.machine),
-        // ARM machines have no BIOS to fall back on.
+        // ARM machines have no BIOS.
         efi: spec.architecture == "aarch64",
         x86,
         // `maximum` is what TCG can emulate; host-passthrough needs kvm (formatdomain.html, "CPU model and topology").

@@ -60,7 +60,7 @@ struct Settings<'a> {
     install: bool,
     /// What `boot` applies, in this order.
     services: Vec<Service>,
-    /// All that lbctl knows, also those that are not wanted: one of these may have to go.
+    /// All that lbctl knows, also those that are not wanted: one of these may have to be removed.
     service_table: BTreeMap<Service, ServiceFacts>,
     admin: AdminSettings<'a>,
     probe: Probe<'a>,
@@ -99,6 +99,7 @@ struct FileSettings<'a> {
     affects: Service,
 }
 
+#[expect(clippy::expect_used, reason = "plain data with string keys")]
 fn settings(config: &Config, files: &[GuestFile]) -> String {
     let container = config.haproxy.runtime == Runtime::Container;
     let verify_host = config.haproxy.verify_host.as_ref();
@@ -112,8 +113,7 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             .as_ref()
             .filter(|registry| container && registry.ca_certificate.is_some())
             .and_then(registry_host),
-        // A registry of one's own is there to be pulled from, also by a guest that installs
-        // nothing.
+        // A guest that installs nothing may still pull from a registry of one's own.
         pull_image: config.install_dependencies || config.container_registry.is_some(),
         nofile: open_files(config),
         install: config.install_dependencies,
@@ -134,17 +134,16 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             host: config.haproxy.postgres_domain.as_str(),
             verify_host: verify_host.map(DomainName::as_str),
         },
-        settle_s: in_rounds(&config.haproxy.check),
+        settle_s: settling_time(&config.haproxy.check),
         files: files.iter().map(file_settings).collect(),
     };
-    let mut text = serde_json::to_string_pretty(&settings).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&settings).expect("settings become JSON");
     text.push('\n');
     text
 }
 
-/// Two seconds with the default check intervals, by when `fall` checks have failed that were bound
-/// to.
-fn in_rounds(check: &Check) -> f64 {
+/// Two seconds with the default check intervals, by when `fall` checks have failed, if they fail.
+fn settling_time(check: &Check) -> f64 {
     let millis = check.interval.millis() * 2 + check.fast.millis() * 2 * u64::from(check.fall);
     #[allow(clippy::cast_precision_loss)] // some seconds
     let seconds = millis as f64 / 1000.0;

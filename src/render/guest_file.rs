@@ -1,5 +1,5 @@
-//! One file in the guest: where it goes, whose it is, and what a change of it concerns. Which files
-//! there are is said in `files`, what is in them in `services`.
+//! One file in the guest: its path, its owner, and what a change of it concerns. Which files there
+//! are is said in `files`, what is in them in `services`.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::secret::Secret;
 
 /// HAProxy's `crt`: certificate and key for the health checks.
 pub const CLIENT_PEM: &str = "/etc/haproxy/client.pem";
-/// HAProxy's `ca-file`: whom the nodes' certificates must come from.
+/// HAProxy's `ca-file`: the CAs that the nodes' certificates must be signed by.
 pub const CA_PEM: &str = "/etc/haproxy/ca.pem";
 pub const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
 /// What `HAPROXY_CFG` loads. Beside it, so that HAProxy can judge both before they are in place.

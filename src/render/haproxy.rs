@@ -1,5 +1,6 @@
-//! `haproxy.cfg` for the version of HAProxy that reads it. What each line is for stands in the template or in the data
-//! plane's notes; here is only what differs between configurations and versions.
+//! `haproxy.cfg` for the version of HAProxy that reads it. What each line is for is explained in
+//! the template or in docs/dataplane.md; here is only what differs between configurations and
+//! versions.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;

@@ -38,7 +38,7 @@ pub fn image_reference(config: &Config) -> String {
     format!("{prefix}{}:{}{digest}", haproxy.image, haproxy.version)
 }
 
-/// Whether the registry is spoken to without TLS, which Docker must be told.
+/// Whether the registry is used without TLS, which Docker must know.
 pub(super) fn is_plain_http(registry: &ContainerRegistry) -> bool {
     registry.url.to_ascii_lowercase().starts_with("http://")
 }

@@ -16,10 +16,10 @@ struct NetworkConfig {
 struct NetworkInterface {
     mac: String,
     fixed: Option<Fixed>,
-    /// The earlier interface's gateway wins where several are given; the later ones are there when
-    /// it goes away.
+    /// The earlier interface's gateway wins where several are given; the later ones are used when
+    /// it is removed.
     metric: usize,
-    /// Only the first interface, which carries the advertised address, holds up the boot.
+    /// The boot waits only for the first interface, which has the advertised address.
     optional: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The admin's password as a hash of the kind `crypt(3)` reads: SHA-512 (`$6$`), chosen because every guest's libcrypt
-//! has it. The salt is derived, for the same configuration must give the same seed; a salt is no secret, it only has to
-//! differ between VMs.
+//! The admin's password as a hash of the kind `crypt(3)` reads: SHA-512 (`$6$`), chosen because
+//! every guest's libcrypt has it. The salt is derived, because the same configuration must give the
+//! same seed; a salt is not a secret, it only has to differ between VMs.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sha_crypt::{Params, sha512_crypt};
@@ -38,8 +38,12 @@ fn salt(name: &str, mac: &str) -> String {
         .collect()
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "a constant within the bounds of crypt(3)"
+)]
 fn hash(password: &Secret, salt: &str) -> Secret {
-    let params = Params::new(ROUNDS).unwrap_or_default();
+    let params = Params::new(ROUNDS).expect("a number of rounds that crypt(3) takes");
     let raw = sha512_crypt(password.expose().as_bytes(), salt.as_bytes(), params);
     Secret::new(format!("$6$rounds={ROUNDS}${salt}${}", encode(&raw)))
 }

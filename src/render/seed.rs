@@ -1,4 +1,5 @@
-//! The seed: cloud-init's user-data, meta-data and network-config, and the fingerprints that tell whether they changed.
+//! The seed: cloud-init's user-data, meta-data and network-config, and the fingerprints that show
+//! whether they changed.
 
 use std::fmt::Write;
 
@@ -66,7 +67,8 @@ pub fn seed_files(spec: &GuestSpec, network_config: String) -> SeedFiles {
     }
 }
 
-/// SHA-256 over named contents, in hexadecimal. Lengths are hashed too, so that none can pass for a part of another.
+/// SHA-256 over named contents, in hexadecimal. Lengths are hashed too, so that none can be taken
+/// for a part of another.
 pub fn fingerprint<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut context = Context::new(&SHA256);
     for part in files

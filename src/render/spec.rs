@@ -68,7 +68,7 @@ impl GuestSpec {
         let container = config.haproxy.runtime == Runtime::Container;
         let password_hash = match secrets {
             Secrets::Exposed => admin_password_hash(config),
-            // Hashing is what costs most here, and nobody would see it.
+            // Hashing takes most of the time here, and its result is not used.
             Secrets::Masked => config
                 .admin
                 .password
@@ -125,10 +125,14 @@ impl GuestSpec {
     }
 
     /// JSON, secrets and all: for the seed and for the guest.
+    ///
+    /// # Panics
+    ///
+    /// Never: it is plain data with string keys.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "plain data with string keys")]
     pub fn to_json(&self) -> Secret {
-        // Plain data with string keys: it cannot fail.
-        Secret::new(serde_json::to_string(self).unwrap_or_default())
+        Secret::new(serde_json::to_string(self).expect("a spec becomes JSON"))
     }
 
     /// What a seed holds. `None`: of another generation of lbctl, or damaged.

@@ -1,5 +1,5 @@
-//! YAML text from values, such that PyYAML (cloud-init's reader, YAML 1.1) reads back exactly what went in.
-//! Only scalars: the structure of a document stands in its template.
+//! YAML text from values, such that PyYAML (cloud-init's reader, YAML 1.1) reads back exactly what
+//! went in. Only scalars: the structure of a document is in its template.
 
 use std::fmt::{self, Write};
 

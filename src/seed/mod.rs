@@ -15,7 +15,7 @@ use crate::secret::{MASK, Secret};
 
 /// Volume label that cloud-init's `NoCloud` source looks for.
 const LABEL: &str = "cidata";
-/// A seed is some tens of KiB; what is larger is none of ours, and is not read whole.
+/// A seed is some tens of KiB; what is larger is not a seed of lbctl, and is not read whole.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 /// Beside the files that cloud-init reads, for lbctl to read back: the certificate and key in use,
 const CLIENT_PEM: &str = "client.pem";
@@ -23,7 +23,7 @@ const CLIENT_PEM: &str = "client.pem";
 const GUEST_SPEC: &str = "guest-spec.json";
 const NETWORK_CONFIG: &str = "network-config";
 const META_DATA: &str = "meta-data";
-/// The names under which a seed may stand: one is in use while its successor is written.
+/// The names that a seed may have: one is in use while its successor is written.
 const PLACES: usize = 3;
 
 /// A whole seed.
@@ -58,7 +58,7 @@ fn part_prints(guest: &GuestSpec, network_config: &str) -> PartPrints {
     }
 }
 
-/// What was found in a volume at a seed's place.
+/// What was found in a volume with a seed's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeedContent {
     Ours(Box<FoundSeed>),
@@ -195,7 +195,7 @@ fn check_tls(config: &Config, client_pem: Secret) -> render::CheckTls {
     }
 }
 
-/// Recognises what stands in a volume.
+/// Recognises the content of a volume.
 #[must_use]
 pub fn recognise(bytes: &[u8], vm: &str) -> SeedContent {
     let Some(found) = iso::read_tag(bytes).and_then(tagged_vm) else {
@@ -220,7 +220,7 @@ pub fn recognise(bytes: &[u8], vm: &str) -> SeedContent {
     }))
 }
 
-/// The volumes where the VM's seed may stand, the configured one first.
+/// The volumes that the VM's seed may have, the configured one first.
 #[must_use]
 pub fn places(configured: &VolumeRef) -> Vec<VolumeRef> {
     let (stem, end) = match configured.name.rsplit_once('.') {

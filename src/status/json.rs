@@ -47,7 +47,7 @@ impl Status {
     }
 }
 
-/// A certificate, as every command tells it.
+/// A certificate, as every command shows it.
 #[must_use]
 pub fn certificate(facts: &Facts, now: OffsetDateTime) -> CertificateDocument {
     CertificateDocument {
@@ -67,15 +67,15 @@ fn in_use(
     let serial = |of: Option<&CertificateFacts>| of.map(|c| c.serial.clone());
     let same = |of: Option<&CertificateFacts>| of.map(|c| seed.is(&c.serial));
     let disk = guest.and_then(|g| g.certificate.on_disk.as_ref());
-    let hand = guest.and_then(|g| g.certificate.in_use.as_ref());
+    let in_use = guest.and_then(|g| g.certificate.in_use.as_ref());
     StatusCertificateDocument {
         facts: seed.facts.as_ref().map(|facts| certificate(facts, now)),
         due: seed.due.is_some(),
         reason: seed.due.clone(),
         serial_on_disk: serial(disk),
-        serial_in_use: serial(hand),
+        serial_in_use: serial(in_use),
         on_disk_is_seeds: same(disk),
-        in_use_is_seeds: same(hand),
+        in_use_is_seeds: same(in_use),
     }
 }
 
@@ -105,7 +105,7 @@ fn server(server: &Server) -> ServerDocument {
     }
 }
 
-/// Whole seconds; `None` where it is no time at all.
+/// Whole seconds; `None` where it is not a time.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and what a float holds exactly
 pub(super) fn uptime(guest: &GuestStatus) -> Option<u64> {
     let seconds = guest.uptime_s;

@@ -36,14 +36,14 @@ pub struct Status {
     pub uri: String,
     /// `running`, `shut off`, …, `absent`.
     pub state: String,
-    /// The first one is the one that clients are told.
+    /// The first one is the one that clients use.
     pub addresses: Vec<Address>,
     /// `None`: there is no seed.
     pub certificate: Option<Certificate>,
     /// Which name the nodes' certificates must carry; `None`: any, only their CA is verified.
     pub verify_host: Option<String>,
     pub guest: GuestAnswer,
-    /// What `up` would change, or why that cannot be told.
+    /// What `up` would change, or why that is unknown.
     pub drift: Result<Vec<String>, String>,
 }
 
@@ -68,7 +68,7 @@ pub struct Certificate {
 pub enum GuestAnswer {
     /// It does not run.
     Off,
-    /// It runs, and says nothing that could be read.
+    /// It runs, but gave no answer that could be read.
     None(String),
     Status(Box<GuestStatus>),
 }
@@ -119,7 +119,7 @@ impl Status {
     pub fn why_not(&self) -> Option<String> {
         let guest = match &self.guest {
             GuestAnswer::Off if self.state == "absent" => {
-                return Some("there is no such domain".into());
+                return Some("the domain does not exist".into());
             }
             GuestAnswer::Off => return Some(format!("the domain is {}", self.state)),
             GuestAnswer::None(_) => return Some("the guest does not answer".into()),
@@ -128,14 +128,14 @@ impl Status {
         match guest.cloud_init.status.as_str() {
             "done" | "disabled" => {}
             "error" => return Some("cloud-init failed".into()),
-            "running" => return Some("cloud-init is at work".into()),
+            "running" => return Some("cloud-init is running".into()),
             other => return Some(format!("cloud-init: {other}")),
         }
         match guest.haproxy.servers_up {
             _ if guest.ready => None,
-            0 if !guest.haproxy.active => Some("HAProxy does not run".into()),
+            0 if !guest.haproxy.active => Some("HAProxy is not running".into()),
             0 => Some("no node is the primary".into()),
-            1 => Some("the guest says so".into()),
+            1 => Some("the guest reports that it is not ready".into()),
             count => Some(format!("{count} nodes are primaries")),
         }
     }
@@ -214,7 +214,7 @@ fn drift(
 ) -> Result<Vec<String>, String> {
     let desired = Desired::from_config(config, observed, now).map_err(|e| e.to_string())?;
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
-        // A guest that has just told its status runs what it is asked to run.
+        // A guest that has just answered with its status can run programs.
         observed.availability = match guest {
             GuestAnswer::Off => AgentAvailability::NotAsked,
             GuestAnswer::None(said) => AgentAvailability::Out(said.clone()),

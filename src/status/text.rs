@@ -11,7 +11,7 @@ use crate::text::width::{fit, wrap};
 const LABEL: usize = 15;
 /// Errors of cloud-init that are worth reading.
 const ERRORS: usize = 5;
-/// The backend of the primary; what other there is, is for reading.
+/// The backend of the primary; the other one is for reading.
 const PRIMARY: &str = "primary";
 
 /// Lines with a label each, of at most so many columns.
@@ -93,7 +93,7 @@ impl Status {
 
     fn drift_line(&self) -> String {
         match &self.drift {
-            Err(said) => format!("cannot be told: {said}"),
+            Err(said) => format!("unknown: {said}"),
             Ok(changes) => match changes.as_slice() {
                 [] => "none".into(),
                 [one] => one.clone(),
@@ -109,22 +109,22 @@ impl Status {
 
 fn in_guest(seed: &Certificate, guest: &GuestStatus, lines: &mut Lines) {
     let has = |of: &Option<CertificateFacts>| match of {
-        None => "cannot be told".to_owned(),
+        None => "unknown".to_owned(),
         Some(facts) if seed.is(&facts.serial) => "this one".into(),
         Some(facts) => format!("another one, serial {}", facts.serial),
     };
-    let (disk, hand) = (
+    let (disk, in_use) = (
         has(&guest.certificate.on_disk),
         has(&guest.certificate.in_use),
     );
-    if disk == hand {
+    if disk == in_use {
         lines.add(
             "",
-            &format!("on the guest's disk and in HAProxy's hand: {disk}"),
+            &format!("on the guest's disk and in use by HAProxy: {disk}"),
         );
     } else {
         lines.add("", &format!("on the guest's disk: {disk}"));
-        lines.add("", &format!("in HAProxy's hand: {hand}"));
+        lines.add("", &format!("in use by HAProxy: {in_use}"));
     }
 }
 
@@ -144,7 +144,7 @@ fn haproxy(guest: &GuestStatus, lines: &mut Lines) {
     let primary = haproxy.primary.as_deref().map_or_else(
         || {
             format!(
-                "none: {} nodes are up, and exactly one is wanted",
+                "none: {} nodes are up, but exactly one is required",
                 haproxy.servers_up
             )
         },
@@ -199,10 +199,10 @@ fn table(servers: &[&Server], label: &str, lines: &mut Lines) {
 }
 
 fn row(server: &Server) -> [String; 6] {
-    // HAProxy ownership records a check that is under way.
+    // HAProxy puts an asterisk before the state of a check that is in progress.
     let check = server.check.as_deref().unwrap_or_default();
     let mut words: Vec<String> = vec![check.trim_start_matches("* ").to_owned()];
-    // While one is under way there is no answer yet.
+    // While one is in progress there is no answer yet.
     let code = server.check_code.filter(|code| *code > 0);
     words.extend(code.map(|code| code.to_string()));
     words.extend(server.check_detail.clone());

@@ -1,5 +1,6 @@
-//! Whether text may be shown: guests, libvirt and configurations hold what others wrote, and a terminal obeys some of it.
-//! Every text is cleaned where it comes in; [`sanitize_for_terminal`] stands behind that, where everything goes out.
+//! Whether text may be shown: guests, libvirt and configurations hold what others wrote, and some
+//! of it controls a terminal. Every text is cleaned where it comes in; [`sanitize_for_terminal`]
+//! cleans once more where everything is printed.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,8 +11,9 @@ use unicode_width::UnicodeWidthChar;
 /// to cover the lines above.
 const MOST_MARKS: usize = 2;
 
-/// Whether a terminal would do something else with it than show it: control characters (C0, DEL and C1, with which
-/// escape sequences begin), and those that are invisible, break lines, or turn the direction of writing.
+/// Whether a terminal would do anything but show it: control characters (C0, DEL and C1, with which
+/// escape sequences begin), and those that are invisible, break lines, or turn the direction of
+/// writing.
 #[must_use]
 pub fn drives_terminal(c: char) -> bool {
     c.is_control()
@@ -33,7 +35,7 @@ pub fn drives_terminal(c: char) -> bool {
         )
 }
 
-/// Text of others, on one line and of at most `limit` characters, as it may stand in a message.
+/// Text of others, on one line and of at most `limit` characters, as it may be used in a message.
 #[must_use]
 pub fn sanitize_line(text: &str, limit: usize) -> String {
     let mut marks = 0;
@@ -51,7 +53,8 @@ pub fn sanitize_line(text: &str, limit: usize) -> String {
     kept.trim().to_owned()
 }
 
-/// What is about to be printed, without anything that drives the terminal but line breaks, tabs and colours.
+/// What is about to be printed, without anything that controls the terminal except line breaks,
+/// tabs and colours.
 #[must_use]
 pub fn sanitize_for_terminal(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| drives_terminal(c) && c != '\n' && c != '\t';
@@ -88,7 +91,8 @@ fn colour(text: &str) -> usize {
     }
 }
 
-/// A JSON document whose texts are the same and drive no terminal: JSON itself leaves C1 and the like as they are.
+/// A JSON document whose texts are the same and control no terminal: JSON itself leaves C1 and the
+/// like as they are.
 #[must_use]
 pub fn escape_json(document: &str) -> Cow<'_, str> {
     // Outside of texts there are no such characters but line breaks; within, JSON has escaped those.
@@ -115,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_write_cannot_drive_the_terminal() {
+    fn what_others_write_cannot_control_the_terminal() {
         for (text, limit, expected) in [
             ("\u{1b}[31mred\u{7}\n\u{202e}evil", 100, "[31mred   evil"),
             ("abcdef", 3, "abc"),
@@ -123,7 +127,7 @@ mod tests {
             ("\u{9b}2J \u{9d}0;title\u{9c}x", 100, "2J  0;title x"),
             ("a\u{61c}b\u{ad}c\u{fff9}d\u{e0041}e", 100, "a b c d e"),
             ("two\r\nlines\u{2028}three", 100, "two  lines three"),
-            // Accents stay; towers of them do not.
+            // Accents stay; long stacks of them do not.
             ("re\u{301}sume\u{301}", 100, "re\u{301}sume\u{301}"),
             ("e\u{301}\u{301}\u{301}\u{301}x", 100, "e\u{301}\u{301}x"),
             ("高可用性", 3, "高可用"),
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_the_same_and_drives_nothing() {
+    fn json_says_the_same_and_controls_no_terminal() {
         let nasty = "\u{1b}[2J\u{9b}2J\u{202e}\u{e0041}é高\n\u{7f}";
         let value = serde_json::json!({nasty: [nasty]});
         for text in [

@@ -10,7 +10,7 @@ impl fmt::Display for Bytes {
         let Self(bytes) = *self;
         for (unit, shift) in [("GiB", 30u32), ("MiB", 20), ("KiB", 10)] {
             if bytes >= 1 << shift {
-                #[allow(clippy::cast_precision_loss)] // for the eye only
+                #[allow(clippy::cast_precision_loss)] // for display only
                 let amount = bytes as f64 / f64::from(1u32 << shift);
                 return if bytes % (1 << shift) == 0 {
                     write!(f, "{amount:.0} {unit}")

@@ -17,8 +17,8 @@ pub fn fit(text: &str, columns: usize) -> String {
         }
         kept.push(c);
     }
-    let mark = ".".repeat(columns.min(3));
-    format!("{}{mark}", kept.trim_end())
+    let ellipsis = ".".repeat(columns.min(3));
+    format!("{}{ellipsis}", kept.trim_end())
 }
 
 /// The text in lines of at most that many columns, broken between words where there are any.
@@ -45,7 +45,8 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Each line in lines of at most that many columns, what follows a first one indented more than it: so a list stays one.
+/// Each line in lines of at most that many columns, what follows a first one indented more than it:
+/// so that a list stays a list.
 #[must_use]
 pub fn hang(text: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns else {
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_line_hangs_below_it() {
+    fn what_follows_a_line_is_indented_below_it() {
         for (text, columns, lines) in [
             ("  one two three", Some(11), "  one two\n    three"),
             ("one two three", Some(8), "one\n  two\n  three"),

@@ -7,7 +7,7 @@ only.
   reload         HAProxy's new configuration, without cutting a session
   save-state     HAProxy's view of its servers, for its next start
   converge       does the task on stdin, and answers in JSON
-  old-workers    watches over the sessions that a reload has left in old workers
+  old-workers    closes the sessions that a reload left in old workers when their primary is down
   prepare        before HAProxy starts: files, owners, the image; HAProxy itself checks its
                  configuration
   container      runs HAProxy's container for systemd

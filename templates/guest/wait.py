@@ -55,7 +55,7 @@ def primaries() -> list[str]:
 
 
 def up(text: str) -> list[str]:
-    """The addresses of the primaries. As in lbctl_guest/status.py: what a node answers stands
+    """The addresses of the primaries. As in lbctl_guest/status.py: what a node answers is
     between quotes."""
     try:
         table = list(csv.reader(text.lstrip("# ").replace("\0", "").split("\n")))

@@ -1,4 +1,5 @@
-//! What fuzzers found, and what they began with: every file of the corpus goes through its target, without a fuzzer.
+//! What fuzzers found, and what they began with: every file of the corpus is run through its
+//! target, without a fuzzer.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 mod targets;
 
 #[test]
-fn every_file_of_the_corpus_goes_through_its_target() {
+fn every_file_of_the_corpus_is_run_through_its_target() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let mut folders: Vec<String> = names(&corpus);
     folders.retain(|name| name != "haproxy"); // answers for the guest's own program

@@ -1,5 +1,6 @@
-//! The certificate module against OpenSSL: a zoo of CAs made by `openssl`, each asked for a client certificate that
-//! `openssl verify` must accept. What is refused stands in `refusals`, keeping and renewing in `keeping`.
+//! The certificate module against OpenSSL: a zoo of CAs made by `openssl`, each asked for a client
+//! certificate that `openssl verify` must accept. What is refused is in `refusals`, keeping and
+//! renewing in `keeping`.
 
 mod hostile;
 mod keeping;
@@ -247,7 +248,7 @@ fn serials_and_keys_differ_each_time() {
 }
 
 #[test]
-fn of_a_bundle_the_first_certificate_of_the_key_issues_and_all_are_kept() {
+fn the_first_certificate_of_the_key_issues_and_all_are_kept() {
     let shop = Workshop::new();
     let [own, other] = ["/CN=own", "/CN=other"].map(|subject| {
         shop.ca(&CaSpec {

@@ -1,5 +1,5 @@
-//! What `check --host` asks of the nodes, before fake ones on loopback that speak real TLS; the rest of the list is tried on
-//! a real libvirt (tests/it/libvirt/checklist.rs).
+//! What `check --host` asks of the nodes, with fake ones on loopback that use real TLS; the rest of
+//! the list is tried on a real libvirt (tests/it/libvirt/checklist.rs).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -135,7 +135,8 @@ impl<'a> Node<'a> {
             let (stream, _) = listener.accept().unwrap();
             let tls = ServerConnection::new(Arc::new(config)).unwrap();
             let mut stream = StreamOwned::new(tls, stream);
-            // A client that is refused, or sees nothing it likes, is gone: that is for it to tell.
+            // A client that is refused, or refuses the server, closes the connection and reports
+            // why.
             let mut asked = [0; 256];
             let _ = stream.read(&mut asked);
             let _ = stream.write_all(reply.as_bytes());
@@ -152,7 +153,7 @@ fn ask(ca: &Authority, verify_host: Option<&str>, node: SocketAddr) -> NodeAnswe
 }
 
 #[test]
-fn a_good_node_is_known_by_its_role() {
+fn a_valid_node_is_shown_with_its_role() {
     let ca = Authority::new("Patroni CA");
     for (reply, code) in [
         ("HTTP/1.0 200 OK\r\n\r\n{}", 200),
@@ -173,7 +174,7 @@ fn a_good_node_is_known_by_its_role() {
 }
 
 #[test]
-fn a_node_of_another_ca_or_of_another_time_is_told() {
+fn a_node_of_another_ca_or_of_another_time_is_reported() {
     let (ca, other) = (Authority::new("Patroni CA"), Authority::new("Other CA"));
     let foreign = Node {
         clients: Some(&ca),
@@ -192,7 +193,7 @@ fn a_node_of_another_ca_or_of_another_time_is_told() {
 }
 
 #[test]
-fn a_node_that_refuses_the_client_certificate_is_told_in_tls_own_word() {
+fn a_refused_client_certificate_is_reported_in_the_words_of_tls() {
     let (ca, other) = (Authority::new("Patroni CA"), Authority::new("Other CA"));
     let node = Node {
         clients: Some(&other),
@@ -204,7 +205,7 @@ fn a_node_that_refuses_the_client_certificate_is_told_in_tls_own_word() {
 }
 
 #[test]
-fn a_node_that_asks_for_no_certificate_is_told() {
+fn a_node_that_asks_for_no_certificate_is_reported() {
     let ca = Authority::new("Patroni CA");
     let node = Node {
         clients: None,
@@ -241,7 +242,7 @@ fn names_are_judged_as_haproxy_does() {
 }
 
 #[test]
-fn what_is_no_rest_api_is_told() {
+fn what_is_not_a_rest_api_is_reported() {
     let ca = Authority::new("Patroni CA");
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -259,11 +260,14 @@ fn what_is_no_rest_api_is_told() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     });
     let answer = ask(&ca, None, address);
-    assert_eq!(answer.reply, Reply::Strange("it does not speak TLS".into()));
+    assert_eq!(answer.reply, Reply::Strange("it does not use TLS".into()));
     let node = Node {
         reply: "SSH-2.0-OpenSSH_9.2\r\n",
         ..Node::new(&ca)
     };
     let answer = ask(&ca, None, node.listen());
-    assert_eq!(answer.reply, Reply::Strange("no HTTP comes back".into()));
+    assert_eq!(
+        answer.reply,
+        Reply::Strange("the answer is not HTTP".into())
+    );
 }

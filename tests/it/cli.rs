@@ -271,7 +271,7 @@ fn render_says_where_it_cannot_write() {
 }
 
 #[test]
-fn the_example_is_a_configuration_and_the_texts_about_lbctl_are_there() {
+fn the_example_and_the_texts_about_lbctl_are_printed() {
     lbctl(["init"])
         .ok()
         .says(&["postgres_domain", "[haproxy.patroni_client]"]);
@@ -310,10 +310,10 @@ impl Place {
 }
 
 #[test]
-fn status_of_what_is_not_there() {
+fn status_of_what_does_not_exist() {
     let place = Place::new().without_network();
     place.lbctl(&NOT_THERE).ended(1).says(&[
-        "lb-cli: not ready: there is no such domain\n",
+        "lb-cli: not ready: the domain does not exist\n",
         "  domain       absent at test:///default\n",
         "  address      10.0.0.9 (macvtap on eth0)\n",
     ]);
@@ -324,7 +324,7 @@ fn status_of_what_is_not_there() {
 }
 
 #[test]
-fn a_watched_status_off_a_terminal_is_a_block_or_a_document_each_time() {
+fn a_watched_status_off_a_terminal_is_a_block_or_a_document() {
     let place = Place::new().without_network();
     // Ctrl-C is its end, with the exit code of the last look.
     let two = place.shell("timeout -s INT 3 $STATUS --watch=1s; echo ended with $? >&2");
@@ -332,7 +332,7 @@ fn a_watched_status_off_a_terminal_is_a_block_or_a_document_each_time() {
     let ended = place
         .shell("$STATUS --watch=1s & sleep 2.5; kill -INT $!; wait $!")
         .ended(1);
-    let heading = "Z lb-cli: not ready: there is no such domain\n";
+    let heading = "Z lb-cli: not ready: the domain does not exist\n";
     assert!(ended.stdout.matches(heading).count() >= 2, "{ended}");
     assert!(!ended.stdout.contains('\u{1b}'), "{ended}");
 
@@ -355,7 +355,7 @@ fn a_watched_status_off_a_terminal_is_a_block_or_a_document_each_time() {
 }
 
 #[test]
-fn a_watched_status_on_a_terminal_leaves_it_as_it_was() {
+fn a_watched_status_on_a_terminal_restores_it() {
     let place = Place::new().without_network();
     let record = place.path("record");
     for (colour, heading) in [
@@ -380,7 +380,7 @@ fn a_watched_status_on_a_terminal_leaves_it_as_it_was() {
         );
         assert_eq!(seen.matches(enter).count(), 1);
         assert!(at("seen ") < at("Ctrl-C ends this"), "{seen:?}");
-        // After it, the last picture stands where the prompt will be, without what is drawn.
+        // After it, the last picture is where the prompt will be, without what is drawn.
         let (_, after) = seen.split_once(leave).unwrap();
         assert!(
             after.contains("lb-cli: not ready") && !after.contains("\u{1b}[K"),
@@ -390,7 +390,7 @@ fn a_watched_status_on_a_terminal_leaves_it_as_it_was() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_crash() {
+fn a_reader_that_ends_is_not_a_crash() {
     let place = Place::new();
     let program = env!("CARGO_BIN_EXE_lbctl");
     let config = place.path("lbctl.toml");

@@ -1,6 +1,6 @@
-//! The configuration, from outside: every folder of `tests/config` is a case, a `lbctl.toml` and what is said of it.
-//! To write the expected texts anew: `LBCTL_BLESS=1 cargo test --test it config::`, then read every
-//! one as its reader would.
+//! The configuration, from outside: every folder of `tests/config` is a case, a `lbctl.toml` and
+//! what is said of it. To write the expected texts again: `LBCTL_BLESS=1 cargo test --test it
+//! config::`, then read every one as its reader would.
 
 mod effects;
 mod example;

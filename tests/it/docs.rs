@@ -1,5 +1,5 @@
-//! The documents say what the code does: every key, command and option stands in them, what they tell to type is what
-//! lbctl takes, and their links lead somewhere.
+//! The documents say what the code does: every key, command and option is in them, the command
+//! lines in them are what lbctl takes, and their links lead somewhere.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -247,7 +247,7 @@ fn every_command_and_option_is_in_a_page() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// What the pages tell to type, in blocks and in the running text.
+/// The command lines in the pages, in blocks and in the running text.
 fn told(page: &str) -> Vec<String> {
     let (fenced, text) = apart(page);
     let blocks = fenced.iter().map(|line| line.trim_start_matches("$ "));
@@ -262,7 +262,7 @@ fn told(page: &str) -> Vec<String> {
             .trim_start()
             .to_owned()
     });
-    // `SHELL` and the like stand for something; so does `[=10m]`.
+    // `SHELL` and the like are placeholders; so is `[=10m]`.
     let stands = |line: &String| {
         line.contains(['[', '…']) || line.split(' ').any(|w| ["SHELL", "COMMAND"].contains(&w))
     };
@@ -272,7 +272,7 @@ fn told(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_pages_tell_to_type_is_what_lbctl_takes() {
+fn lbctl_accepts_the_command_lines_in_the_pages() {
     let mut count = 0;
     for (path, page) in pages() {
         for line in told(&page) {
@@ -451,13 +451,14 @@ fn sources(folders: &[&str]) -> String {
     text
 }
 
-/// Each message on its page is one that lbctl has: its parts between `…` stand in the sources, or in what tests expect.
+/// Each message on its page is one that lbctl has: its parts between `…` are in the sources, or in
+/// what tests expect.
 #[test]
 fn the_page_of_messages_quotes_what_lbctl_says() {
     let page = fs::read_to_string("docs/messages.md").unwrap();
     // What it says of a configuration is put together from parts; these are whole.
     let sources = sources(&["src", "tests/config"]);
-    // A text goes on in the next line of the source; what libvirt says is no source of ours.
+    // A text may continue in the next line of the source; what libvirt says is not in our sources.
     let joined = sources.replace("\\\n", "");
     let sources: String = joined.split_whitespace().collect::<Vec<_>>().join(" ");
     let of_libvirt = ["Failed to connect socket to "];

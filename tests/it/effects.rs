@@ -91,7 +91,7 @@ fn other(path: &str) -> Option<&'static str> {
         "name" => "'lb-2'",
         "vcpus" => "4",
         "memory" => "4096",
-        // It takes the place of [volume], so it cannot stand beside it: see the test below.
+        // It replaces [volume], so both cannot be given: see the test below.
         "volume_id" => return None,
         "cloud_init_volume_pool" => "'os'",
         "cloud_init_volume_name" => "'other.iso'",

@@ -1,5 +1,6 @@
-//! The promise, on a real guest with a real Patroni: psql through the load balancer works when `lbctl up --wait` returns.
-//! A guest takes minutes to boot here, so there are three, and each tells one long story.
+//! The promise, on a real guest with a real Patroni: psql through the load balancer works when
+//! `lbctl up --wait` returns. A guest takes minutes to boot here, so there are three, and each has
+//! one long test.
 
 mod container;
 mod hostile;
@@ -50,7 +51,8 @@ impl Kind {
 }
 
 impl Guest {
-    /// A guest of that name, with the table of its network interface. What an earlier run left behind goes first.
+    /// A guest of that name, with the table of its network interface. What an earlier run left
+    /// behind is removed first.
     fn new(name: &'static str, ip: String, kind: Kind, interface: &str) -> Self {
         let lab = Lab::full();
         let client = lab["CLIENT_NETNS"].clone();
@@ -291,7 +293,7 @@ certificate_early_renewal_period = 24
     fn goes_away(&self) {
         self.lbctl(300, &["down", "--yes", "--delete-volume"])
             .ok()
-            .says(&["gone"]);
+            .says(&["removed"]);
         let virsh = |command: &[&str]| {
             run_for(
                 30,
@@ -311,8 +313,8 @@ certificate_early_renewal_period = 24
     }
 }
 
-/// Tries again for a while: the other test moves the primary of the cluster that both guests stand before, and for some
-/// seconds there is none.
+/// Tries again for a while: the other test moves the primary of the cluster that both guests serve,
+/// and for some seconds there is none.
 fn across_a_switchover(what: impl Fn() -> Ran) -> Ran {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -354,7 +356,7 @@ fn on_a_libvirt_network() {
     guest
         .lbctl(120, &["up", "--wait"])
         .ok()
-        .says(&["already so"]);
+        .says(&["up to date"]);
     guest
         .lbctl(60, &["plan", "--exit-code"])
         .ok()
@@ -426,7 +428,7 @@ fn on_macvtap() {
         .says(&["ready", "psql"]);
     guest.reaches_the_primary();
     across_a_switchover(|| guest.rest_api("/primary"));
-    guest.lbctl(60, &["up"]).ok().says(&["already so"]);
+    guest.lbctl(60, &["up"]).ok().says(&["up to date"]);
     across_a_switchover(|| guest.lbctl(60, &["status"])).says(&["ready", "primary"]);
     hostile::story(&guest, &interface);
     guest.goes_away();

@@ -219,7 +219,7 @@ fn the_same_files_are_the_same_bytes_in_whatever_order() {
 }
 
 #[test]
-fn the_mark_is_read_from_the_first_512_bytes() {
+fn the_tag_is_read_from_the_first_512_bytes() {
     let bytes = write(&seed()).unwrap();
     assert_eq!(read_tag(&bytes), Some(MARK));
     assert_eq!(read_tag(&bytes[..512]), Some(MARK));
@@ -386,7 +386,7 @@ fn images_of_genisoimage_and_xorriso_are_read() {
 }
 
 #[test]
-fn names_in_continuation_areas_are_read_and_directories_and_links_passed_over() {
+fn names_in_continuation_areas_are_read_and_links_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("files");
     std::fs::create_dir_all(from.join("directory")).unwrap();
@@ -418,7 +418,7 @@ fn names_in_continuation_areas_are_read_and_directories_and_links_passed_over() 
 }
 
 #[test]
-fn what_is_no_image_or_a_cut_one_is_an_error() {
+fn what_is_not_an_image_or_a_cut_one_is_an_error() {
     for bytes in [
         &b""[..],
         b"\0",
@@ -475,8 +475,8 @@ fn every_changed_byte_of_the_structures_is_survived() {
     }
 }
 
-/// Where something stands, in the heads of sectors (descriptors, directories and continuation areas are there), and
-/// some of the rest.
+/// Where something is, in the first bytes of sectors (descriptors, directories and continuation
+/// areas are there), and some of the rest.
 fn is_structure(bytes: &[u8], at: usize) -> bool {
     at % 2048 < 700 && (!matches!(bytes[at], 0 | b' ') || at.is_multiple_of(61))
 }

@@ -26,7 +26,7 @@ const ORDER: &[&str] = &[
     "testing",
 ];
 
-/// Files that declare the modules or start the program, and so stand above all.
+/// Files that declare the modules or start the program, and so are above all.
 const ABOVE: &[&str] = &["lib.rs", "main.rs"];
 
 fn rank(module: &str) -> Option<usize> {

@@ -54,7 +54,7 @@ fn there_is_a_page_for_every_command_and_everyone_can_read_it() {
 }
 
 #[test]
-fn mandoc_and_groff_find_nothing_to_say_against_a_page() {
+fn mandoc_and_groff_accept_every_page() {
     let place = tempfile::tempdir().unwrap();
     for name in pages(place.path()) {
         let path = place.path().join(&name);
@@ -68,7 +68,7 @@ fn mandoc_and_groff_find_nothing_to_say_against_a_page() {
 }
 
 #[test]
-fn a_page_has_its_sections_and_names_no_other_that_is_not_there() {
+fn a_page_has_its_sections_and_names_only_pages_that_exist() {
     let place = tempfile::tempdir().unwrap();
     let names = pages(place.path());
     for name in &names {
@@ -106,13 +106,13 @@ fn a_page_has_its_sections_and_names_no_other_that_is_not_there() {
 }
 
 #[test]
-fn a_page_that_is_not_there_is_a_wrong_command_line() {
+fn a_page_that_does_not_exist_is_a_wrong_command_line() {
     lbctl(["man", "statsu"])
         .ended(2)
-        .says(&["there is no page of `statsu`", "did you mean `status`?"]);
+        .says(&["the manual has no page `statsu`", "did you mean `status`?"]);
     lbctl(["man", "lb"])
         .ended(2)
-        .says(&["there are: init, check"]);
+        .says(&["the pages are: init, check"]);
     lbctl(["man", "up", "--out", "/tmp"]).ended(2);
     run(
         "env",
@@ -126,7 +126,7 @@ fn a_page_that_is_not_there_is_a_wrong_command_line() {
     .says(&["SOURCE_DATE_EPOCH is `today`"]);
     lbctl(["man", "--out", "/dev/null"])
         .ended(1)
-        .says(&["/dev/null", "give another --out"]);
+        .says(&["/dev/null", "choose another directory with --out"]);
 }
 
 #[test]

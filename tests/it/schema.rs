@@ -103,7 +103,7 @@ fn the_configurations_schema_has_every_key_and_what_it_means() {
     }
 }
 
-/// What a reader of the old documents would trip over in the new ones.
+/// What a reader of the old documents could not read in the new ones.
 fn breaks(old: &Value, new: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
@@ -114,17 +114,17 @@ fn breaks(old: &Value, new: &Value, at: &str) -> Vec<String> {
                 match new.get(key) {
                     // Words for people may change.
                     _ if key == "description" || key == "title" => {}
-                    None => found.push(format!("{at} is gone")),
+                    None => found.push(format!("{at} was removed")),
                     // What was always there stays so; what may be said may become more.
                     Some(is) if key == "required" || key == "enum" => {
                         let gone = list(was).into_iter().filter(|w| !list(is).contains(w));
-                        found.extend(gone.map(|w| format!("{at} has {w} no more")));
+                        found.extend(gone.map(|w| format!("{at} does not have {w} any more")));
                     }
                     Some(is) if key == "oneOf" || key == "anyOf" => {
                         let gone = list(was)
                             .into_iter()
                             .filter(|w| !list(is).iter().any(|i| breaks(w, i, "").is_empty()));
-                        found.extend(gone.map(|w| format!("{at} has {w} no more")));
+                        found.extend(gone.map(|w| format!("{at} does not have {w} any more")));
                     }
                     Some(is) => found.extend(breaks(was, is, &at)),
                 }

@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use crate::support::host::MemoryHost;
 use crate::support::search::Search;
 
-/// Is shown everywhere, and is no secret.
+/// Is shown everywhere, and is not a secret.
 const NAME: &str = "lb-zqcontrol";
 
 const PASSWORD: &str = "Sesame \"zq7Kx9\" \\ öffne";
@@ -254,7 +254,7 @@ fn rendered_files_are_for_their_owner_only() {
     search.nothing_found();
 }
 
-/// Ways to write a secret's line wrongly. `@` stands for the value as TOML, `=` before it for the key.
+/// Ways to write a secret's line wrongly. `@` is the value as TOML, `=` before it for the key.
 const MISTAKES: [&str; 18] = [
     "KEY = @ x",
     "KEY = @,",
@@ -432,7 +432,7 @@ fn no_debug_of_a_type_and_no_panic() {
     seen.0.nothing_found();
 }
 
-/// An lbctl that stays: it looks again and again, at a libvirt that is in its own process.
+/// An lbctl that keeps running: it asks again and again a libvirt that is in its own process.
 struct Running(Child);
 
 impl Running {
@@ -441,7 +441,8 @@ impl Running {
         let mut running = Self(child.spawn().unwrap());
         let mut first = [0; 8];
         let out = running.0.stdout.as_mut().unwrap();
-        out.read_exact(&mut first).expect("the first look is told");
+        out.read_exact(&mut first)
+            .expect("the first status is printed");
         running
     }
 

@@ -124,7 +124,7 @@ lb-1: ready
   cloud-init   done
   certificate  CN=patroni-client, until 2026-12-02, 9 days left, not due
                serial 4781365d
-               on the guest's disk and in HAProxy's hand: this one
+               on the guest's disk and in use by HAProxy: this one
   nodes' TLS   verified by CA and by name (server.postgres.local)
   haproxy      version 2.6.12-1+deb12u4, 13 of 2064 connections
   primary      10.77.0.12 (node2)
@@ -146,7 +146,7 @@ fn a_guest_that_is_off_and_one_that_is_silent() {
     check(
         &off,
         "
-lb-1: not ready: there is no such domain
+lb-1: not ready: the domain does not exist
   domain       absent at qemu:///system
   address      192.168.150.20 (network lab)
   certificate  none: there is no seed
@@ -178,7 +178,7 @@ lb-1: not ready: the guest does not answer
 }
 
 #[test]
-fn what_is_not_well_is_in_the_first_line() {
+fn the_reason_why_it_is_not_ready_is_in_the_first_line() {
     let with = |path: &str, value: Value| {
         let mut guest = guest();
         guest["ready"] = json!(false);
@@ -189,7 +189,7 @@ fn what_is_not_well_is_in_the_first_line() {
     for (status, why) in [
         (
             with("/cloud_init/status", json!("running")),
-            "cloud-init is at work",
+            "cloud-init is running",
         ),
         (
             with("/cloud_init/status", json!("error")),
@@ -205,7 +205,7 @@ fn what_is_not_well_is_in_the_first_line() {
         ),
         (
             with("/haproxy/active", json!(false)),
-            "HAProxy does not run",
+            "HAProxy is not running",
         ),
     ] {
         assert_eq!(status.lines(Some(80))[0], format!("lb-1: not ready: {why}"));
@@ -222,7 +222,7 @@ fn another_certificate_in_the_guest_is_said() {
     let text = status.lines(None).join("\n");
     assert!(text.contains("on the guest's disk: this one"), "{text}");
     assert!(
-        text.contains("in HAProxy's hand: another one, serial 99"),
+        text.contains("in use by HAProxy: another one, serial 99"),
         "{text}"
     );
     let certificate = &document(&status)["certificate"];

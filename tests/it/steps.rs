@@ -87,7 +87,7 @@ fn ca() -> &'static MemoryInputs {
     })
 }
 
-fn look(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
+fn observe_all(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
     let mut observed = observe(config, host, Ask::Everything).unwrap();
     let desired = Desired::from_config(config, &observed, now()).unwrap();
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
@@ -101,7 +101,7 @@ fn observe_everything(host: &MemoryHost) -> Observed {
 }
 
 fn plan(config: &Config, host: &MemoryHost) -> Plan {
-    let (observed, desired) = look(config, host);
+    let (observed, desired) = observe_all(config, host);
     plan_up(&desired, &observed, AT_ONCE).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
 }
 
@@ -200,7 +200,7 @@ impl Progress for Impatient {
 }
 
 #[test]
-fn an_interrupted_up_ends_the_step_at_hand_and_goes_on_later() {
+fn an_interrupted_up_completes_its_step_and_continues_later() {
     let (config, host) = (config(""), MemoryHost::new());
     let mut impatient = Impatient(0);
     let error = apply(&plan(&config, &host).steps, &host, &mut impatient).unwrap_err();
@@ -209,11 +209,11 @@ fn an_interrupted_up_ends_the_step_at_hand_and_goes_on_later() {
     assert_eq!(failure.exit as u8, 130);
     let said = failure.to_string();
     assert!(
-        said.starts_with("stopped, next was: clone volume"),
+        said.starts_with("stopped before this step: clone volume"),
         "{said}"
     );
     assert!(
-        said.ends_with("the same command goes on from here"),
+        said.ends_with("run the same command again: it continues from here"),
         "{said}"
     );
     up(&config, &host);
@@ -338,7 +338,7 @@ fn a_renewal_leaves_what_was_edited_and_not_applied() {
 }
 
 #[test]
-fn a_guest_that_refuses_leaves_the_host_as_it_was() {
+fn a_guest_that_refuses_leaves_the_host_unchanged() {
     let host = MemoryHost::new();
     up(&config(""), &host);
     let before = host.clone_state();
@@ -350,7 +350,7 @@ fn a_guest_that_refuses_leaves_the_host_as_it_was() {
         let error = apply(&steps, &host, &mut Quiet).unwrap_err();
         let said = Failure::from(error).to_string();
         assert!(said.contains("HAProxy refuses"), "{said}");
-        assert!(host == before, "something is not as it was before");
+        assert!(host == before, "something changed");
     }
 }
 

@@ -1,5 +1,6 @@
-//! What a person sees of each command on a machine without libvirt: its help, how it goes well, and how it does not. The
-//! kept texts are in tests/transcripts; those that need a libvirt are made by tests/it/libvirt/transcripts.rs.
+//! What a person sees of each command on a machine without libvirt: its help, its success, and its
+//! errors. The kept texts are in tests/transcripts; those that need a libvirt are made by
+//! tests/it/libvirt/transcripts.rs.
 
 use std::fs;
 use std::path::Path;
@@ -176,7 +177,7 @@ fn no_libvirt() {
 }
 
 #[test]
-fn check_of_a_host_that_is_not_there() {
+fn check_of_a_host_that_does_not_exist() {
     story("check-no-host.txt", &["lbctl check --host"]);
 }
 

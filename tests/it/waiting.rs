@@ -14,7 +14,7 @@ use lbctl::testing::host::{
 };
 use serde_json::{Value, json};
 
-/// What a look finds. Each is found once, in order; the last one stays.
+/// The result of planning again. Each is found once, in order; the last one stays.
 #[derive(Clone)]
 enum Moment {
     /// No agent.
@@ -23,7 +23,7 @@ enum Moment {
     Stage(&'static str),
     /// cloud-init has come to its end.
     Finished,
-    /// The process in the guest looks, and has nothing to tell.
+    /// The process in the guest watches, and has nothing to report.
     Looking,
     /// It ends, and has printed this.
     Tells(Value),
@@ -31,7 +31,7 @@ enum Moment {
     Forgotten,
     /// The guest has stopped.
     Off,
-    /// libvirt is gone, and comes back at that attempt.
+    /// libvirt does not answer, until that attempt.
     Broken(u32),
 }
 
@@ -79,7 +79,7 @@ impl Story {
         Err(error(HostErrorKind::Connection, "client socket is closed"))
     }
 
-    /// A call that goes over the wire: the connection may break, the guest may be off.
+    /// A call to the daemon: the connection may break, the guest may be off.
     fn reach(&self) -> HostResult<()> {
         self.connected()?;
         if let Broken(attempts) = self.moments.borrow()[0] {
@@ -142,7 +142,7 @@ impl Story {
 }
 
 fn error(kind: HostErrorKind, said: &str) -> HostError {
-    HostError::new(kind, "speaking to the guest", said)
+    HostError::new(kind, "calling the guest", said)
 }
 
 impl AgentChannel for Story {
@@ -245,7 +245,7 @@ fn through(story: &mut Story, ready: Duration) -> (HostResult<Outcome>, Vec<Stri
 }
 
 #[test]
-fn a_first_boot_is_told_phase_by_phase_and_ends_when_it_is_ready() {
+fn a_first_boot_is_reported_by_phase_until_it_is_ready() {
     let mut story = Story::new(&[
         Unresponsive,
         Stage("init"),
@@ -270,46 +270,46 @@ fn a_first_boot_is_told_phase_by_phase_and_ends_when_it_is_ready() {
     assert_eq!(
         told,
         [
-            "the guest boots",
-            "cloud-init runs (init)",
-            "cloud-init runs (modules-final)",
-            "HAProxy looks for the primary",
+            "the guest is booting",
+            "cloud-init is running (init)",
+            "cloud-init is running (modules-final)",
+            "HAProxy has no primary yet",
             "ready",
         ]
     );
 }
 
 #[test]
-fn a_stage_that_a_hostile_guest_made_up_drives_no_terminal() {
+fn a_stage_that_a_hostile_guest_invents_controls_no_terminal() {
     let stage = "\u{9b}2J\u{1b}]0;title\u{7}\r\nready\u{202e}\u{200b}x";
     let mut story = Story::new(&[Stage(stage), Finished, up(1)]);
     let (_, told) = through(&mut story, LONG);
-    assert_eq!(told[0], "cloud-init runs (2J ]0;title   ready  x)");
+    assert_eq!(told[0], "cloud-init is running (2J ]0;title   ready  x)");
 }
 
 #[test]
-fn a_guest_that_is_ready_already_is_told_to_be() {
+fn a_guest_that_is_ready_already_is_reported_as_ready() {
     let mut story = Story::new(&[Finished, up(1)]);
     let begun = Instant::now();
     let (outcome, told) = through(&mut story, LONG);
     assert!(matches!(outcome, Ok(Outcome::Ready(_))), "{outcome:?}");
     assert!(begun.elapsed() < Duration::from_secs(1));
-    assert_eq!(told, ["HAProxy looks for the primary", "ready"]);
+    assert_eq!(told, ["HAProxy has no primary yet", "ready"]);
 }
 
 #[test]
-fn two_primaries_are_told_and_waited_out() {
+fn two_primaries_are_reported_until_there_is_one() {
     let mut story = Story::new(&[Finished, up(2), up(1)]);
     let (outcome, told) = through(&mut story, LONG);
     assert!(matches!(outcome, Ok(Outcome::Ready(_))), "{outcome:?}");
     assert_eq!(
         told[1],
-        "HAProxy has 2 primaries, and waits until there is one"
+        "HAProxy sees 2 primaries, and waits until there is exactly one"
     );
 }
 
 #[test]
-fn a_failed_cloud_init_and_a_guest_that_died_end_it_at_once() {
+fn a_failed_cloud_init_and_a_stopped_guest_end_it_at_once() {
     let failed = Tells(json!({"cloud_init": {"status": "error", "errors": ["no \u{1b}[2Jspace"]}}));
     let mut story = Story::new(&[Stage("modules-final"), failed]);
     let (outcome, _) = through(&mut story, LONG);
@@ -332,7 +332,7 @@ fn a_failed_cloud_init_and_a_guest_that_died_end_it_at_once() {
 }
 
 #[test]
-fn a_guest_that_reboots_meanwhile_is_looked_at_anew() {
+fn a_guest_that_reboots_while_waiting_is_observed_again() {
     let mut story = Story::new(&[
         Finished,
         Looking,
@@ -345,12 +345,12 @@ fn a_guest_that_reboots_meanwhile_is_looked_at_anew() {
     let (outcome, told) = through(&mut story, LONG);
     assert!(matches!(outcome, Ok(Outcome::Ready(_))), "{outcome:?}");
     assert_eq!(story.started.get(), 2);
-    assert_eq!(told[1], "cloud-init runs (init)");
+    assert_eq!(told[1], "cloud-init is running (init)");
 }
 
 #[test]
 fn a_libvirt_that_restarts_is_waited_for() {
-    // The process in the guest goes on meanwhile, and is asked for again.
+    // The process in the guest continues, and is asked again.
     let mut story = Story::new(&[Finished, Looking, Broken(2), Looking, up(1)]);
     let (outcome, told) = through(&mut story, LONG);
     assert!(matches!(outcome, Ok(Outcome::Ready(_))), "{outcome:?}");
@@ -358,8 +358,8 @@ fn a_libvirt_that_restarts_is_waited_for() {
     assert_eq!(
         told,
         [
-            "HAProxy looks for the primary",
-            "away: speaking to the guest: client socket is closed",
+            "HAProxy has no primary yet",
+            "away: calling the guest: client socket is closed",
             "back",
             "ready",
         ]
@@ -388,14 +388,14 @@ fn a_libvirt_that_stays_away_ends_it() {
 }
 
 #[test]
-fn the_end_of_the_time_says_what_was_seen() {
+fn a_timeout_says_what_was_seen() {
     // At the end the whole status is asked for, by a process of its own.
     let mut story = Story::new(&[Finished, Looking, Looking, Looking, Looking, up(0)]);
     let (outcome, _) = through(&mut story, Duration::from_millis(600));
     let Ok(Outcome::TimeOut { phase, seen, .. }) = outcome else {
         panic!("{outcome:?}")
     };
-    assert_eq!(phase.to_string(), "HAProxy looks for the primary");
+    assert_eq!(phase.to_string(), "HAProxy has no primary yet");
     assert_eq!(seen.unwrap().haproxy.servers_up, 0);
     let (outcome, _) = through(&mut Story::new(&[Unresponsive]), Duration::from_millis(300));
     let Ok(Outcome::TimeOut { silent, .. }) = outcome else {

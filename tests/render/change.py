@@ -139,7 +139,7 @@ class Changes(unittest.TestCase):
         before = self.serial_in_use()
         for changed in ({CLIENT_PEM: client}, {CA_PEM: ca}, {CLIENT_PEM: client, CA_PEM: ca}):
             for only in ((), (CLIENT_PEM, CA_PEM)):
-                self.assert_refused(self.task(only=only, **changed), "3 of 3 nodes would not take the new certificate or CA")
+                self.assert_refused(self.task(only=only, **changed), "3 of 3 nodes would not accept the new certificate or CA")
         self.assertEqual(self.serial_in_use(), before)
 
     def test_a_full_disk_changes_nothing(self):
@@ -169,7 +169,7 @@ class Changes(unittest.TestCase):
         self.assertIn("disable --now", asked[0])
         self.assertIn("start", asked[-1])
 
-    def test_what_is_wanted_no_more_goes(self):
+    def test_what_is_not_wanted_any_more_is_removed(self):
         self.assertTrue(self.task(**{"/etc/lbctl/more": "x"})["ok"])
         self.assertEqual(disk("/etc/lbctl/more"), "x")
         self.assertTrue(self.task()["ok"])

@@ -72,7 +72,7 @@ class Live(unittest.TestCase):
             time.sleep(1)
         self.assertEqual({who for _, who in hammer.seen}, {None, TWO})
 
-    def test_status_tells_the_primary_and_both_certificates(self):
+    def test_status_shows_the_primary_and_both_certificates(self):
         self.start_ready()
         told = status()
         self.assertEqual((told["ready"], told["haproxy"]["primary"], told["haproxy"]["servers_up"]),
@@ -104,7 +104,7 @@ class Live(unittest.TestCase):
         CLUSTER.make_primary(ONE)
         eventually(lambda: answering() == ONE)
         time.sleep(0.6)
-        self.assertIsNone(waits.poll(), "cloud-init is at work still")
+        self.assertIsNone(waits.poll(), "cloud-init is running still")
         install({"/run/cloud-init/result.json": "{}"})
         ready = time.monotonic()
         told = json.loads(waits.communicate(timeout=10)[0])
@@ -151,7 +151,7 @@ class Live(unittest.TestCase):
         CLUSTER.make_primary(ONE)
         eventually(lambda: answering() == ONE)
 
-    def test_the_session_of_the_primary_that_yields_is_cut_and_the_other_goes_on(self):
+    def test_sessions_on_the_old_primary_are_cut_and_others_continue(self):
         self.start_ready()
         session = Session(busy=True)
         CLUSTER.make_primary(ONE, TWO)
@@ -215,7 +215,7 @@ class Live(unittest.TestCase):
         session.sendall(b"alive")
         self.assertEqual(session.recv(10), b"alive")
 
-    def test_a_bad_configuration_is_refused_and_the_old_one_goes_on(self):
+    def test_a_bad_configuration_is_refused_and_the_old_one_stays(self):
         self.start_ready()
         with open("/etc/haproxy/haproxy.cfg", "a") as f:
             f.write("frontend nonsense\n    bind :1 nonsense\n")

@@ -1,14 +1,14 @@
-//! The root disk's volume: it is deleted only while no domain is there that could use it.
+//! The root disk's volume: it is deleted only while no domain exists that could use it.
 
 use crate::config::VolumeRef;
 use crate::host::{HostError, HostErrorKind, HostResult, HostWriter, Operation};
 
-/// The disk of a domain that is not there any more.
+/// The disk of a domain that does not exist any more.
 pub(super) fn delete(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> HostResult<()> {
     if host.domain(domain)?.is_some() {
         let (doing, said) = (
             Operation::DeleteVolume(at.clone()),
-            "its domain is there again",
+            "its domain exists again",
         );
         return Err(HostError::new(HostErrorKind::Exists, doing, said));
     }

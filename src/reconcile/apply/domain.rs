@@ -1,6 +1,6 @@
-//! The domain's definition and its start. What was planned on is checked after libvirt took the
-//! definition: libvirt itself takes any number of domains with one MAC address or one disk, and
-//! disks that are not there.
+//! The domain's definition and its start. What the plan relied on is checked after libvirt accepted
+//! the definition: libvirt itself accepts any number of domains with one MAC address or one disk,
+//! and disks that do not exist.
 
 use super::seed::{ensure_seed_exists, whole_seed};
 use crate::host::{
@@ -24,7 +24,7 @@ pub(super) fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()
         return Err(HostError::new(
             HostErrorKind::NotFound,
             doing,
-            "its root disk has vanished",
+            "its root disk does not exist any more",
         ));
     };
     let seed = whole_seed(&ownership.seed, &spec.name, host)?;
@@ -45,9 +45,9 @@ pub(super) fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()
     ensure_seed_exists(&ownership.seed.volume, host)
 }
 
-/// libvirt takes any number of domains with one MAC address or one disk. Who defines a new one
-/// looks afterwards whether another has come meanwhile, so that of two at least one sees the other,
-/// and takes its own back: it has not started.
+/// libvirt accepts any number of domains with one MAC address or one disk. So after defining a new
+/// one lbctl checks whether another was defined concurrently: of two runs at least one sees the
+/// other, and removes its own domain, which has not started.
 fn ensure_unique(
     spec: &DomainSpec,
     disk: &Source,
@@ -64,7 +64,7 @@ fn ensure_unique(
             None => return None,
         };
         Some(format!(
-            "domain {} has claimed {what} meanwhile",
+            "domain {} has concurrently claimed {what}",
             other.domain
         ))
     });
@@ -74,8 +74,8 @@ fn ensure_unique(
     Err(HostError::new(HostErrorKind::Exists, doing, shared))
 }
 
-/// A `down` may have taken everything away since it was looked at, and this definition brought the
-/// domain back, without a disk: then it goes, too.
+/// A `down` may have removed everything since it was observed, and this definition created the
+/// domain again, without a disk: then it is removed, too.
 fn ensure_disk_exists(domain: &str, root: &RootRef, host: &impl HostWriter) -> HostResult<()> {
     if root_disk(root, host)?.present().is_some() || active(host, domain)?.is_some() {
         return Ok(());
@@ -83,7 +83,7 @@ fn ensure_disk_exists(domain: &str, root: &RootRef, host: &impl HostWriter) -> H
     host.undefine(domain)?;
     let (doing, said) = (
         Operation::Define(domain.to_owned()),
-        "its root disk has vanished meanwhile",
+        "its root disk was concurrently deleted",
     );
     Err(HostError::new(HostErrorKind::NotFound, doing, said))
 }
@@ -95,8 +95,8 @@ fn root_disk(root: &RootRef, host: &impl HostWriter) -> HostResult<VolumeState> 
     }
 }
 
-/// Somebody may have been faster, such as an `up` that was killed while libvirt was starting the
-/// domain: until it has started it looks paused.
+/// Another run may have started it, such as an `up` that was killed while libvirt was starting the
+/// domain: until it has started its state is paused.
 pub(super) fn start(domain: &str, host: &impl HostWriter) -> HostResult<()> {
     unless_it_runs(host.start(domain), host, domain, |state| !state.is_active())
 }
@@ -107,9 +107,9 @@ pub(super) fn resume(domain: &str, host: &impl HostWriter) -> HostResult<()> {
     })
 }
 
-/// A failure is none where the guest runs all the same. Where it is not as it was when this was
-/// planned, or was not at the moment of the call (a guest that another lbctl starts anew is off,
-/// and paused for a moment), somebody was faster.
+/// It is not a failure if the guest runs. If its state is not the one planned for, or was not at
+/// the moment of the call (a guest that another lbctl restarts is off, and paused for a moment),
+/// another run changed it.
 fn unless_it_runs(
     result: HostResult<()>,
     host: &impl HostWriter,
@@ -133,7 +133,8 @@ fn unless_it_runs(
     }
 }
 
-/// The new definition does not start: the old one must, for a database waits behind it.
+/// The new definition does not start: the previous one must, because clients of a database depend
+/// on it.
 pub(super) fn fall_back(
     domain: &str,
     fallback: &str,
@@ -144,9 +145,9 @@ pub(super) fn fall_back(
         .define(domain, fallback)
         .and_then(|()| host.start(domain));
     let outcome = match back {
-        Ok(()) => "the old definition is back and the guest runs with it; nothing else is changed"
+        Ok(()) => "the previous definition was restored and the guest runs with it; nothing else was changed"
             .to_owned(),
-        Err(second) => format!("putting the old definition back failed too: {second}"),
+        Err(second) => format!("restoring the previous definition failed, too: {second}"),
     };
     Err(HostError {
         hint: Some(outcome),

@@ -1,7 +1,7 @@
 //! Carries out the steps of a plan, in its order; the first failure ends it. Each step checks again
-//! what it was planned on, because another lbctl may have changed it since, and takes back what it
-//! made if it cannot be completed. It refuses; it never chooses what to do instead: that is decided
-//! in `plan`, and `converge` plans again.
+//! what it was planned on, because another lbctl may have changed it since, and removes what it
+//! made if it cannot be completed. It refuses; it never chooses another way: that is decided in
+//! `plan`, and `converge` plans again.
 //!
 //! Here is the one `match` over the steps, and what concerns the whole run. The checks are with
 //! what they check: `domain`, `seed`, `disk`, `stop`.
@@ -24,12 +24,12 @@ use crate::reconcile::plan::{ConvergeStep, OwnershipKind, Step};
 /// minutes.
 const CONVERGE: Duration = Duration::from_secs(900);
 
-/// Hears of each step; the one place that shows them is `output`.
+/// Is called for each step; only `output` shows them.
 pub trait Progress {
     fn begin(&mut self, step: &Step);
     fn end(&mut self, step: &Step, took: Duration);
     fn note(&mut self, text: &str);
-    /// Asked before each step: how lbctl is to end instead of doing it.
+    /// Called before each step: how lbctl is to end instead of doing it.
     fn stop(&self) -> Option<Exit> {
         None
     }
@@ -44,7 +44,7 @@ pub enum ApplyError {
         done: usize,
         error: HostError,
     },
-    /// Somebody asked for an end, before this step.
+    /// A signal came, before this step.
     Stopped { next: Box<Step>, exit: Exit },
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { step, error, .. } => write!(f, "cannot {step}: {error}"),
-            Self::Stopped { next, .. } => write!(f, "stopped, next was: {next}"),
+            Self::Stopped { next, .. } => write!(f, "stopped before this step: {next}"),
         }
     }
 }
@@ -61,7 +61,7 @@ impl std::error::Error for ApplyError {}
 
 impl ApplyError {
     /// Whether QEMU or libvirt may not open a file. By words, for QEMU's errors have no code: it
-    /// decides what is told only.
+    /// decides only what is printed.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         match self {
@@ -149,8 +149,8 @@ fn carry_out(
     }
 }
 
-/// A guest that refuses is as it was, and so is the host: the seed that was written for this goes
-/// again.
+/// A guest that refuses is unchanged, and so is the host: the seed that was written for this is
+/// removed again.
 fn converge(
     step: &ConvergeStep,
     host: &(impl HostWriter + AgentChannel),
@@ -170,7 +170,7 @@ fn converge(
         }
         Err(error) => {
             if let ConvergeError::Refused { restored, .. } = &error {
-                // Where this fails, the next `up` does it.
+                // If this fails, the next `up` does it.
                 let _ = new_seed.as_ref().map(|at| host.delete_volume(at));
                 let back = ownership.as_ref().filter(|_| *restored);
                 let _ = back.map(|ownership| {
@@ -185,7 +185,7 @@ fn converge(
     }
 }
 
-/// Writes the ownership record. That the guest was changed is written by whoever changed it only.
+/// Writes the ownership record. Only the run that changed the guest records that.
 fn set_ownership(
     domain: &str,
     ownership: &Ownership,
@@ -194,14 +194,14 @@ fn set_ownership(
 ) -> HostResult<()> {
     if kind == OwnershipKind::Guest && !changed_by_us(domain, &ownership.seed.fingerprint, host)? {
         let doing = Operation::SetOwnership(domain.to_owned());
-        let said = "its guest is being changed by another lbctl";
+        let said = "another lbctl run is changing its guest";
         return Err(HostError::new(HostErrorKind::Exists, doing, said));
     }
     host.set_ownership(domain, ownership, kind.scope())
 }
 
 /// Whether the ownership record of the running definition still says that its guest is being
-/// changed to what that seed gives, so that nobody else has begun to change it since. Only then is
+/// changed to what that seed gives, so that no other run has begun to change it since. Only then is
 /// the change recorded as done: a record of another run's work would hide it for good.
 fn changed_by_us(domain: &str, seed: &str, host: &impl HostWriter) -> HostResult<bool> {
     let live = host.domain(domain)?.and_then(|d| d.live);

@@ -22,7 +22,7 @@ pub(super) fn swap_medium(
     ensure_seed_exists(&seed.volume, host)
 }
 
-/// Where the seed stands, once it has been read back: nothing refers to one that is not whole.
+/// The seed's path, once the seed has been read back: nothing refers to one that is not whole.
 pub(super) fn whole_seed(
     record: &SeedRecord,
     domain: &str,
@@ -32,16 +32,16 @@ pub(super) fn whole_seed(
     let doing = format!("reading seed {at} back");
     let lost = |said: &str| HostError::new(HostErrorKind::NotFound, &doing, said);
     let VolumeState::Present(facts) = host.volume(at)? else {
-        return Err(lost("it has vanished"));
+        return Err(lost("it does not exist any more"));
     };
     match seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain) {
         SeedContent::Ours(found) if found.fingerprint == record.fingerprint => Ok(facts.source),
-        _ => Err(lost("it is not what was written")),
+        _ => Err(lost("its content is not what was written")),
     }
 }
 
-/// Another lbctl takes a seed that nothing refers to for a leftover, and this one was such until
-/// now. Whoever finds it gone writes it anew, before the old one goes.
+/// Another lbctl treats a seed that nothing refers to as a leftover, and this one was such until
+/// now. If it was deleted, it is written again before the previous one is removed.
 pub(super) fn ensure_seed_exists(volume: &VolumeRef, host: &impl HostWriter) -> HostResult<()> {
     if host.volume(volume)?.present().is_some() {
         return Ok(());
@@ -50,12 +50,12 @@ pub(super) fn ensure_seed_exists(volume: &VolumeRef, host: &impl HostWriter) -> 
     Err(HostError::new(
         HostErrorKind::NotFound,
         doing,
-        "it has vanished meanwhile",
+        "it was concurrently deleted",
     ))
 }
 
 /// Nothing referred to it, and it was this VM's, when the plan was made. Another lbctl may have put
-/// it into the drive since, or another VM's seed may stand there.
+/// it into the drive since, or another VM's seed may be there.
 pub(super) fn delete(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> HostResult<()> {
     let doing = Operation::DeleteSeed(at.clone());
     let overtaken = |said: &str| HostError::new(HostErrorKind::Exists, &doing, said);
@@ -64,14 +64,14 @@ pub(super) fn delete(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> Ho
     };
     let content = seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain);
     if let SeedContent::OfAnother(_) | SeedContent::Foreign = content {
-        return Err(overtaken("it is another VM's meanwhile"));
+        return Err(overtaken("it concurrently became the seed of another VM"));
     }
     let in_use = |d: &DomainFacts| {
         let mut definitions = std::iter::once(&d.config).chain(&d.live);
         definitions.any(|d| d.holds(at, Some(&facts.source)))
     };
     if host.domain(domain)?.as_ref().is_some_and(in_use) {
-        return Err(overtaken("it is in the domain's drive meanwhile"));
+        return Err(overtaken("it was concurrently put into the domain's drive"));
     }
     disk::absent_is_fine(host.delete_volume(at))
 }

@@ -9,9 +9,9 @@ use crate::host::{
 };
 use crate::reconcile::apply::Progress;
 
-/// Between looks at a guest that is stopping.
+/// Between two questions about a guest that is stopping.
 const POLL: Duration = Duration::from_millis(200);
-/// A guest that is still booting overhears the power button, so it is pressed again.
+/// A guest that is still booting ignores the power button, so it is pressed again.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 
 /// Stops this run of the domain, and starts the domain again with the definition that it has by
@@ -26,7 +26,7 @@ pub(super) fn restart(
 ) -> HostResult<()> {
     if active(host, domain)?.is_some_and(|(_, now)| now != run) {
         let doing = Operation::Restart(domain.to_owned());
-        let said = "it has been started anew meanwhile";
+        let said = "it was concurrently started again";
         return Err(HostError::new(HostErrorKind::Exists, doing, said));
     }
     stop(domain, deadline, host, progress)?;
@@ -47,7 +47,7 @@ pub(super) fn stop(
         let Some((state, run)) = active(host, domain)? else {
             return Ok(());
         };
-        // Stopped, and started by somebody else: that run is not the one that was to end.
+        // Stopped, and started again by another: that run is not the one that was to end.
         if *this_run.get_or_insert(run) != run {
             return Ok(());
         }
@@ -70,8 +70,8 @@ pub(super) fn stop(
     }
 }
 
-/// The power button, and where that was not heard the agent too. A paused guest hears neither, so
-/// it goes on first. One that cannot (its pool is full) waits for the deadline.
+/// The power button, and where that had no effect the agent, too. A paused guest reacts to neither,
+/// so it is resumed first. One that cannot (its pool is full) waits for the deadline.
 fn press(
     domain: &str,
     state: DomainState,
@@ -93,14 +93,14 @@ fn press(
     };
     match gone_is_fine(resumed.and_then(|()| request()), host, domain) {
         Err(error) if matches!(error.kind, HostErrorKind::State | HostErrorKind::Other) => {
-            progress.note(&format!("{error}; it has until the deadline"));
+            progress.note(&format!("{error}; lbctl waits until the deadline"));
             Ok(())
         }
         other => other,
     }
 }
 
-/// The guest may have stopped between the look and the call.
+/// The guest may have stopped between the check and the call.
 fn gone_is_fine(result: HostResult<()>, host: &impl HostWriter, domain: &str) -> HostResult<()> {
     match result {
         Err(error) if error.kind != HostErrorKind::Connection => match host.domain(domain)? {

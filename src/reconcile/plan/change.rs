@@ -1,5 +1,5 @@
-//! What differs, and what it is about. Words are made of it by `Display` only; nothing compares
-//! the words. What a subject was and becomes is in `value`.
+//! What differs, and what it is about. Its words are made by `Display` only, and nothing compares
+//! them. What a subject was and becomes is in `value`.
 
 use std::fmt;
 
@@ -118,7 +118,7 @@ pub enum Subject {
     Removed(Removed),
 }
 
-/// What `down` removes, each thing as the step that removes it is told.
+/// What `down` removes, each thing in the words of the step that removes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
     /// The running guest of the domain.
@@ -285,8 +285,8 @@ mod tests {
     use crate::reconcile::plan::Condition;
 
     #[test]
-    fn a_change_is_told_with_what_was_where_there_was_something() {
-        for (from, to, class, told) in [
+    fn a_change_shows_the_old_value_where_there_was_one() {
+        for (from, to, class, words) in [
             (
                 Value::Memory(1024),
                 Value::Memory(2048),
@@ -320,7 +320,7 @@ mod tests {
             ),
         ] {
             let change = Change::new(Subject::Memory, from, to, class);
-            assert_eq!(change.to_string(), told);
+            assert_eq!(change.to_string(), words);
         }
     }
 
@@ -330,7 +330,7 @@ mod tests {
             pool: "default".into(),
             name: "lb-1".into(),
         };
-        for (removed, kind, told) in [
+        for (removed, kind, words) in [
             (
                 Removed::Guest("lb-1".into()),
                 SubjectKind::State,
@@ -353,7 +353,10 @@ mod tests {
             ),
         ] {
             let subject = Subject::Removed(removed);
-            assert_eq!((subject.kind(), subject.to_string().as_str()), (kind, told));
+            assert_eq!(
+                (subject.kind(), subject.to_string().as_str()),
+                (kind, words)
+            );
         }
     }
 }

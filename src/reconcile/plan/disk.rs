@@ -136,9 +136,9 @@ fn reuse(
     observed: &Observed,
     part: &mut DiskPart,
 ) -> Result<(), Vec<Objection>> {
-    let marked = record_of(observed.domain.as_ref()).is_some_and(|m| m.volume == clone.volume);
+    let recorded = record_of(observed.domain.as_ref()).is_some_and(|m| m.volume == clone.volume);
     let of_base = base.is_some_and(|base| is_clone_of(facts, base));
-    if marked {
+    if recorded {
         return match base {
             _ if facts.format != clone.format.as_str() => Err(vec![other_format(clone, facts)]),
             Some(base) if clone.format == DiskFormat::Qcow2 && !of_base => {
@@ -152,7 +152,7 @@ fn reuse(
         && clone.size == Some(facts.capacity);
     if of_base || full_copy {
         part.notes.push(format!(
-            "volume {} is there already, {}: it is used as it is",
+            "volume {} already exists, {}: it is used unchanged",
             clone.volume,
             if of_base {
                 format!("a clone of {}", clone.base)
@@ -167,11 +167,12 @@ fn reuse(
         RefusalKind::NotOurs,
         ObjectionSubject::RootDisk,
         format!(
-            "volume {} is there already, and it is no clone of {}",
+            "volume {} already exists, and it is not a clone of {}",
             clone.volume, clone.base
         ),
         format!(
-            "lbctl did not make it. To use it as it is, give `volume_id = \"{}\"` instead of [volume]; otherwise choose another name",
+            "lbctl did not make it. To use it unchanged, set `volume_id = \"{}\"` instead of [volume]; otherwise \
+             choose another name",
             clone.volume
         ),
     )])
@@ -188,30 +189,30 @@ fn other_format(clone: &CloneVolume, facts: &VolumeFacts) -> Objection {
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
-            "disk format: {} -> {} (replace): it takes a new disk, and volume {} holds data",
+            "disk format: {} -> {} (replace): this needs a new disk, and volume {} contains data",
             facts.format,
             clone.format.as_str(),
             clone.volume
         ),
-        "`lbctl down --delete-volume` and then `lbctl up` build it anew; or set volume.format back",
+        "`lbctl down --delete-volume` and then `lbctl up` create it again; or set volume.format back",
     )
 }
 
 fn other_base(clone: &CloneVolume, facts: &VolumeFacts, base: &VolumeFacts) -> Objection {
-    let is = facts.backing.as_deref().unwrap_or("no base at all");
+    let is = facts.backing.as_deref().unwrap_or("no base volume");
     Objection::new(
         MessageId::BaseVolumeDiffers,
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
-            "base volume: {is} -> {} (replace): it takes a new disk, and volume {} holds data",
+            "base volume: {is} -> {} (replace): this needs a new disk, and volume {} contains data",
             base.source, clone.volume
         ),
-        "`lbctl down --delete-volume` and then `lbctl up` build it anew; or set base_volume_name back",
+        "`lbctl down --delete-volume` and then `lbctl up` create it again; or set base_volume_name back",
     )
 }
 
-/// Said rather than passed over: who lowers the size expects something of it.
+/// Refused and not ignored: who lowers the size expects a smaller disk.
 fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Objection>> {
     let Some(size) = clone
         .size
@@ -224,12 +225,13 @@ fn never_shrink(clone: &CloneVolume, facts: &VolumeFacts) -> Result<(), Vec<Obje
         RefusalKind::NeedsConsent,
         ObjectionSubject::RootDisk,
         format!(
-            "disk size: {} -> {} (replace): a disk is grown and never shrunk",
+            "disk size: {} -> {} (replace): a disk can grow, but lbctl never shrinks it",
             Bytes(facts.capacity),
             Bytes(size)
         ),
         format!(
-            "set volume.size to {} bytes, which is what {} has; or `lbctl down --delete-volume` and then `lbctl up` build a smaller one",
+            "set volume.size to {} bytes, which is what {} has; or `lbctl down --delete-volume` and then `lbctl up` \
+             create a smaller one",
             facts.capacity, clone.volume
         ),
     )])
@@ -277,7 +279,7 @@ fn capacity(clone: &CloneVolume, base: &VolumeFacts) -> Result<u64, Vec<Objectio
                 clone.base,
                 Bytes(base.capacity)
             ),
-            "a disk is grown and never shrunk: give at least the size of the base, or leave `size` out",
+            "a disk can grow, but lbctl never shrinks it: give at least the size of the base, or leave `size` out",
         )]),
         Some(size) => Ok(size),
         None => Ok(base.capacity),
@@ -301,14 +303,15 @@ fn base_facts<'o>(
             ObjectionSubject::Base,
             format!("pool {} has no volume {}", clone.base.pool, clone.base.name),
             format!(
-                "`virsh vol-list {0}` lists its volumes; after copying an image there, `virsh pool-refresh {0}`",
+                "`virsh vol-list {0}` lists its volumes; after copying an image there, run `virsh pool-refresh {0}`",
                 clone.base.pool
             ),
         )),
     }
 }
 
-/// The domain has a disk, and its volume is gone: a new one would be an empty machine under an old name.
+/// The domain has a disk, and its volume does not exist any more: a new one would be an empty
+/// machine under an old name.
 fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objection>> {
     let Some(ownership) = record_of(observed.domain.as_ref()) else {
         return Ok(());
@@ -317,16 +320,17 @@ fn lost_disk(clone: &CloneVolume, observed: &Observed) -> Result<(), Vec<Objecti
         (
             MessageId::DiskMissing,
             format!(
-                "volume {} is gone, the root disk of this domain",
+                "volume {}, the root disk of this domain, does not exist any more",
                 clone.volume
             ),
-            "`virsh pool-refresh` if the file is there again; otherwise `lbctl down`, then `lbctl up` builds a new one",
+            "run `virsh pool-refresh` if the file exists again; otherwise run `lbctl down`, then `lbctl up` creates a \
+             new one",
         )
     } else {
         (
             MessageId::DiskDiffers,
             format!(
-                "disk: {} -> {} (replace): it takes a new disk",
+                "disk: {} -> {} (replace): this needs a new disk",
                 ownership.volume, clone.volume
             ),
             "`lbctl down --delete-volume` with the old configuration and then `lbctl up`; or set volume.name back",
@@ -353,9 +357,10 @@ fn replacement(source: &Source, observed: &Observed) -> Result<Option<Change>, V
             RefusalKind::NeedsConsent,
             ObjectionSubject::RootDisk,
             format!("disk: {is} -> {source} (replace): the domain would boot from another disk"),
-            "`lbctl down`, then `lbctl up` if that is meant; otherwise set volume_id or [volume] back",
+            "run `lbctl down`, then `lbctl up`, if that is wanted; otherwise set volume_id or [volume] back",
         )]),
-        // Detached by hand: the redefinition puts it back; a running guest that lost it, too, gets it at its next start.
+        // Detached by an operator: the redefinition attaches it again; a running guest that lost
+        // it, too, gets it at its next start.
         None => {
             let lost = domain
                 .live
@@ -397,7 +402,7 @@ fn no_volume(id: &str) -> Objection {
         MessageId::VolumeMissing,
         ObjectionSubject::RootDisk,
         format!("the host has no volume {id}"),
-        "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt look again; \
+        "`virsh vol-list POOL` lists the volumes, `virsh pool-refresh POOL` makes libvirt read the pool again; \
          volume_id takes a key, a path, or pool/name",
     )
 }

@@ -16,7 +16,7 @@ use crate::reconcile::observe::{Observed, ObservedDisk};
 pub struct DownOptions {
     /// How long the guest may take to stop by itself before its power is cut.
     pub stop_deadline: Duration,
-    /// Delete the disk that lbctl cloned, too.
+    /// Also delete the disk that lbctl cloned.
     pub delete_volume: bool,
 }
 
@@ -75,7 +75,7 @@ pub fn plan_down(
     Ok(plan)
 }
 
-/// Each thing that goes is a change, and the step that removes it.
+/// Each thing that is removed is a change, with the step that removes it.
 fn remove(plan: &mut Plan, removed: Removed, step: Step) {
     let subject = Subject::Removed(removed);
     let change = Change::new(subject, Value::Nothing, Value::Nothing, Class::Live);
@@ -98,7 +98,7 @@ fn remove_disk(
         ObservedDisk::Existing { .. } => {
             if options.delete_volume {
                 plan.notes
-                    .push("the disk is not lbctl's (volume_id): it stays".into());
+                    .push("lbctl did not make the disk (volume_id): it is kept".into());
             }
             return Ok(());
         }
@@ -108,7 +108,7 @@ fn remove_disk(
     };
     if !options.delete_volume {
         plan.notes.push(format!(
-            "volume {} stays, with its data; `lbctl up` uses it again, `lbctl down --delete-volume` deletes it",
+            "volume {} is kept, with its data; `lbctl up` uses it again, `lbctl down --delete-volume` deletes it",
             clone.volume
         ));
         return Ok(());
@@ -118,12 +118,12 @@ fn remove_disk(
         .as_ref()
         .and_then(|d| d.config.ownership.as_ref())
         .and_then(|m| m.disk.as_ref());
-    let marked = ownership.is_some_and(|m| m.cloned && m.volume == clone.volume);
+    let recorded = ownership.is_some_and(|m| m.cloned && m.volume == clone.volume);
     let of_base = base
         .present()
         .is_some_and(|base| disk::is_clone_of(facts, base));
-    if !marked && !of_base {
-        let why = "lbctl cannot tell that it made it";
+    if !recorded && !of_base {
+        let why = "it is not known whether lbctl made it";
         return Err(not_ours(MessageId::VolumeNotOurs, &clone.volume, why));
     }
     if let Some(claims) = observed.claims.iter().find(|c| claims_it(&c.disks, facts)) {
@@ -150,7 +150,7 @@ fn claims_it(disks: &[Source], facts: &VolumeFacts) -> bool {
 fn not_ours(id: MessageId, volume: &VolumeRef, why: &str) -> Refusal {
     let message = format!("volume {volume} is not deleted: {why}");
     let hint = format!(
-        "`virsh vol-delete {} --pool {}` deletes it, if that is meant",
+        "`virsh vol-delete {} --pool {}` deletes it, if that is wanted",
         volume.name, volume.pool
     );
     Refusal {

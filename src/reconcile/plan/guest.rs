@@ -1,7 +1,8 @@
 //! What differs inside the guest, and how it gets there: live, by its agent, or with a restart.
 //!
-//! A restart it must be where the guest cannot be spoken to, and where HAProxy's process itself must be another one, for
-//! that cuts every session. Then all of it waits: half a change is a state nobody has tried.
+//! A restart is needed where the agent does not answer, and where HAProxy's process itself must be
+//! another one, because that cuts every session. Then all of it waits: half a change is an untested
+//! state.
 
 use similar::TextDiff;
 
@@ -24,7 +25,8 @@ pub(super) struct GuestPart {
     pub note: Option<String>,
 }
 
-/// The steps that change a running guest. Between the two no ownership record says that it is as any seed has it.
+/// The steps that change a running guest. Between the two no ownership record says which seed the
+/// guest corresponds to.
 pub(super) fn converge(
     domain: &DomainFacts,
     seed: &Seed,
@@ -50,7 +52,7 @@ pub(super) fn converge(
     changing.into_iter().chain([step])
 }
 
-/// Whether a running guest is to become another: then it matters whether its agent answers.
+/// Whether a running guest is to be changed: then it matters whether its agent answers.
 #[must_use]
 pub fn guest_differs(seed: &Seed, domain: Option<&DomainFacts>) -> bool {
     domain.and_then(|d| d.live.as_ref()).is_some_and(|live| {
@@ -77,8 +79,8 @@ pub(super) fn plan(
         let note = format!("the guest cannot be changed while it runs: {why}");
         (Class::Restart, Some(note))
     } else if started_otherwise(seed, domain) {
-        let note = "how HAProxy is started, and who administers the guest, takes a restart; what else differs in the \
-                    guest goes with it";
+        let note = "a change of the way HAProxy is started, or of the administrator, needs a restart of the guest; the \
+                    restart applies the other changes in the guest, too";
         (Class::Restart, Some(note.into()))
     } else if *availability == AgentAvailability::NotAsked {
         (Class::Restart, None)
@@ -119,7 +121,7 @@ fn started_otherwise(seed: &Seed, domain: &DomainFacts) -> bool {
 }
 
 fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {
-    // A new field must be thought of here.
+    // A new field must be considered here.
     let GuestSpec {
         name: _,
         admin,
@@ -189,8 +191,8 @@ fn file_changes(old: &[GuestFile], new: &[GuestFile], class: Class) -> Vec<Chang
         }
         changes.push(file_change(before, file, class));
     }
-    for gone in old.iter().filter(|f| new.iter().all(|n| n.path != f.path)) {
-        let subject = Subject::File(gone.path.to_string());
+    for removed in old.iter().filter(|f| new.iter().all(|n| n.path != f.path)) {
+        let subject = Subject::File(removed.path.to_string());
         changes.push(Change::new(
             subject,
             Condition::There,

@@ -1,8 +1,9 @@
 //! What `up` and `down` would do, as values. Pure: no I/O, no clock, no randomness. Text is only in `Display`.
 //!
-//! Invariant: every prefix of the steps is safe. On the way up: reserve → volume → seed → define → autostart → start; on
-//! the way down the reverse. A seed is never replaced in place under a domain that points at it: the new one is whole
-//! before anything refers to it, and the old one goes when nothing does.
+//! Invariant: every prefix of the steps is safe. On the way up: reserve → volume → seed → define →
+//! autostart → start; on the way down the reverse. A seed is never replaced in place under a domain
+//! that points at it: the new one is whole before anything refers to it, and the old one is deleted
+//! when nothing does.
 
 mod change;
 mod disk;
@@ -49,7 +50,7 @@ pub struct Plan {
     pub name: String,
     pub changes: Vec<Change>,
     pub steps: Vec<Step>,
-    /// What stays as it is and is worth a word.
+    /// What is left unchanged and is worth mentioning.
     pub notes: Vec<String>,
 }
 
@@ -79,11 +80,11 @@ impl Plan {
 /// Why a plan is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalKind {
-    /// The host cannot take it: no such network, an inactive pool, an address outside the subnet.
+    /// The host lacks something: no such network, an inactive pool, an address outside the subnet.
     Unfit,
     /// It would touch what lbctl did not make.
     NotOurs,
-    /// It would destroy data, and nobody asked for that.
+    /// It would destroy data, which was not requested.
     NeedsConsent,
 }
 
@@ -129,7 +130,7 @@ impl Objection {
     }
 }
 
-/// All the reasons together, so that one run tells all. Nothing was touched.
+/// All the reasons together, so that one run reports all. Nothing was touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub objections: Vec<Objection>,

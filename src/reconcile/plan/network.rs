@@ -1,4 +1,4 @@
-//! Networks and DHCP reservations: whether an address may be had, and the steps to have it.
+//! Networks and DHCP reservations: whether an address can be reserved, and the steps to reserve it.
 
 use std::net::Ipv4Addr;
 
@@ -18,9 +18,9 @@ use crate::reconcile::observe::Observed;
 #[derive(Debug, Default)]
 pub(super) struct NetworkPart {
     pub changes: Vec<Change>,
-    /// To come first: an entry of ours that stands in the way is replaced.
+    /// To come first: an entry of ours that conflicts is replaced.
     pub reserve: Vec<Step>,
-    /// To come last: entries of ours that are wanted no more.
+    /// To come last: entries of ours that are not wanted any more.
     pub release: Vec<Step>,
     /// For the ownership record: wanted, and still to be released.
     pub records: Vec<ReservationRecord>,
@@ -38,7 +38,7 @@ pub(super) fn plan(
     for wanted in &desired.reservations {
         let Some(facts) = observed.network(&wanted.network) else {
             continue;
-        }; // told by `fitness`
+        }; // reported by `fitness`
         if let Err(objection) = reserve(wanted, facts, observed, creating, &mut part) {
             objections.push(objection);
         }
@@ -141,7 +141,7 @@ fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection
         .name
         .clone()
         .or_else(|| other.mac.map(|m| m.to_string()))
-        .unwrap_or_else(|| "nobody named".into());
+        .unwrap_or_else(|| "another machine".into());
     let address = ObjectionSubject::Address(entry.ip);
     let (id, about, what) = match entry.mac {
         _ if other.ip == entry.ip => (
@@ -191,7 +191,7 @@ fn check_leases(
     };
     let name = hostname.as_deref().unwrap_or("no host name");
     let until = OffsetDateTime::from_unix_timestamp(*expires).map_or_else(
-        |_| "for ever".to_owned(),
+        |_| "without an end".to_owned(),
         |at| {
             format!(
                 "until {} {:02}:{:02} UTC",
@@ -207,8 +207,8 @@ fn check_leases(
         RefusalKind::NotOurs,
         ObjectionSubject::Address(*ip),
         format!("address {ip} is in use in network {id}: leased to {mac} ({name}) {until}"),
-        "choose another `ip`; or stop that machine and wait for the end of its lease; or, where it is gone and was \
-         this one under another name, give its `mac`",
+        "choose another `ip`; or stop that machine and wait for the end of its lease; or, if that machine was this VM \
+         under another name, set `mac` to its MAC address",
     ))
 }
 
@@ -221,14 +221,14 @@ fn is_ours(
     network: &NetworkId,
     observed: &Observed,
 ) -> bool {
-    let in_a_mark = records(observed).any(|m| {
+    let in_a_record = records(observed).any(|m| {
         m.reservations
             .iter()
             .any(|r| r.network == network.uuid && r.entry == *other)
     });
     let by_identity =
         other.mac.is_some() && macs.contains(&other.mac) && other.name.as_deref() == name;
-    in_a_mark || by_identity
+    in_a_record || by_identity
 }
 
 fn records(observed: &Observed) -> impl Iterator<Item = &Ownership> {
@@ -239,7 +239,7 @@ fn records(observed: &Observed) -> impl Iterator<Item = &Ownership> {
         .filter_map(|d| d.ownership.as_ref())
 }
 
-/// Every entry of ours in every network that was looked at.
+/// Every entry of ours in every network that was observed.
 pub(super) fn our_entries<'o>(
     name: &str,
     macs: &[Option<crate::config::MacAddr>],
@@ -264,7 +264,7 @@ fn macs(desired: &Desired) -> Vec<Option<crate::config::MacAddr>> {
     desired.interfaces.iter().map(|i| Some(i.mac)).collect()
 }
 
-/// Networks and devices that are missing, asleep, or of another subnet.
+/// Networks and devices that are missing, not active, or of another subnet.
 fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
     let mut objections: Vec<Objection> = Vec::new();
     for interface in &desired.interfaces {
@@ -323,7 +323,7 @@ fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
         None if facts.subnets.is_empty() => unfit(
             MessageId::NetworkWithoutAddresses,
             format!("network {id} has no addresses of its own, so {ip} cannot be reserved in it"),
-            "give the address statically: use [[libvirt_networks]] with prefix_length and gateway",
+            "configure the address statically: use [[libvirt_networks]] with prefix_length and gateway",
         ),
         None => {
             let subnets: Vec<String> = facts
@@ -342,13 +342,13 @@ fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
         }
         Some(subnet) if subnet.address == ip => unfit(
             MessageId::AddressOfHost,
-            format!("address {ip} is the host's own in network {id}"),
+            format!("address {ip} belongs to the host in network {id}"),
             "set `ip` of libvirt_network to a free address of that subnet",
         ),
         Some(subnet) if !subnet.dhcp => unfit(
             MessageId::NetworkWithoutDhcp,
             format!("network {id} serves no DHCP, so {ip} cannot be reserved in it"),
-            "give the address statically: use [[libvirt_networks]] with prefix_length and gateway",
+            "configure the address statically: use [[libvirt_networks]] with prefix_length and gateway",
         ),
         Some(_) => None,
     }

@@ -1,4 +1,4 @@
-//! What the parts of a plan found, and the steps that come of them around a definition.
+//! What the parts of a plan found, and the steps before and after a definition.
 
 use super::Step;
 use super::disk::DiskPart;
@@ -38,7 +38,7 @@ impl Parts {
         }))
     }
 
-    /// What nothing refers to any more when everything else is done.
+    /// What nothing refers to any more after all other steps.
     pub fn cleaning(&self, domain: &str) -> impl Iterator<Item = Step> {
         let stale = self.seed.stale.iter();
         let delete = stale.map(|at| delete_seed(domain, at.clone()));

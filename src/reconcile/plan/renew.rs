@@ -15,7 +15,7 @@ use crate::host::{DomainFacts, Scope};
 use crate::reconcile::desired::Renewal;
 use crate::reconcile::observe::Observed;
 
-/// What brings the renewed certificate to where it is used.
+/// The steps that bring the renewed certificate to where it is used.
 pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusal> {
     let refuse = |objection| Refusal {
         objections: vec![objection],
@@ -26,7 +26,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
             RefusalKind::Unfit,
             ObjectionSubject::Domain,
             "there is no load balancer whose certificate could be renewed",
-            "`lbctl up` makes it",
+            "`lbctl up` creates it",
         )));
     };
     if let Some(objection) = foreign(&domain.name, Some(domain)) {
@@ -38,7 +38,7 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
             RefusalKind::NeedsConsent,
             ObjectionSubject::Domain,
             format!("the running guest cannot take a new certificate: {why}"),
-            "`lbctl up --restart now` renews it by a restart of the guest, which cuts its sessions",
+            "`lbctl up --restart now` renews it with a restart of the guest, which cuts its sessions",
         )));
     }
     let seed = seeds::plan(&renewal.seed, &renewal.seed_volume, observed)
@@ -76,8 +76,9 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     })
 }
 
-/// The saved definition's ownership record tells of the seed. The running one's tells what the guest has: all that the seed gives,
-/// unless something of it was waiting for a restart before, and waits on.
+/// The saved definition's ownership record names the seed. The running one's says what the guest
+/// has: all that the seed gives, unless something of it was already waiting for a restart, and
+/// still waits.
 fn records(domain: &DomainFacts, written: &SeedRecord, scope: Scope) -> Vec<Step> {
     let saved = domain.config.ownership.as_ref();
     let running = domain

@@ -1,4 +1,4 @@
-//! The seed's volumes: which one stays, where a new one is written, which ones go.
+//! The seed's volumes: which one is kept, where a new one is written, which ones are deleted.
 
 use super::disk::{inactive_pool, no_pool};
 use super::{Objection, ObjectionSubject, RefusalKind, Step};
@@ -11,11 +11,11 @@ use crate::seed::{self, Seed, SeedContent};
 /// What the seed needs.
 #[derive(Debug)]
 pub(super) struct SeedPart {
-    /// Where the desired seed stands, or will.
+    /// Where the desired seed is, or will be.
     pub at: VolumeRef,
-    /// `None`: it stands there already.
+    /// `None`: it is there already.
     pub write: Vec<Step>,
-    /// To go once nothing refers to them.
+    /// To be deleted once nothing refers to them.
     pub stale: Vec<VolumeRef>,
 }
 
@@ -36,8 +36,8 @@ pub(super) fn plan(
         .iter()
         .filter(whole)
         .find(|s| referred.contains(&s.at));
-    let at_hand = in_use.or_else(|| observed.seeds.iter().find(whole));
-    let (at, write) = if let Some(seed) = at_hand {
+    let available = in_use.or_else(|| observed.seeds.iter().find(whole));
+    let (at, write) = if let Some(seed) = available {
         (seed.at.clone(), Vec::new())
     } else {
         let (at, leftover) = free_place(&places, &referred, observed)?;
@@ -124,9 +124,9 @@ fn referred(domain: Option<&DomainFacts>, observed: &Observed) -> Vec<VolumeRef>
         .collect()
 }
 
-/// The first place that holds nothing; where there is none, one with a leftover of ours that nothing refers to (then
-/// `true`). In that order, for a leftover may be what another lbctl is writing at this moment: under the same name nothing
-/// else must come while it may yet refer to it.
+/// The first place that holds nothing; where there is none, one with a leftover of ours that
+/// nothing refers to (then `true`). In that order, for a leftover may be what another lbctl is
+/// writing at this moment: nothing else may use that name while it may still refer to it.
 fn free_place(
     places: &[VolumeRef],
     referred: &[VolumeRef],
@@ -152,10 +152,11 @@ fn free_place(
             }
             Some(SeedContent::Foreign) => foreign.push((
                 MessageId::SeedVolumeExists,
-                format!("volume {at} is there already, and it is no seed of lbctl's"),
+                format!("volume {at} already exists, and it is not a seed of lbctl"),
             )),
         }
-        // A first seed stands where the configuration says, or nowhere: no silent stepping aside.
+        // A first seed is where the configuration says, or nowhere: lbctl does not choose another
+        // name silently.
         if referred.is_empty() && !foreign.is_empty() {
             break;
         }
@@ -164,7 +165,7 @@ fn free_place(
         return Ok((at.clone(), true));
     }
     let (id, message) = foreign.into_iter().next().unwrap_or_else(|| {
-        let message = "every place of the seed is in use";
+        let message = "every volume name for the seed is in use";
         (MessageId::SeedNamesInUse, message.into())
     });
     let hint = "choose another cloud_init_volume_name, or delete that volume if nobody needs it (`virsh vol-delete`)";

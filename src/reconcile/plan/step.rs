@@ -38,12 +38,12 @@ pub enum Step {
         target: String,
         capacity: u64,
     },
-    /// The disk of a domain that is gone.
+    /// The disk of a domain that does not exist any more.
     DeleteVolume {
         at: VolumeRef,
         domain: String,
     },
-    /// A seed of the domain that nothing refers to: unfinished, or of before.
+    /// A seed of the domain that nothing refers to: unfinished, or a previous one.
     DeleteSeed {
         at: VolumeRef,
         domain: String,
@@ -77,12 +77,12 @@ pub enum Step {
     Resume {
         domain: String,
     },
-    /// Asks the guest to stop, waits, and pulls the plug at the deadline.
+    /// Asks the guest to stop, waits, and cuts its power at the deadline.
     Stop {
         domain: String,
         deadline: Duration,
     },
-    /// Stop and start. If the new definition does not start, `fallback` is put back and started.
+    /// Stop and start. If the new definition does not start, `fallback` is restored and started.
     Restart {
         domain: String,
         /// The run that is to end ([`crate::host::Definition::run`]), and no later one.
@@ -100,7 +100,7 @@ pub enum Step {
 #[serde(rename_all = "kebab-case")]
 pub enum OwnershipKind {
     /// In the running definition: the guest is being changed, and its state is unknown until the
-    /// next record. Whatever stops lbctl now, the next `up` sees it.
+    /// next record. Even if lbctl is killed now, the next `up` sees it.
     Changing,
     /// In the running definition: what the guest has.
     Guest,
@@ -118,15 +118,15 @@ impl OwnershipKind {
     }
 }
 
-/// The guest checks all of it first, and puts everything back if it does not work out.
+/// The guest checks all of it first, and restores everything if that fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvergeStep {
     pub domain: String,
     pub guest: GuestSpec,
     pub extent: Extent,
-    /// The seed written for it, which goes again when the guest refuses.
+    /// The seed written for it, which is removed again when the guest refuses.
     pub new_seed: Option<VolumeRef>,
-    /// The running definition's ownership record before, which comes back then.
+    /// The running definition's previous ownership record, which is restored then.
     pub ownership: Option<Ownership>,
 }
 
@@ -138,7 +138,8 @@ pub struct DefineStep {
     pub uuid: Option<String>,
     pub ownership: Ownership,
     pub root: RootRef,
-    /// Of a new domain: the others whose claims are known. What has come since is looked at once it is defined.
+    /// Of a new domain: the others whose claims are known. Newer claims are checked once it is
+    /// defined.
     pub known: Vec<String>,
 }
 
@@ -207,7 +208,7 @@ pub enum StepKind {
     Undefine,
 }
 
-/// What a step is done to, with everything that tells it from another step of its kind.
+/// What a step is done to, with everything that distinguishes it from another step of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     Domain(String),
@@ -340,7 +341,7 @@ impl Step {
         }
     }
 
-    /// Whether that operation is this step itself, so that it need not be told beside the step.
+    /// Whether that operation is this step itself, so that it need not be printed beside the step.
     #[must_use]
     pub fn is_done_by(&self, operation: &Operation) -> bool {
         self.operations().contains(operation)

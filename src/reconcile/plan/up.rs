@@ -80,7 +80,7 @@ pub(super) fn foreign(name: &str, domain: Option<&DomainFacts>) -> Option<Object
         RefusalKind::NotOurs,
         ObjectionSubject::Domain,
         format!(
-            "domain {name} ({}, uuid {}) is there already, and lbctl did not make it",
+            "domain {name} ({}, uuid {}) already exists, and lbctl did not make it",
             domain.state, domain.uuid
         ),
         "choose another `name`, or remove that domain yourself if nobody needs it",

@@ -55,7 +55,7 @@ pub(super) fn update(
     }
 }
 
-/// The differences as they are found, and what they call for.
+/// The differences as they are found, and which steps they need.
 struct Update<'a> {
     domain: &'a DomainFacts,
     parts: &'a Parts,
@@ -115,7 +115,7 @@ impl Update<'_> {
                 Condition::Missing.into()
             }
         });
-        // The balloon of a running guest moves by itself and is not compared.
+        // The balloon of a running guest changes by itself and is not compared.
         let config = &self.domain.config;
         if config.current_memory_kib != config.memory_kib {
             self.define = true;
@@ -170,7 +170,7 @@ impl Update<'_> {
         }
     }
 
-    /// What no other difference tells of.
+    /// What no other difference shows.
     fn leftovers(&mut self) {
         if !self.domain.persistent {
             let (from, to) = (Condition::Unsaved, Condition::Saved);
@@ -192,7 +192,7 @@ impl Update<'_> {
             let (from, to) = (Condition::Off, Condition::On);
             self.push(Subject::Autostart, from, to, Class::Live);
         }
-        if self.domain.live.is_none() || self.sleeps() {
+        if self.domain.live.is_none() || self.is_paused() {
             let from = Value::State(self.domain.state);
             let to = Value::State(DomainState::Running);
             self.push(Subject::State, from, to, Class::Live);
@@ -216,7 +216,7 @@ impl Update<'_> {
         })
     }
 
-    fn sleeps(&self) -> bool {
+    fn is_paused(&self) -> bool {
         matches!(
             self.domain.state,
             DomainState::Paused | DomainState::Suspended
@@ -229,7 +229,8 @@ impl Update<'_> {
         let needs_restart = self.changes.iter().any(|c| c.class == Class::Restart);
         let restarts = needs_restart && matches!(restart, Restart::Now { .. });
         if !restarts {
-            // Before anything refers to the new seed: a guest that refuses leaves all as it was.
+            // Before anything refers to the new seed: a guest that refuses leaves everything
+            // unchanged.
             let new_seed = (!parts.seed.write.is_empty()).then(|| parts.seed.at.clone());
             if self.guest.converge {
                 let seed = &desired.seed;
@@ -264,7 +265,7 @@ impl Update<'_> {
                     });
                 }
                 steps.extend(self.noted());
-                if self.sleeps() {
+                if self.is_paused() {
                     steps.push(Step::Resume { domain });
                 }
             }
@@ -279,7 +280,8 @@ const LIVE: Scope = Scope {
     live: true,
 };
 
-/// Whether the domain's ownership record says all that it should. What it names beyond that is of before and does no harm.
+/// Whether the domain's ownership record names all that it should. What it names beyond that is
+/// from earlier and does no harm.
 fn covered(domain: &DomainFacts, wanted: &Ownership) -> bool {
     let Ownership {
         layout,
@@ -306,8 +308,9 @@ fn count(number: u32) -> Value {
     Value::Count(number.into())
 }
 
-/// A guest keeps the address that it asked for at its start; left alone it would change it when its lease ends, at a time
-/// that nobody chose. What it started with is in the ownership record of the definition it runs with.
+/// A guest keeps the address that it asked for at its start; without a restart it would change it
+/// when its lease ends, at a time that nobody chose. What it started with is in the ownership
+/// record of the definition it runs with.
 fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
     let ownership = domain
         .live
@@ -315,11 +318,11 @@ fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
         .and_then(|live| live.ownership.as_ref());
     let mut changes = Vec::new();
     for wanted in desired.reservations.iter().map(|r| &r.entry) {
-        let of_card = ownership
+        let of_interface = ownership
             .into_iter()
             .flat_map(|m| &m.reservations)
             .filter(|r| r.entry.mac == wanted.mac);
-        let started_with: Vec<_> = of_card.map(|r| r.entry.ip).collect();
+        let started_with: Vec<_> = of_interface.map(|r| r.entry.ip).collect();
         if let Some(before) = started_with
             .first()
             .filter(|_| !started_with.contains(&wanted.ip))

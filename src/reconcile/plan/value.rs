@@ -1,4 +1,4 @@
-//! What a subject was, or becomes: values to compare. Words are made of them by `Display` only.
+//! What a subject was, or becomes: values to compare. Their words are made by `Display` only.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -16,7 +16,7 @@ use crate::text::size::Bytes;
 /// What a subject was, or becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// There was nothing, or nothing is to be said of it.
+    /// There was nothing, or there is nothing to say of it.
     Nothing,
     /// A word of the configuration or of libvirt.
     Text(String),
@@ -149,7 +149,7 @@ impl From<&DomainSpec> for Value {
     }
 }
 
-/// How the client certificate of the desired seed came there.
+/// Whether the client certificate of the desired seed is new, and why.
 impl From<&DesiredCertificate> for Value {
     fn from(certificate: &DesiredCertificate) -> Self {
         Self::Certificate {
@@ -207,7 +207,7 @@ impl fmt::Display for Value {
                 };
                 write!(f, "+{added} -{removed} {noun}")
             }
-            Self::WrittenTo(at) => write!(f, "written anew to {at}"),
+            Self::WrittenTo(at) => write!(f, "written again to {at}"),
             Self::Is(condition) => write!(f, "{condition}"),
         }
     }
@@ -243,13 +243,13 @@ impl fmt::Display for Condition {
             Self::Deleted => "deleted",
             Self::Released => "released",
             Self::NotInDrive => "not in the drive",
-            Self::Unsaved => "none, the domain would be gone with its stop",
+            Self::Unsaved => "none, the domain would cease to exist when it stops",
             Self::Saved => "saved",
             Self::WrittenByAnother => "as edited or written by another lbctl",
             Self::WrittenByLbctl => "as lbctl writes it",
             Self::AsBooted => "as it booted",
-            Self::AsSeedAtRestart => "as its seed, which waits for a restart",
-            Self::PerhapsNotAsSeed => "not known to be as its seed",
+            Self::AsSeedAtRestart => "as its seed, except what waits for a restart",
+            Self::PerhapsNotAsSeed => "perhaps not as its seed",
             Self::AsSeed => "as its seed",
         })
     }

@@ -1,4 +1,4 @@
-//! Docker, where HAProxy runs in a container: what its daemon is told, and the login for a registry,
+//! Docker, where HAProxy runs in a container: its daemon's settings, and the login for a registry,
 //! kept out of arguments and environment.
 
 use base64::Engine;

@@ -52,7 +52,7 @@ struct FluentConf<'a> {
     shared_key: Text<'a>,
     host: Text<'a>,
     port: Port,
-    /// A whole `<buffer>` section, as the user wrote it: it is meant to be configuration.
+    /// A whole `<buffer>` section, as the user wrote it: it is configuration by intention.
     buffer: Option<&'a str>,
 }
 

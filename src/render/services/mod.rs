@@ -17,8 +17,8 @@ use super::guest_file::{GuestFile, Service};
 use super::{CheckTls, Secrets};
 use crate::config::Config;
 
-/// All that lbctl knows, in the order of starting: HAProxy as early as may be, because everybody
-/// waits for it.
+/// All that lbctl knows, in the order of starting: HAProxy as early as possible, because clients
+/// wait for it.
 pub(super) const SERVICES: [GuestService; 5] = [
     docker::SERVICE,
     haproxy::SERVICE,

@@ -77,18 +77,18 @@ pub enum IsoError {
     NotIso,
     /// Reading: an ISO 9660 that contradicts itself or is cut; what is wrong.
     Damaged(&'static str),
-    /// Reading: sound, but of a kind that no seed is; what it has.
+    /// Reading: valid, but of a kind that a seed never has; what it has.
     Unsupported(&'static str),
 }
 
 impl fmt::Display for IsoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Label(label) => write!(f, "a label not fit for an image: {label:?}"),
-            Self::Tag => {
-                f.write_str("a mark not fit for an image: one line of printable ASCII is expected")
-            }
-            Self::Name(name) => write!(f, "a file name not fit for an image: {name:?}"),
+            Self::Label(label) => write!(f, "a label that an image cannot have: {label:?}"),
+            Self::Tag => f.write_str(
+                "a tag that an image cannot have: one line of printable ASCII is expected",
+            ),
+            Self::Name(name) => write!(f, "a file name that an image cannot have: {name:?}"),
             Self::Duplicate(name) => write!(f, "a file name that comes twice: {name:?}"),
             Self::TooMany => write!(f, "more than {FILES_MAX} files"),
             Self::TooBig => f.write_str("more data than an image may hold"),

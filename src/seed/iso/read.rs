@@ -6,7 +6,7 @@
 
 use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, read_tag};
 
-/// Volume descriptors looked at; ordinary images have three or four.
+/// Volume descriptors that are read; ordinary images have three or four.
 const DESCRIPTORS_MAX: usize = 32;
 /// Continuation areas followed for one record; names of up to 255 bytes need one.
 const CONTINUATIONS_MAX: usize = 4;
@@ -23,14 +23,14 @@ type Slice<'a> = Result<&'a [u8], IsoError>;
 /// The files in the root directory, sorted by name, with the label and the tag. Directories, links and devices are
 /// passed over.
 ///
-/// Errors: no ISO 9660, a damaged one, or one with what this reader does not know (other block sizes, files in several
-/// pieces or compressed).
+/// Errors: not ISO 9660, a damaged one, or one with what this reader does not know (other block
+/// sizes, files in several pieces or compressed).
 pub fn read(bytes: &[u8]) -> Result<Image, IsoError> {
     let volumes = descriptors(bytes)?;
     let primary = volumes.primary.ok_or(IsoError::NotIso)?;
-    // A cut image may still hold its directories whole.
+    // A truncated image may still contain whole directories.
     if bytes.len() / SECTOR < number_32(primary, 80)? as usize {
-        return Err(IsoError::Damaged("it is shorter than it says"));
+        return Err(IsoError::Damaged("it is shorter than its header says"));
     }
     let root = Directory::open(bytes, primary)?;
     let sharing = root.sharing()?;
@@ -229,7 +229,7 @@ impl<'a> Record<'a> {
         self.data(image)
     }
 
-    /// The file's name, or `None` where this is no ordinary file.
+    /// The file's name, or `None` where this is not an ordinary file.
     fn name(&self, image: &'a [u8], names: &Names) -> Result<Option<String>, IsoError> {
         let name = match names {
             Names::RockRidge { skip } => {
@@ -338,7 +338,7 @@ impl RockRidge {
     }
 }
 
-/// Where a record's system use field goes on (SUSP, 5.1).
+/// Where a record's system use field continues (SUSP, 5.1).
 struct Continuation {
     sector: u32,
     offset: u32,

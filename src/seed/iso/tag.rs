@@ -1,5 +1,5 @@
-//! The line in the system area. The area is free by the standard (6.2.1), zero in ordinary images, and boot code in
-//! hybrid ones; blkid, the kernel and cloud-init look behind it.
+//! The line in the system area. The area is free by the standard (6.2.1), zero in ordinary images,
+//! and boot code in hybrid ones; blkid, the kernel and cloud-init read what follows it.
 
 use super::{IsoError, SECTOR, SYSTEM_AREA};
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_line_and_zeros_are_a_mark() {
+    fn only_a_whole_line_and_zeros_are_a_tag() {
         let area = |text: &[u8]| {
             let mut bytes = vec![0u8; 600];
             bytes[..text.len()].copy_from_slice(text);

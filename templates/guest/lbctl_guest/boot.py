@@ -39,7 +39,7 @@ def start_agent() -> None:
 
 
 def reload_manager(conf: Settings) -> None:
-    """Only where it still knows a unit as it was before cloud-init wrote lbctl's: a reload takes a
+    """Only where it still has a unit from before cloud-init wrote lbctl's: a reload takes a
     small guest many seconds."""
     paths = [entry["path"] for entry in conf["files"] if entry["path"].startswith(f"{UNITS}/")]
     stale = [

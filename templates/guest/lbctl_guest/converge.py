@@ -1,5 +1,5 @@
 """Brings a running guest to a spec that lbctl sends: checks everything first, installs whole files,
-applies with the least disturbance, verifies, and puts everything back if something fails. Python
+applies with the least disturbance, verifies, and restores everything if something fails. Python
 3.10 or newer, standard library only.
 
 Not here: what a service needs to follow its files (services), how HAProxy is checked and reloaded
@@ -68,7 +68,7 @@ def main() -> int:
             wait_for_boot()
             undo = Undo()
             answer = {"ok": True, "notes": converge(Change(task["spec"], task["only"]), undo)}
-    except Exception as problem:  # lbctl is always answered, and all is put back by now
+    except Exception as problem:  # lbctl always gets an answer, and everything is restored by now
         restored = undo is None or undo.restored
         answer = {"ok": False, "error": in_words(problem), "restored": restored}
     print(json.dumps(answer))
@@ -133,7 +133,7 @@ class locked:
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise Failure("another change of this guest has run for a minute") from None
+                    raise Failure("another change of this guest runs for over a minute") from None
                 time.sleep(0.2)
 
     def __exit__(self, *_: object) -> None:
@@ -211,7 +211,7 @@ class Undo:
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[bytes, os.stat_result] | None] = {}
-        # Until then there is nothing to put back, and HAProxy is not to be disturbed for it.
+        # Until then there is nothing to restore, and HAProxy must not be reloaded for it.
         self.touched = False
         self.restored = True
         self.complaint = ""
@@ -238,7 +238,7 @@ class Undo:
             apply(conf, rejected, paths, up, rejected_ca)
         except Exception as problem:
             self.restored = False
-            self.complaint = f"; and putting everything back failed too: {problem}"
+            self.complaint = f"; restoring everything failed, too: {problem}"
 
     @staticmethod
     def put_back_file(path: str, was: tuple[bytes, os.stat_result] | None) -> None:
@@ -271,7 +271,7 @@ def install_keys(conf: Settings, before: Settings) -> None:
 
 
 def apply(conf: Settings, before: Settings, paths: set[str], up: int, other_ca: str) -> None:
-    """HAProxy last: it must not be disturbed for nothing, and the others may still fail."""
+    """HAProxy last: it must not be reloaded without need, and the others may still fail."""
     conf = services.with_table(conf, before)
     facts = [*conf.get("files", []), *before.get("files", [])]
     affected = {entry["affects"] for entry in facts if entry["path"] in paths}

@@ -274,7 +274,7 @@ def wait_for_socket() -> None:
     deadline = time.monotonic() + 60
     while not answers_within(2):
         if time.monotonic() > deadline or not container_lives():
-            # Docker keeps no log of a container that is gone; the journal does.
+            # Docker keeps no log of a container that was removed; the journal does.
             text = journal(f"CONTAINER_NAME={CONTAINER}", "--boot", lines=20)
             raise Failure("HAProxy's socket does not answer: " + text[-2000:])
 

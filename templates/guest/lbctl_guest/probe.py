@@ -19,7 +19,7 @@ TIMEOUT = 8.0
 
 def probe_all(target: ProbeTarget, addresses: list[str], stage: str) -> list[str]:
     """Refuses if a node that accepts the pair in use does not accept the new one. Nodes that are
-    down have no vote. `stage` holds the new client.pem and ca.pem. Returns the notes for a
+    down do not count. `stage` holds the new client.pem and ca.pem. Returns the notes for a
     success."""
     new = ask_all(target, addresses, stage)
     refusing = {address: why for address, why in new.items() if why}
@@ -27,8 +27,8 @@ def probe_all(target: ProbeTarget, addresses: list[str], stage: str) -> list[str
     lost = [f"{address}: {why}" for address, why in refusing.items() if not old[address]]
     if lost:
         raise Failure(
-            f"{len(lost)} of {len(addresses)} nodes would not take the new certificate or CA, "
-            f"so the old ones stay: {'; '.join(lost)}"
+            f"{len(lost)} of {len(addresses)} nodes would not accept the new certificate or CA, "
+            f"so the old ones stay in use: {'; '.join(lost)}"
         )
     if not addresses:
         return ["no node is known yet, so none was asked whether it accepts the new certificate"]
@@ -66,7 +66,7 @@ def ask_node(target: ProbeTarget, address: str, place: str) -> str | None:
             # In TLS 1.3 a refused client certificate shows at the first answer only.
             tls.sendall(f"GET /primary HTTP/1.0\r\nHost: {target['host']}\r\n\r\n".encode())
             if not tls.recv(16).startswith(b"HTTP/"):
-                return "it answers, but not in HTTP"
+                return "it answers, but not with HTTP"
         return None
     except (OSError, ValueError) as problem:
         return str(problem)

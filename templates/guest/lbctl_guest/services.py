@@ -49,7 +49,7 @@ VERBS = {"reload": "reload-or-restart", "restart": "restart"}
 def apply_docker(conf: Settings) -> None:
     """Adds lbctl's settings to those of the image. A running Docker needs no restart for them."""
     if conf["registry"]:
-        # Docker looks here at each pull.
+        # Docker reads this at each pull.
         ca = read_bytes("/etc/lbctl/docker/registry-ca.crt")
         write(f"/etc/docker/certs.d/{conf['registry']}/ca.crt", ca)
     path = "/etc/docker/daemon.json"

@@ -107,7 +107,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def number(text: str | None) -> int | None:
-    """One that every reader of JSON can hold."""
+    """One that every reader of JSON can represent."""
     try:
         value = int(text or "")
     except ValueError:

@@ -21,7 +21,7 @@ class ServiceFacts(TypedDict):
 
 class AdminKeys(TypedDict):
     user: str
-    # Lines of `authorized_keys`: lbctl's. Others may stand beside them.
+    # Lines of `authorized_keys`: lbctl's. There may be others beside them.
     keys: list[str]
 
 
@@ -116,7 +116,7 @@ class Done(TypedDict):
 
 
 class Refused(TypedDict):
-    """The other answer. `restored`: the guest is as it was before."""
+    """The other answer. `restored`: the guest is unchanged."""
 
     ok: Literal[False]
     error: str

@@ -54,7 +54,7 @@ def account(password_hash: str | None) -> AdminAccount:
     return {"user": "ubuntu", "password_hash": password_hash, "public_keys": []}
 
 
-def test_a_password_goes_by_standard_input(files: Files, commands: Commands) -> None:
+def test_a_password_is_sent_by_standard_input(files: Files, commands: Commands) -> None:
     files.put("/etc/shadow", "root:*:1::\nubuntu:!:1::\n")
     services.set_password(account("$6$hash"))
     assert commands.ran == ["chpasswd --encrypted"]

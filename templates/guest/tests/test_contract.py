@@ -43,7 +43,7 @@ def matches(value: Any, wanted: Any, at: str = "") -> list[str]:
 
 
 def shape(document: Any, at: str = "") -> dict[str, set[str]]:
-    """The types that stand at each place; the places of a list are one."""
+    """The types at each place; all items of a list are one place."""
     found: dict[str, set[str]] = {at: {type(document).__name__}}
     inner: list[tuple[str, Any]] = []
     if isinstance(document, dict):

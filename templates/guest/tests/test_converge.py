@@ -100,7 +100,7 @@ def test_an_undo_that_fails_says_so(files: Files, commands: Commands) -> None:
     commands.fail("systemctl daemon-reload", "no space")
     undo.put_back(settings("haproxy"), settings("haproxy"), {"/etc/systemd/system/x.service"}, 0)
     assert not undo.restored
-    assert "putting everything back failed too: systemctl daemon-reload" in undo.complaint
+    assert "restoring everything failed, too: systemctl daemon-reload" in undo.complaint
 
 
 # ---- what differs
@@ -116,7 +116,7 @@ def test_only_what_differs_is_changed(files: Files) -> None:
     assert {new.path for new in change.changed} == {HAPROXY_CFG, SETTINGS}
 
 
-def test_with_only_the_rest_of_the_spec_is_not_looked_at(files: Files) -> None:
+def test_with_only_the_rest_of_the_spec_is_ignored(files: Files) -> None:
     install_all(files, spec())
     wanted = changed(changed(spec(), CA_PEM, "new CA"), HAPROXY_CFG, "other")
     change = Change(wanted, [CLIENT_PEM, CA_PEM])
@@ -247,7 +247,7 @@ def test_a_guest_of_lbctl_0_1_is_upgraded_live(
 ) -> None:
     install_0_1(files)
     wanted = spec()
-    # Everything but the programs is as it was.
+    # Everything except the programs is unchanged.
     for entry in wanted["files"]:
         if entry["affects"] != "guest":
             files.put(entry["path"], entry["content"], entry["mode"])

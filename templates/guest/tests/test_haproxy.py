@@ -109,7 +109,7 @@ def test_haproxy_is_disturbed_as_little_as_may_be(
     assert len(commands.of("restart haproxy.service")) == 1
 
 
-def test_a_start_that_fails_is_told_with_the_journal(commands: Commands) -> None:
+def test_a_start_that_fails_is_reported_with_the_journal(commands: Commands) -> None:
     commands.fail("systemctl restart", "Job failed.")
     commands.answer("journalctl", "[ALERT] no such backend\n")
     with pytest.raises(Failure, match=r"does not start: Job failed.\n\[ALERT\] no such backend"):
@@ -163,7 +163,7 @@ def test_without_haproxy_nothing_is_up() -> None:
     assert (haproxy.servers_up(), haproxy.node_addresses(), haproxy.process_id()) == (0, [], None)
 
 
-def test_the_process_is_told_by_its_socket(admin_socket: HaproxySocket) -> None:
+def test_the_process_is_known_by_its_socket(admin_socket: HaproxySocket) -> None:
     admin_socket.answers.update({"show info": INFO, "show stat": stat(UP, DOWN)})
     assert haproxy.process_id() == 42
     assert haproxy.node_addresses() == ["10.77.0.11", "10.77.0.12"]

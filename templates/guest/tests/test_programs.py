@@ -1,4 +1,4 @@
-"""The programs as files: how they are started, what they import, and those that stand alone."""
+"""The programs as files: how they are started, what they import, and those that import nothing."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_chrony_is_restarted_for_a_change_only(files: Files, commands: Commands)
     assert commands.of("restart") == []
 
 
-def test_chrony_that_is_not_wanted_goes_on_as_its_package_comes(
+def test_chrony_that_is_not_wanted_keeps_its_packages_settings(
     files: Files, commands: Commands
 ) -> None:
     files.put(CHRONY, "#lbctl# " + PACKAGED)

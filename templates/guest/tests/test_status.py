@@ -82,7 +82,7 @@ def test_without_haproxy_there_is_an_error(commands: Commands) -> None:
 # ---- cloud-init
 
 
-def test_cloud_init_is_told_by_its_files(files: Files) -> None:
+def test_cloud_inits_state_is_read_from_its_files(files: Files) -> None:
     assert status.cloud_init()["status"] == "not started"
     files.put("/run/cloud-init/status.json", '{"v1": {"stage": "init", "init": {"errors": []}}}')
     assert status.cloud_init() == {"status": "running", "stage": "init", "errors": []}

@@ -48,7 +48,7 @@ def test_what_is_missing_or_damaged_reads_as_nothing(files: Files) -> None:
     assert not tools.past_settings("/etc/damaged.json")
 
 
-def test_a_digest_tells_where_one_file_ends(files: Files) -> None:
+def test_a_digest_shows_where_one_file_ends(files: Files) -> None:
     files.put("/a", "1")
     files.put("/b", "23")
     first = tools.digest(["/a", "/b"])
@@ -120,7 +120,7 @@ def test_a_whole_answer_is_read_from_a_socket(admin_socket: HaproxySocket) -> No
     assert admin_socket.asked == ["show everything\n"]
 
 
-def test_everything_is_attempted_and_all_failures_are_told() -> None:
+def test_everything_is_attempted_and_all_failures_are_reported() -> None:
     done: list[int] = []
 
     def fail(problem: Exception) -> None:

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::workshop::{CaSpec, MadeCa, Workshop};
 use super::{issued, policy};
 
-/// The block's base64 lines as one, so that each piece of it can be looked for.
+/// The block's base64 lines as one, so that each piece of it can be searched.
 fn body(pem: &str) -> String {
     pem.lines()
         .filter(|line| !line.starts_with("-----"))
@@ -64,7 +64,7 @@ fn cast() -> (Workshop, Vec<MadeCa>) {
 }
 
 #[test]
-fn a_changed_byte_is_answered_and_told_without_the_key() {
+fn a_changed_byte_is_reported_without_the_key() {
     let (_shop, cas) = cast();
     for MadeCa { key, certificate } in &cas {
         // The structure is at the head; of the numbers behind it, samples do.

@@ -8,7 +8,7 @@ use super::workshop::{CaSpec, Workshop, run};
 use super::{DAY, issued, policy};
 
 #[test]
-fn a_ca_out_of_its_time_is_refused_at_issuing_and_not_at_loading() {
+fn a_ca_out_of_its_time_is_refused_at_issuing_not_at_loading() {
     let shop = Workshop::new();
     let ca = shop
         .ca(&CaSpec {
@@ -98,7 +98,7 @@ fn a_certificate_is_kept_until_it_is_due() {
 }
 
 #[test]
-fn another_ca_or_another_algorithm_issues_anew() {
+fn another_ca_or_another_algorithm_issues_again() {
     let shop = Workshop::new();
     let made = shop.ca(&CaSpec {
         subject: "/CN=same",
@@ -150,7 +150,7 @@ fn another_ca_or_another_algorithm_issues_anew() {
 }
 
 #[test]
-fn a_seed_without_a_pair_of_ours_issues_anew_and_force_always_does() {
+fn a_seed_without_a_pair_of_ours_issues_and_force_always_does() {
     let shop = Workshop::new();
     let made = shop.ca(&CaSpec::default());
     let ca = made.load();
@@ -192,7 +192,7 @@ fn a_seed_without_a_pair_of_ours_issues_anew_and_force_always_does() {
 }
 
 #[test]
-fn a_certificate_ends_with_its_ca_says_so_and_is_not_renewed_for_ever() {
+fn a_certificate_that_ends_with_its_ca_is_not_renewed_each_time() {
     let shop = Workshop::new();
     let ca = shop
         .ca(&CaSpec {
@@ -239,7 +239,7 @@ fn a_certificate_ends_with_its_ca_says_so_and_is_not_renewed_for_ever() {
 }
 
 #[test]
-fn a_hundred_years_and_more_are_written_rightly() {
+fn a_hundred_years_and_more_are_written_correctly() {
     let shop = Workshop::new();
     let ca = shop
         .ca(&CaSpec {

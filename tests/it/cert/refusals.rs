@@ -5,7 +5,8 @@ use lbctl::testing::secret::Secret;
 
 use super::workshop::{CaSpec, Workshop, run};
 
-/// No error may quote its input: each line of key material is looked for in everything the error says.
+/// No error may quote its input: each line of key material is searched in everything the error
+/// says.
 fn assert_tells_nothing(error: &CaError, inputs: &[&str]) {
     let said = format!("{error} {error:?} {:?}", error.hint);
     for line in inputs

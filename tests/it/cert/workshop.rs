@@ -279,7 +279,7 @@ pub fn run(command: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{command:?}:\n{out}{err}");
-    // What openssl says while it generates or converts is no part of the PEM.
+    // What openssl says while it generates or converts is not a part of the PEM.
     if out.contains("-----BEGIN ") {
         out.into_owned()
     } else {

@@ -27,7 +27,7 @@ fn with(lines: &str) -> Config {
     }
 }
 
-/// Each of the texts stands in the configuration; none of those with a `!` in front does.
+/// Each of the texts is in the configuration; none of those with a `!` in front does.
 #[track_caller]
 fn gives(lines: &str, texts: &[&str]) {
     let cfg = haproxy_cfg(&with(lines));

@@ -1,6 +1,6 @@
-//! HAProxy as a container, in a guest that has nothing and installs all of it at its first boot: packages from a
-//! repository, the image from a registry with a password and a CA of its own. Then the world outside is gone, and the
-//! guest comes back without it.
+//! HAProxy as a container, in a guest that has nothing and installs all of it at its first boot:
+//! packages from a repository, the image from a registry with a password and a CA of its own. Then
+//! the outside network is removed, and the guest comes back without it.
 
 use super::inside::chrony;
 use super::{BOOT, Guest, Kind, across_a_switchover};
@@ -45,7 +45,7 @@ fn in_a_container() {
     guest.lbctl(BOOT, &up).ok().says(&["ready", "psql"]);
     guest.reaches_the_primary();
     across_a_switchover(|| guest.rest_api("/primary"));
-    guest.lbctl(60, &["up"]).ok().says(&["already so"]);
+    guest.lbctl(60, &["up"]).ok().says(&["up to date"]);
     across_a_switchover(|| guest.http(8405, "/ready"));
     guest.shows_metrics();
     guest.keeps_time_and_logs("CONTAINER_NAME=haproxy");

@@ -1,6 +1,7 @@
-//! A guest in somebody else's hands, on a real virtio channel: in the agent's place runs a program that lies in each way
-//! that the protocol leaves open. lbctl comes to an end, says so in words that no terminal obeys, keeps its memory, writes
-//! nothing down on such an answer, goes on when the real agent is back, and takes the guest away.
+//! A hostile guest, on a real virtio channel: in place of the agent runs a program that lies in
+//! each way that the protocol leaves open. lbctl comes to an end, says so in words that no terminal
+//! obeys, keeps its memory, writes nothing down on such an answer, continues when the real agent
+//! runs again, and removes the guest.
 
 use std::time::{Duration, Instant};
 
@@ -26,15 +27,18 @@ const LIES: [(&str, &str); 15] = [
     ("nasty", "not ready: cloud-init"),
     ("many", "not ready: cloud-init"),
     ("refusing", "not ready"),
-    ("much", "more than lbctl asked for"),
-    ("wide", "more than lbctl asked for"),
-    ("binary", "its status is no status"),
-    ("deep", "its status is no status"),
+    ("much", "longer than lbctl asked for"),
+    ("wide", "longer than lbctl asked for"),
+    (
+        "binary",
+        "the answer of `lbctl-guest status` cannot be read",
+    ),
+    ("deep", "the answer of `lbctl-guest status` cannot be read"),
     ("no base64", "Invalid symbol"),
     ("running", "did not end within 20 s"),
-    ("types", "its status ended with exit -1"),
-    ("failing", "its status ended with exit"),
-    ("no pid", "guest-exec gave no pid"),
+    ("types", "`lbctl-guest status` ended with exit code -1"),
+    ("failing", "`lbctl-guest status` ended with exit code"),
+    ("no pid", "guest-exec returned no pid"),
     ("error", "unable to execute QEMU agent command"),
     ("noise", "cannot parse json"),
     ("flood", "its agent does not answer"),
@@ -42,10 +46,10 @@ const LIES: [(&str, &str); 15] = [
 
 /// How it lies when it is asked to change the guest, with how `up` and `renew` end.
 const REFUSALS: [(&str, i32, &str); 6] = [
-    ("refusing", 1, "could not put everything back"),
-    ("failing", 1, "the change may be half done"),
-    ("much", 1, "the change may be half done"),
-    ("deep", 1, "the change may be half done"),
+    ("refusing", 1, "could not restore everything"),
+    ("failing", 1, "the change may be incomplete"),
+    ("much", 1, "the change may be incomplete"),
+    ("deep", 1, "the change may be incomplete"),
     ("error", 4, "its agent does not answer"),
     ("silent", 4, "its agent does not answer"),
 ];
@@ -154,7 +158,7 @@ impl Guest {
         self.until_the_agent_says_yes(&json!({"execute": "lab-mode", "arguments": {"mode": mode}}));
     }
 
-    /// Agents come and go, and each time libvirt opens its side of the channel anew.
+    /// Agents start and stop, and each time libvirt opens its side of the channel again.
     fn until_the_agent_says_yes(&self, command: &Value) {
         let (uri, command) = (&self.lab["LIBVIRT_URI"], command.to_string());
         let virsh = ["-q", "-c", uri, "qemu-agent-command", "--timeout=20"];

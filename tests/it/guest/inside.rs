@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::Guest;
 use crate::support::{Lab, Ran, run_for};
 
-/// The table of a guest that takes its time from the lab: one server by its name, and whoever the nodes' name stands for.
+/// The table of a guest that takes its time from the lab: one server by its name, and all that the
+/// nodes' name resolves to.
 pub fn chrony(lab: &Lab) -> String {
     format!(
         "[chrony]\nenabled = true\nservers = [{{ url = \"{}\", options = [\"iburst\"] }}]\n\
@@ -86,7 +87,8 @@ impl Guest {
         run_for(30, "ip", [&curl[..], &[url.as_str()]].concat())
     }
 
-    /// Who comes by network scrapes HAProxy and the node exporter, and hears that there is a primary.
+    /// Who comes by network scrapes HAProxy and the node exporter, and sees that there is a
+    /// primary.
     pub fn shows_metrics(&self) {
         assert_eq!(self.http(8405, "/ready").ok().stdout, "ready");
         self.http(8405, "/metrics").ok().says(&[
@@ -98,7 +100,8 @@ impl Guest {
             .says(&["node_uname_info{", "node_load1 "]);
     }
 
-    /// chrony has the sources that were given, none of its package's own, and the journal tells of each session.
+    /// chrony has the sources that were given, none of its package's own, and the journal has each
+    /// session.
     pub fn keeps_time_and_logs(&self, entries: &str) {
         let [server, nodes] = ["NETWORK_DNS", "PG_NODES"].map(|key| self.lab[key].clone());
         self.comes_to("chronyc -n sources", |said| {

@@ -71,7 +71,7 @@ impl Drop for Sessions {
     }
 }
 
-/// What `status` tells of the certificate: in the seed, on the guest's disk, and in HAProxy's hand.
+/// What `status` shows of the certificate: in the seed, on the guest's disk, and in use by HAProxy.
 fn serials(guest: &Guest) -> [String; 3] {
     let status = guest.status();
     let certificate = &status["certificate"];
@@ -214,11 +214,11 @@ fn bad_changes_are_refused(guest: &Guest, interface: &str, sessions: &mut Sessio
     guest
         .lbctl(300, &["up"])
         .ended(1)
-        .says(&["would not take the new certificate or CA", "as it was"]);
+        .says(&["would not accept the new certificate or CA", "unchanged"]);
     guest
         .lbctl(300, &["renew"])
         .ended(1)
-        .says(&["would not take the new certificate or CA"]);
+        .says(&["would not accept the new certificate or CA"]);
     guest.unset("ca_key");
     guest.unset("ca_certificate");
     nothing_changed(sessions, "by a CA that does not fit the nodes");

@@ -1,4 +1,5 @@
-//! `check --host`: one list of everything that a first `up` would trip over, each line with its verdict in a word.
+//! `check --host`: one list of everything that would make a first `up` fail, each line with its
+//! verdict in a word.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use super::sandbox::Sandbox;
 
-/// Verdicts by what was looked at.
+/// Verdicts by what was checked.
 fn verdicts(document: &Value) -> BTreeMap<String, String> {
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
     let findings = document["findings"].as_array().unwrap();
@@ -17,18 +18,18 @@ fn verdicts(document: &Value) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_host_that_can_take_it_is_said_to_thing_by_thing() {
+fn a_host_where_up_can_work_is_listed_item_by_item() {
     let vm = Sandbox::new();
     let before = vm.snapshot();
     let listed = vm.lbctl("check --host").ok();
     listed.says(&[
-        "@vm: the host can take it (",
+        "@vm: nothing prevents `lbctl up` (",
         "  ok       configuration ",
         "  ok       libvirt ",
         "  warning  kvm ",
         "  ok       domain                  the name @vm is free",
         "  ok       base volume             @base_pool/@base, ",
-        "  ok       root disk               @pool/@vm would be made, qcow2, ",
+        "  ok       root disk               @pool/@vm would be created, qcow2, ",
         "  ok       network @net",
         "free in ",
         "  ok       pool @pool",
@@ -62,7 +63,7 @@ fn what_fails_is_listed_beside_what_does_not() {
 }
 
 #[test]
-fn a_disk_that_has_no_room_fails_and_one_that_may_outgrow_its_pool_is_warned_of() {
+fn a_disk_without_space_fails_and_one_that_may_outgrow_its_pool_warns() {
     for (format, code, verdict) in [("raw", 1, "fails"), ("qcow2", 0, "warning")] {
         let mut vm = Sandbox::new();
         vm.change(&format!(

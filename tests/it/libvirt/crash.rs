@@ -52,7 +52,7 @@ const WAYS: [Way; 8] = [
         ],
     },
     Way {
-        what: "update written for the next start",
+        what: "update saved for the next start",
         prepare: |vm| {
             Inside::new(vm).up();
             vm.change("haproxy.timeouts.idle = '31m'");

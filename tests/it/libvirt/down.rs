@@ -1,4 +1,4 @@
-//! `down`: what lbctl made goes, everything else stays as it was.
+//! `down`: what lbctl made is removed, everything else is left unchanged.
 
 use super::sandbox::Sandbox;
 
@@ -19,11 +19,14 @@ fn down_leaves_the_host_as_it_was_before() {
             "delete seed @pool/@seed",
             "delete volume @pool/@vm",
             "release @ip for @mac (@vm) in network @net",
-            "@vm: gone",
+            "@vm: removed",
         ]);
     before.assert_same(&vm.snapshot());
     let again = vm.down();
-    assert_eq!(again.stderr, vm.fill("@vm: not there, nothing to do\n"));
+    assert_eq!(
+        again.stderr,
+        vm.fill("@vm: does not exist, nothing to do\n")
+    );
     before.assert_same(&vm.snapshot());
 }
 
@@ -42,14 +45,14 @@ fn down_asks_and_without_a_terminal_refuses() {
 }
 
 #[test]
-fn the_disk_stays_and_the_next_up_uses_it_again() {
+fn the_disk_is_kept_and_the_next_up_uses_it_again() {
     let vm = Sandbox::new();
     let network = vm.virsh("net-dumpxml @net --inactive").stdout;
     vm.up();
     let written = vm.pool_dir.join(&vm.name);
     let disk = std::fs::read(&written).unwrap();
     vm.down().says(&[
-        "note: volume @pool/@vm stays, with its data",
+        "note: volume @pool/@vm is kept, with its data",
         "`lbctl down --delete-volume` deletes it",
     ]);
     assert_eq!(vm.volumes(), [vm.name.as_str()]);
@@ -57,17 +60,17 @@ fn the_disk_stays_and_the_next_up_uses_it_again() {
 
     vm.lbctl("plan").ok().says(&[
         "5 steps",
-        "note: volume @pool/@vm is there already, a clone of @base_pool/@base: it is used as it is",
+        "note: volume @pool/@vm already exists, a clone of @base_pool/@base: it is used unchanged",
     ]);
     vm.up()
-        .says(&["note: volume @pool/@vm is there already"])
+        .says(&["note: volume @pool/@vm already exists"])
         .does_not_say(&["clone volume @pool"]);
     assert_eq!(vm.dominfo("State"), "running");
     assert!(std::fs::read(&written).unwrap() == disk, "the disk's bytes");
 }
 
 #[test]
-fn the_disk_that_stayed_can_be_deleted_later() {
+fn the_disk_that_was_kept_can_be_deleted_later() {
     let vm = Sandbox::new();
     let before = vm.snapshot();
     vm.up();
@@ -88,12 +91,12 @@ fn a_volume_that_lbctl_did_not_clone_is_never_deleted() {
     vm.up();
     vm.lbctl("down --yes --delete-volume --stop-timeout=1s")
         .ok()
-        .says(&["the disk is not lbctl's (volume_id): it stays"]);
+        .says(&["lbctl did not make the disk (volume_id): it is kept"]);
     before.assert_same(&vm.snapshot());
 }
 
 #[test]
-fn a_disk_that_another_domain_has_taken_over_is_not_deleted() {
+fn a_disk_that_another_domain_uses_is_not_deleted() {
     let vm = Sandbox::new();
     vm.up();
     vm.write(

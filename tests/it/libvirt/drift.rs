@@ -1,9 +1,10 @@
-//! Somebody changes things by hand: `plan` sees it and `up` repairs it, without a restart of the guest where none is needed.
+//! An operator changes things with virsh: `plan` shows it and `up` repairs it, without a restart of
+//! the guest where none is needed.
 
 use super::sandbox::Sandbox;
 
 struct Drift {
-    /// What is done by hand: virsh commands.
+    /// What the operator does: virsh commands.
     by_hand: &'static str,
     /// What `plan` says of it.
     seen: &'static [&'static str],
@@ -102,7 +103,7 @@ fn of_the_state() {
         Drift {
             by_hand: "undefine @vm",
             seen: &[
-                "definition: none, the domain would be gone with its stop -> saved (live)",
+                "definition: none, the domain would cease to exist when it stops -> saved (live)",
                 "autostart: off -> on (live)",
             ],
         },
@@ -168,7 +169,7 @@ fn of_the_seed_volume_itself() {
 }
 
 #[test]
-fn a_domain_whose_mark_is_gone_is_nobody_elses_business() {
+fn a_domain_without_its_ownership_record_is_refused() {
     let vm = Sandbox::new();
     vm.up();
     vm.virsh("metadata @vm urn:lbctl:mark:1 --config --live --remove")

@@ -1,5 +1,5 @@
-//! A fault switch in the door to a real libvirt: lbctl is stopped before, after, or within one of the calls that change
-//! something, as by `kill -9`. From then on nothing gets through the door any more.
+//! A fault switch in front of a real libvirt: lbctl is stopped before, after, or within one of the
+//! calls that change something, as by `kill -9`. From then on every call fails.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl<'h> Faulty<'h> {
         ))
     }
 
-    fn look<T>(&self, call: impl FnOnce(&LibvirtHost) -> HostResult<T>) -> HostResult<T> {
+    fn read<T>(&self, call: impl FnOnce(&LibvirtHost) -> HostResult<T>) -> HostResult<T> {
         if self.dead.get() {
             return self.dies();
         }
@@ -102,34 +102,34 @@ impl<'h> Faulty<'h> {
 
 impl HostReader for Faulty<'_> {
     fn architecture(&self) -> HostResult<String> {
-        self.look(HostReader::architecture)
+        self.read(HostReader::architecture)
     }
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool> {
-        self.look(|h| h.offers_kvm(architecture))
+        self.read(|h| h.offers_kvm(architecture))
     }
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>> {
-        self.look(|h| h.domain(name))
+        self.read(|h| h.domain(name))
     }
     fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>> {
-        self.look(|h| h.claims(but))
+        self.read(|h| h.claims(but))
     }
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState> {
-        self.look(|h| h.volume(at))
+        self.read(|h| h.volume(at))
     }
     fn volume_by_id(&self, id: &str) -> HostResult<VolumeState> {
-        self.look(|h| h.volume_by_id(id))
+        self.read(|h| h.volume_by_id(id))
     }
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>> {
-        self.look(|h| h.read_volume(at, limit))
+        self.read(|h| h.read_volume(at, limit))
     }
     fn network(&self, which: &NetworkRef) -> HostResult<Option<NetworkFacts>> {
-        self.look(|h| h.network(which))
+        self.read(|h| h.network(which))
     }
     fn leases(&self, network: &NetworkId) -> HostResult<Vec<Lease>> {
-        self.look(|h| h.leases(network))
+        self.read(|h| h.leases(network))
     }
     fn has_device(&self, name: &str) -> HostResult<Option<bool>> {
-        self.look(|h| h.has_device(name))
+        self.read(|h| h.has_device(name))
     }
 }
 
@@ -208,6 +208,6 @@ impl HostWriter for Faulty<'_> {
 
 impl AgentChannel for Faulty<'_> {
     fn agent(&self, domain: &str, command: &str, timeout: Duration) -> HostResult<String> {
-        self.look(|h| h.agent(domain, command, timeout))
+        self.read(|h| h.agent(domain, command, timeout))
     }
 }

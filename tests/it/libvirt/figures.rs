@@ -18,7 +18,7 @@ pub fn soaking() -> bool {
     std::env::var_os("LBCTL_SOAK").is_some()
 }
 
-/// Tells a figure, and adds it to the summary of `./dev soak`.
+/// Prints a figure, and adds it to the summary of `./dev soak`.
 pub fn tell(text: impl Display) {
     eprintln!("figure: {text}");
     if let Some(path) = std::env::var_os("LBCTL_SOAK_FIGURES") {
@@ -27,11 +27,11 @@ pub fn tell(text: impl Display) {
     }
 }
 
-/// Numbers that look random and can be had again: what a test did is told by its seed (`SplitMix64`).
+/// Numbers that look random and can be repeated: a seed determines what a test does (`SplitMix64`).
 pub struct Dice(u64);
 
 impl Dice {
-    /// From `LBCTL_SOAK_SEED`, or the clock; told, so that a failure can be repeated.
+    /// From `LBCTL_SOAK_SEED`, or the clock; printed, so that a failure can be repeated.
     pub fn new(of: &str) -> Self {
         let seed = match std::env::var("LBCTL_SOAK_SEED") {
             Ok(given) => given.parse().expect("a number"),

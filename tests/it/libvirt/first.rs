@@ -7,7 +7,7 @@ use super::sandbox::Sandbox;
 use crate::support::run;
 
 #[test]
-fn up_makes_a_running_load_balancer_and_tells_each_step() {
+fn up_creates_a_running_load_balancer_and_shows_each_step() {
     let vm = Sandbox::new();
     vm.up().says(&[
         "@vm: to be created",
@@ -24,7 +24,7 @@ fn up_makes_a_running_load_balancer_and_tells_each_step() {
     assert_eq!(vm.dominfo("CPU(s)"), "1");
     assert_eq!(vm.dominfo("Max memory"), "262144 KiB");
 
-    // The reservation stands in both definitions, so it survives a restart of the network.
+    // The reservation is in both definitions, so it survives a restart of the network.
     for which in ["", "--inactive"] {
         let entry = "<host mac='@mac' name='@vm' ip='@ip'/>";
         vm.virsh(&format!("net-dumpxml @net {which}"))
@@ -54,7 +54,7 @@ fn the_seed_is_an_iso_that_only_root_reads() {
 }
 
 #[test]
-fn the_domain_is_valid_marked_and_holds_no_secret() {
+fn the_domain_is_valid_and_recorded_and_has_no_secret() {
     let vm = Sandbox::new();
     vm.up();
     let xml = vm
@@ -100,7 +100,7 @@ fn up_again_changes_nothing_and_says_so_in_one_line() {
     let again = vm.up();
     assert_eq!(
         again.stderr,
-        format!("{}: already so, nothing to do\n", vm.name)
+        format!("{}: up to date, nothing to do\n", vm.name)
     );
     assert_eq!(again.stdout, "");
     let plan = vm.lbctl("plan --exit-code").ok();
@@ -138,8 +138,9 @@ fn the_domain_type_is_chosen_by_what_the_host_can() {
     vm.up().says(&["nothing to do"]);
 }
 
-/// Measured: 101 and 36; 15 of the first are for another lbctl that may be at work: the seed read back, and a look whether all
-/// is there still. Some slack, so that this fails when a call per volume or per domain creeps in, not at each edit.
+/// Measured: 101 and 36; 15 of the first are for another lbctl that may change it: the seed read
+/// back, and a check whether all is there still. Some slack, so that this fails when a call per
+/// volume or per domain creeps in, not at each edit.
 #[test]
 fn few_calls_to_libvirt_are_made() {
     let vm = Sandbox::new();

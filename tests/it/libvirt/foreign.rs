@@ -1,4 +1,5 @@
-//! A host full of what others made, under names close to ours: lbctl leaves each byte of it as it was, and stays quick.
+//! A host full of what others made, under names close to ours: lbctl leaves each byte of it
+//! unchanged, and stays quick.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +55,7 @@ fn of_others(vm: &Sandbox, names: &[String]) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_host_full_of_others_stays_as_it_was() {
+fn a_host_full_of_others_is_unchanged() {
     let mut vm = Sandbox::new();
     let alone = Instant::now();
     vm.up();
@@ -68,7 +69,8 @@ fn a_host_full_of_others_stays_as_it_was() {
     for n in 0..neighbours {
         let (name, seed) = (alike(&vm.name, n), alike(&vm.fill("@seed"), n));
         let mac = format!("52:54:01:{number}:{:02x}:{:02x}", n / 256, n % 256);
-        // The host's own, and so of every sandbox's, are told apart by the first letters; see `Sandbox::drop`.
+        // The host's own, and so of every sandbox's, are distinguished by the first letters; see
+        // `Sandbox::drop`.
         let domain = format!("{}-{n}", vm.fill("@other"));
         let domain = if n % 2 == 0 {
             format!("{}-{domain}", vm.name)

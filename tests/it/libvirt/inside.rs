@@ -1,5 +1,6 @@
-//! lbctl within the test: its own observe, plan and apply on the sandbox's libvirt, so that the host in between can be
-//! another one. And what is true of a VM whatever happened to the lbctl that was at work on it.
+//! lbctl within the test: its own observe, plan and apply on the sandbox's libvirt, so that the
+//! host in between can be another one. And what is true of a VM whatever happened to the lbctl that
+//! was changing it.
 
 use std::fs;
 use std::time::Duration;
@@ -18,11 +19,11 @@ use time::OffsetDateTime;
 
 use super::sandbox::Sandbox;
 
-/// The guests stay in their firmware and hear no power button.
+/// The guests stay in their firmware and do not react to a power button.
 const STOP: Duration = Duration::from_millis(100);
 pub const NOW: Restart = Restart::Now { deadline: STOP };
 
-/// What lbctl is told to do.
+/// What lbctl is called to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     Up(Restart),
@@ -111,7 +112,7 @@ pub fn a_booting_guest_finds_a_whole_seed(vm: &Sandbox, host: &impl HostReader) 
         let path = drive.source.as_ref().expect("a medium").to_string();
         let bytes = fs::read(&path).unwrap_or_else(|e| panic!("the drive's seed {path}: {e}"));
         let SeedContent::Ours(seed) = recognise(&bytes, &vm.name) else {
-            panic!("{path} is no seed of {}", vm.name);
+            panic!("{path} is not a seed of {}", vm.name);
         };
         assert!(seed.guest.is_some() && seed.client_pem.is_some(), "{path}");
         for file in &seed.files {

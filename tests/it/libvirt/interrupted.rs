@@ -23,10 +23,10 @@ fn ctrl_c_ends_the_waiting_and_not_the_guest() {
     let output = lbctl.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("the guest boots"), "{said}");
+    assert!(said.contains("the guest is booting"), "{said}");
     let last = said.lines().last().unwrap();
     assert!(
-        last.contains("the VM goes on by itself. `lbctl up --wait` waits again"),
+        last.contains("the VM continues by itself. `lbctl up --wait` waits again"),
         "{said}"
     );
     assert_eq!(vm.dominfo("State"), "running");

@@ -62,7 +62,8 @@ fn up_finishes_what_a_killed_up_began() {
         vm.lbctl("plan --exit-code").ended(3);
         vm.up();
         assert_eq!(vm.dominfo("State"), "running");
-        // What was half-written may be at work yet: the new one stands beside it, and it goes in the end.
+        // What was half-written may still be in use by another run: the new one gets another name,
+        // and the half-written one is removed in the end.
         let volumes = vm.volumes();
         assert!(
             volumes == [vm.fill("@vm"), vm.fill("@seed")]
@@ -76,7 +77,9 @@ fn up_finishes_what_a_killed_up_began() {
 #[test]
 fn down_removes_what_a_killed_up_began() {
     in_each_state(|vm| {
-        vm.lbctl("down --yes --delete-volume").ok().says(&["gone"]);
+        vm.lbctl("down --yes --delete-volume")
+            .ok()
+            .says(&["removed"]);
         assert!(vm.volumes().is_empty(), "{:?}", vm.volumes());
         for which in ["", "--inactive"] {
             vm.virsh(&format!("net-dumpxml @net {which}"))
@@ -110,7 +113,7 @@ fn a_domain_defined_and_not_started_is_started_or_removed() {
 
 /// Killed between the redefinition and the end of an update: both seeds are there, or the new one in half.
 #[test]
-fn an_update_that_was_killed_is_finished_or_taken_back() {
+fn an_update_that_was_killed_is_finished_or_reverted() {
     for (what, by_hand) in [
         (
             "half of the new seed",
@@ -128,7 +131,7 @@ fn an_update_that_was_killed_is_finished_or_taken_back() {
         let seed = std::fs::read(vm.pool_dir.join(vm.fill("@seed"))).unwrap();
         std::fs::write(vm.home.path().join("half"), &seed[..seed.len() / 2]).unwrap();
         vm.virsh(by_hand).ok();
-        // Taken back: the configuration is what it was, and the leftover goes.
+        // Reverted: the configuration is the previous one, and the leftover is removed.
         vm.up().says(&["delete seed @pool/@seed2"]);
         assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed")]);
 

@@ -1,5 +1,5 @@
-//! libvirt goes away, is slow, or has no room, at the worst moments: lbctl comes to a clear end, and the next `up` does
-//! what is left.
+//! libvirt stops, is slow, or has no space, at the worst moments: lbctl ends clearly, and the next
+//! `up` does what is left.
 
 use std::path::PathBuf;
 use std::process::{Command as Process, Stdio};
@@ -32,7 +32,8 @@ fn up_through(
     (ran, started.elapsed())
 }
 
-/// The run ended with an error that tells what to do; what it left is whole, and the next one ends it.
+/// The run ended with an error that says what to do; what it left is whole, and the next one
+/// completes it.
 #[track_caller]
 fn ends_clearly_and_goes_on(vm: &Sandbox, ran: Ran, before: &Snapshot) {
     eprintln!("{ran}");
@@ -48,7 +49,7 @@ fn ends_clearly_and_goes_on(vm: &Sandbox, ran: Ran, before: &Snapshot) {
 }
 
 #[test]
-fn libvirtd_dies_during_the_upload_and_before_the_start() {
+fn libvirtd_is_killed_during_the_upload_and_before_the_start() {
     let spare = Arc::new(Spare::up());
     let vm = Sandbox::in_lab(spare.lab.clone());
     let before = vm.snapshot();
@@ -91,9 +92,9 @@ fn libvirtd_restarts_while_lbctl_waits() {
     let output = lbctl.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{said}");
-    assert!(said.contains("libvirt is back"), "{said}");
+    assert!(said.contains("libvirt answers again"), "{said}");
     vm.up().says(&["nothing to do"]);
-    tell("libvirtd restarted during --wait | told, waited for, exit 5 in time");
+    tell("libvirtd restarted during --wait | reported, waited for, exit 5 in time");
 }
 
 /// After any number of libvirt's answers.
@@ -171,7 +172,7 @@ fn slow_answers_are_waited_for() {
 
 /// A peer that says nothing any more, with its connection open, is given up.
 #[test]
-fn a_silent_libvirt_is_given_up() {
+fn a_silent_libvirt_is_not_waited_for_without_an_end() {
     let vm = Sandbox::new();
     let before = vm.snapshot();
     // From its first answer on, which no keep-alive watches over, and later.
@@ -195,12 +196,12 @@ fn a_silent_libvirt_is_given_up() {
 
 /// Something vanishes between the look and the step that needs it.
 #[test]
-fn what_was_seen_is_gone_when_it_is_needed() {
+fn what_was_observed_is_removed_before_it_is_used() {
     let vm = Sandbox::new();
     let before = vm.snapshot();
     for (procedure, meanwhile, afterwards, code) in [
         (NETWORK_UPDATE, "net-destroy @net", "net-start @net", 1),
-        // It is written anew.
+        // It is written again.
         (DOMAIN_CREATE, "vol-delete @seed --pool @pool", "version", 0),
         (DOMAIN_CREATE, "net-destroy @net", "net-start @net", 1),
     ] {
@@ -230,6 +231,7 @@ fn what_was_seen_is_gone_when_it_is_needed() {
             .assert_same(&vm.snapshot().without_live());
     }
     tell(
-        "network destroyed, seed deleted between look and step | 3 of 3: two told what to do, one put right by the same run; the next `up` converged",
+        "network destroyed, seed deleted between observation and step | 3 of 3: two said what to do, one was repaired \
+         by the same run; the next `up` converged",
     );
 }

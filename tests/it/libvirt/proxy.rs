@@ -1,5 +1,6 @@
-//! Between lbctl and libvirtd: a proxy that knows where a message begins and ends (libvirt's RPC: a length, then program,
-//! version, procedure and type), and delays, cuts or swallows what it is told to.
+//! Between lbctl and libvirtd: a proxy that knows where a message begins and ends (libvirt's RPC: a
+//! length, then program, version, procedure and type), and delays, cuts or drops what it is asked
+//! to.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

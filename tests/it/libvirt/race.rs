@@ -42,7 +42,7 @@ fn for_everybody() -> Sandbox {
     vm
 }
 
-/// Each one ends well, or says that another is at work and what to do.
+/// Each one succeeds, or says that another run is changing it and what to do.
 fn at_once(vm: &Sandbox, commands: &[&str], dice: &mut Dice) -> Vec<i32> {
     let runs: Vec<(usize, &str, u64)> = (0..commands.len())
         .map(|n| (n, commands[n], dice.below(150)))
@@ -80,7 +80,7 @@ fn is_one_vm(vm: &Sandbox) {
     let domain = inside.host.domain(&vm.name).unwrap().expect("a domain");
     assert_eq!(vm.volumes().len(), 2, "{:?}", vm.volumes());
     let live = domain.live.as_ref().expect("it runs");
-    let ownership = |d: &Definition| d.ownership.clone().expect("a mark").seed;
+    let ownership = |d: &Definition| d.ownership.clone().expect("an ownership record").seed;
     assert_eq!(
         ownership(&domain.config).fingerprint,
         ownership(live).fingerprint
@@ -89,7 +89,7 @@ fn is_one_vm(vm: &Sandbox) {
     assert!(places(&inside.config.seed_volume).contains(&at));
     let seed = fs::read(vm.pool_dir.join(&at.name)).unwrap();
     let SeedContent::Ours(seed) = recognise(&seed, &vm.name) else {
-        panic!("{at} is no seed");
+        panic!("{at} is not a seed");
     };
     assert_eq!(seed.fingerprint, ownership(live).fingerprint);
     for definition in [&domain.config, live] {
@@ -109,7 +109,7 @@ fn many_ups_of_one_configuration_make_one_vm() {
     let rivals = count("RIVALS", 8, 8);
     let mut vm = for_everybody();
     let before = vm.snapshot();
-    let (mut runs, mut gave_way) = (0, 0);
+    let (mut runs, mut gave_up) = (0, 0);
     for round in 0..rounds {
         vm.start_over();
         for change in ["", "haproxy.timeouts.idle = '31m'\nmemory = 384"] {
@@ -119,8 +119,8 @@ fn many_ups_of_one_configuration_make_one_vm() {
             eprintln!("round {round}: {codes:?}");
             assert!(codes.contains(&0), "{codes:?}");
             runs += codes.len();
-            gave_way += codes.iter().filter(|code| **code != 0).count();
-            vm.up().says(&["already so, nothing to do"]);
+            gave_up += codes.iter().filter(|code| **code != 0).count();
+            vm.up().says(&["up to date, nothing to do"]);
             is_one_vm(&vm);
         }
         vm.lbctl("down --yes --stop-timeout=1s --delete-volume")
@@ -128,7 +128,7 @@ fn many_ups_of_one_configuration_make_one_vm() {
         before.assert_same(&vm.snapshot());
     }
     tell(format_args!(
-        "{rivals} `up` at once | {runs} runs | {} VMs, one each time | {gave_way} runs gave way, with exit 1",
+        "{rivals} `up` at once | {runs} runs | {} VMs, one each time | {gave_up} runs gave up, with exit 1",
         2 * rounds
     ));
 }
@@ -138,7 +138,7 @@ fn up_against_down_and_renew_against_up() {
     let (mut dice, rounds) = (Dice::new("against"), count("RACES", 1, 20));
     let mut vm = for_everybody();
     let before = vm.snapshot();
-    let (mut runs, mut gave_way) = (0, 0);
+    let (mut runs, mut gave_up) = (0, 0);
     for round in 0..rounds {
         let fights: [(&str, &[&str]); 3] = [
             (
@@ -168,9 +168,9 @@ fn up_against_down_and_renew_against_up() {
             let codes = at_once(&vm, commands, &mut dice);
             eprintln!("round {round}, {commands:?}: {codes:?}");
             runs += codes.len();
-            gave_way += codes.iter().filter(|code| **code != 0).count();
+            gave_up += codes.iter().filter(|code| **code != 0).count();
             vm.lbctl("up --restart now --stop-timeout=1s").ok();
-            vm.lbctl("up").ok().says(&["already so, nothing to do"]);
+            vm.lbctl("up").ok().says(&["up to date, nothing to do"]);
             is_one_vm(&vm);
             vm.lbctl("down --yes --stop-timeout=1s --delete-volume")
                 .ok();
@@ -178,7 +178,7 @@ fn up_against_down_and_renew_against_up() {
         }
     }
     tell(format_args!(
-        "`up` against `down`, `renew` against `up` | {runs} runs | 0 wrong | {gave_way} runs gave way"
+        "`up` against `down`, `renew` against `up` | {runs} runs | 0 wrong | {gave_up} runs gave up"
     ));
 }
 

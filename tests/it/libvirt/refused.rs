@@ -9,7 +9,7 @@ const OTHER: &str = "<domain type='qemu'><name>NAME</name><memory unit='MiB'>64<
   <devices>DEVICES</devices></domain>";
 
 struct Case {
-    /// What is there already, made by virsh commands.
+    /// What already exists, made by virsh commands.
     there: &'static str,
     /// What the configuration says beyond the sandbox's own.
     config: &'static str,
@@ -77,7 +77,7 @@ fn a_volume_at_the_disks_name() {
         there: "vol-create-as @pool @vm 10M; vol-upload @vm @home/content --pool @pool",
         config: "",
         says: &[
-            "error: volume @pool/@vm is there already, and it is no clone of @base_pool/@base",
+            "error: volume @pool/@vm already exists, and it is not a clone of @base_pool/@base",
             "volume_id = \"@pool/@vm\"",
         ],
     }
@@ -90,7 +90,7 @@ fn a_volume_at_the_seeds_name() {
         there: "vol-create-as @pool @seed 1M; vol-upload @seed @home/content --pool @pool",
         config: "",
         says: &[
-            "error: volume @pool/@seed is there already, and it is no seed of lbctl's",
+            "error: volume @pool/@seed already exists, and it is not a seed of lbctl",
             "choose another cloud_init_volume_name",
         ],
     }
@@ -98,7 +98,7 @@ fn a_volume_at_the_seeds_name() {
 }
 
 #[test]
-fn an_address_reserved_for_somebody_else() {
+fn an_address_reserved_for_another_machine() {
     Case {
         there: "net-update @net add ip-dhcp-host \"<host mac='@mac2' name='db-1' ip='@ip'/>\" --live --config",
         config: "",
@@ -118,7 +118,7 @@ fn an_address_reserved_in_the_saved_network_only() {
 }
 
 #[test]
-fn a_mac_address_reserved_for_somebody_else() {
+fn a_mac_address_reserved_for_another_machine() {
     Case {
         there: "net-update @net add ip-dhcp-host \"<host mac='@mac' name='db-1' ip='@ip2'/>\" --live --config",
         config: "",
@@ -128,7 +128,7 @@ fn a_mac_address_reserved_for_somebody_else() {
 }
 
 #[test]
-fn a_host_name_reserved_for_another_card() {
+fn a_host_name_reserved_for_another_network_interface() {
     Case {
         there: "net-update @net add ip-dhcp-host \"<host mac='@mac2' name='@vm' ip='@ip2'/>\" --live --config",
         config: "",
@@ -151,7 +151,7 @@ fn the_mac_address_of_another_domain() {
 }
 
 #[test]
-fn a_name_that_a_terminal_would_obey_is_shown_without_that() {
+fn a_name_that_controls_a_terminal_is_shown_without_that() {
     let vm = Sandbox::new();
     // libvirt takes every character that XML takes: C1 controls, too, with which escape sequences begin.
     let name = "@other\u{9b}31m\u{85}\u{202e}live\u{200b}";
@@ -203,7 +203,7 @@ fn a_disk_of_another_domain() {
 }
 
 #[test]
-fn all_reasons_are_told_at_once() {
+fn all_reasons_are_reported_at_once() {
     Case {
         there: "define @home/other.xml; vol-create-as @pool @seed 1M; vol-upload @seed @home/content --pool @pool;
                 net-update @net add ip-dhcp-host \"<host mac='@mac2' name='db-1' ip='@ip'/>\" --live --config",
@@ -211,7 +211,7 @@ fn all_reasons_are_told_at_once() {
         says: &[
             "address @ip is reserved in network @net for db-1",
             "MAC address @mac belongs to domain @other",
-            "volume @pool/@seed is there already",
+            "volume @pool/@seed already exists",
         ],
     }
     .is_refused();
@@ -261,7 +261,7 @@ fn another_base_or_another_disk_under_a_disk_with_data() {
 
 /// The DHCP server's own list of leases, as libvirt keeps it.
 #[test]
-fn an_address_that_somebody_has_leased() {
+fn an_address_that_another_machine_has_leased() {
     let vm = Sandbox::new();
     let leases = format!(
         "{}/libvirt/var/lib/libvirt/dnsmasq/{}.status",
@@ -293,7 +293,7 @@ fn a_file_that_libvirt_has_not_seen_yet() {
             .says(&["already exists", "help: ", "`virsh pool-refresh POOL`"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's");
         vm.virsh("pool-refresh @pool").ok();
-        vm.lbctl("up").ended(4).says(&["is there already"]);
+        vm.lbctl("up").ended(4).says(&["already exists"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's");
     }
 }

@@ -17,7 +17,7 @@ fn serial(vm: &Sandbox) -> String {
 }
 
 #[test]
-fn what_is_not_due_stays_and_what_is_due_is_told() {
+fn what_is_not_due_stays_and_what_is_due_is_reported() {
     let mut vm = Sandbox::new();
     vm.lbctl("renew").ended(1).says(&["lbctl up"]);
     vm.up();

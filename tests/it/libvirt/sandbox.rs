@@ -1,5 +1,5 @@
-//! A place of its own for each test: a network, a pool and a configuration for one VM, all named after a number that no
-//! other test has. They are gone when the test ends, also when it panics.
+//! A place of its own for each test: a network, a pool and a configuration for one VM, all named
+//! after a number that no other test has. They are removed when the test ends, also when it panics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,8 @@ use toml::{Table, Value};
 
 use crate::support::{Lab, Ran, fill, lbctl, run};
 
-/// What every test starts from. A word with `@` stands for something of the sandbox: see [`Sandbox::fill`].
+/// What every test starts from. A word with `@` is replaced by something of the sandbox: see
+/// [`Sandbox::fill`].
 const CONFIG: &str = r#"
 name = "@vm"
 vcpus = 1

@@ -130,7 +130,7 @@ fn a_volume_by_key_by_path_and_by_pool_and_name() {
 }
 
 #[test]
-fn a_clone_leans_on_its_base_and_has_the_size_asked_for() {
+fn a_clone_refers_to_its_base_and_has_the_size_asked_for() {
     let mut vm = Sandbox::new();
     vm.change("volume.size = '96 MiB'");
     vm.up();
@@ -169,15 +169,16 @@ fn a_raw_disk_is_a_whole_copy() {
     vm.up().says(&["nothing to do"]);
     vm.down();
     vm.up()
-        .says(&["note: volume @pool/@vm is there already, a raw disk of that size"]);
+        .says(&["note: volume @pool/@vm already exists, a raw disk of that size"]);
     vm.lbctl("down --yes --stop-timeout=1s --delete-volume")
         .ok();
     before.assert_same(&vm.snapshot());
 }
 
-/// A size that is no whole number of sectors is rounded up by qcow2, and that is no difference.
+/// A size that is not a whole number of sectors is rounded up by qcow2, and that is not a
+/// difference.
 #[test]
-fn a_size_that_is_no_whole_number_of_sectors() {
+fn a_size_that_is_not_a_whole_number_of_sectors() {
     let mut vm = Sandbox::new();
     vm.change("volume.size = 100000001");
     vm.up();

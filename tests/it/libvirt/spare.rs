@@ -30,7 +30,7 @@ impl Spare {
         fs::read_to_string(path).unwrap().trim().parse().unwrap()
     }
 
-    /// `kill -9`, as far as its clients can tell a crash; guests and networks go on.
+    /// `kill -9`, which its clients see as a crash; guests and networks keep running.
     pub fn kill(&self) {
         let pid = self.pid();
         let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();

@@ -1,5 +1,6 @@
-//! What an operator sees of a load balancer's life on a real libvirt, kept in tests/transcripts/life.txt and refusals.txt;
-//! and that it is the same on a terminal of 80 columns, where nothing is changed by looking.
+//! What an operator sees of a load balancer's life on a real libvirt, kept in
+//! tests/transcripts/life.txt and refusals.txt; and that it is the same on a terminal of 80
+//! columns, where a command that only shows changes nothing.
 
 use super::sandbox::Sandbox;
 use crate::support::transcript::{Transcript, fits_a_terminal, same_on_a_terminal};
@@ -26,7 +27,7 @@ impl Teller {
         self.transcript.note(typed, &ran);
     }
 
-    /// What only looks is looked at on a terminal, too.
+    /// A command that only shows is run on a terminal, too.
     fn shows(&mut self, typed: &str) {
         let arguments = typed.strip_prefix("lbctl ").unwrap();
         let piped = self.vm.lbctl(arguments);

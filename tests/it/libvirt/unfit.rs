@@ -76,7 +76,7 @@ fn networks_and_addresses() {
         ),
         Case::new(
             "libvirt_network.ip = '@subnet.1'",
-            &["error: address @subnet.1 is the host's own in network @net"],
+            &["error: address @subnet.1 belongs to the host in network @net"],
         ),
     ]);
 }
@@ -137,7 +137,7 @@ fn volumes() {
             "volume.size = '32 MiB'",
             &[
                 "error: volume.size is 32 MiB, and base volume @base_pool/@base has 64 MiB",
-                "help: a disk is grown and never shrunk",
+                "help: a disk can grow, but lbctl never shrinks it",
             ],
         ),
         Case {
@@ -189,7 +189,7 @@ fn libvirt_that_cannot_be_reached() {
             "nosuch:///system",
             &[
                 "connecting to libvirt at nosuch:///system",
-                "help: look at the URI: qemu:///system for this host",
+                "help: check the URI: qemu:///system for this host",
             ],
         ),
         (
@@ -247,7 +247,8 @@ fn a_macvtap_device_that_the_host_does_not_have() {
     before.assert_same(&vm.snapshot());
 }
 
-/// Everything is there and the start fails: the next `up` goes on from there, and `down` removes it.
+/// Everything is there and the start fails: the next `up` continues from there, and `down` removes
+/// it.
 #[test]
 fn a_guest_that_the_host_cannot_start() {
     let mut vm = Sandbox::new();
@@ -256,8 +257,8 @@ fn a_guest_that_the_host_cannot_start() {
     let says = [
         "error: cannot start domain @vm: ",
         "annot allocate memory",
-        "help: the host has not enough free memory for the guest: lower `memory`, or free some",
-        "5 steps were done before it; the same command goes on from here",
+        "help: the host does not have enough free memory for the guest: lower `memory`, or free some",
+        "5 steps were done before it; run the same command again: it continues from here",
     ];
     vm.lbctl("up").ended(1).says(&says);
     vm.lbctl("plan --exit-code")
@@ -273,7 +274,7 @@ fn a_guest_that_the_host_cannot_start() {
 }
 
 #[test]
-fn a_user_who_may_not_speak_to_libvirt() {
+fn a_user_who_may_not_use_libvirt() {
     let vm = Sandbox::new();
     // Everything but libvirt's socket is open to that user.
     let program = vm.home.path().join("lbctl");
@@ -370,7 +371,7 @@ fn a_pool_that_fills_up_half_way() {
         "error: cannot write seed @pool/@seed",
         "No space left on device",
         "help: the pool is full: `virsh pool-info",
-        "2 steps were done before it; the same command goes on from here",
+        "2 steps were done before it; run the same command again: it continues from here",
     ];
     vm.lbctl("up").ended(1).says(&says);
     vm.lbctl("up")

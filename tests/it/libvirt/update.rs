@@ -64,7 +64,7 @@ fn restart_later_writes_it_for_the_next_start() {
     let vm = changed("memory = 384");
     let live = vm.live_xml();
     vm.lbctl("up --restart later").ok().says(&[
-        "written for the next start of the guest: memory",
+        "saved for the next start of the guest: memory",
         "`lbctl up --restart now`",
     ]);
     assert_eq!(vm.live_xml(), live);
@@ -83,7 +83,7 @@ fn restart_later_writes_it_for_the_next_start() {
         .says(&["this change needs a restart of the guest"]);
     vm.lbctl("up --restart later")
         .ok()
-        .says(&["written for the next start"]);
+        .says(&["saved for the next start"]);
     before.assert_same(&vm.snapshot());
 
     vm.virsh("destroy @vm; start @vm").ok();
@@ -126,7 +126,7 @@ fn another_address_takes_another_reservation() {
     ]);
     vm.lbctl("up --restart later").ok().says(&[
         "reservation: @ip for @mac (@vm) -> @ip2 for @mac (@vm) in network @net (live)",
-        "written for the next start of the guest: address",
+        "saved for the next start of the guest: address",
     ]);
     vm.lbctl("plan --exit-code")
         .ended(3)
@@ -162,7 +162,7 @@ fn another_network_moves_the_reservation() {
     vm.lbctl("plan --exit-code").ok();
 }
 
-/// The new seed stands beside the old one until nothing refers to the old one.
+/// The new seed exists beside the old one until nothing refers to the old one.
 #[test]
 fn a_changed_seed_is_put_into_the_drive_and_waits() {
     let vm = changed("haproxy.timeouts = { connect = '7s', check = '3s', idle = '31m' }");
@@ -175,7 +175,7 @@ fn a_changed_seed_is_put_into_the_drive_and_waits() {
         "write seed @pool/@seed2",
         "put seed @pool/@seed2 into the drive",
         "delete seed @pool/@seed",
-        "written for the next start",
+        "saved for the next start",
     ]);
     assert_eq!(vm.dominfo("Id"), uptime);
     assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed2")]);
@@ -183,7 +183,7 @@ fn a_changed_seed_is_put_into_the_drive_and_waits() {
     assert!(vm.seed_has("@seed2", "/user-data", "31m"));
     vm.lbctl("plan --exit-code")
         .ended(3)
-        .says(&["guest: as it booted -> as its seed, which waits for a restart (restart)"]);
+        .says(&["guest: as it booted -> as its seed, except what waits for a restart (restart)"]);
 
     vm.lbctl(NOW).ok();
     vm.lbctl("plan --exit-code").ok();
@@ -192,7 +192,7 @@ fn a_changed_seed_is_put_into_the_drive_and_waits() {
 }
 
 #[test]
-fn a_changed_seed_goes_back_to_its_first_place_the_next_time() {
+fn a_changed_seed_returns_to_its_first_name_the_next_time() {
     let mut vm = changed("haproxy.timeouts = { connect = '7s', check = '3s', idle = '31m' }");
     vm.lbctl(NOW).ok();
     assert_eq!(vm.volumes(), [vm.fill("@vm"), vm.fill("@seed2")]);
@@ -206,7 +206,7 @@ fn a_changed_seed_goes_back_to_its_first_place_the_next_time() {
 
 /// Two changes written for later, and none of them reached the guest.
 #[test]
-fn a_change_taken_back_leaves_what_runs() {
+fn a_reverted_change_leaves_what_runs() {
     let mut vm = changed("haproxy.timeouts = { connect = '7s', check = '3s', idle = '31m' }");
     vm.lbctl("up --restart later").ok();
     vm.change("haproxy.timeouts.idle = '32m'");
@@ -262,7 +262,7 @@ fn the_disk_grows_under_a_running_guest() {
     let before = vm.snapshot();
     vm.change("volume.size = '96 MiB'");
     vm.lbctl("up").ended(4).says(&[
-        "disk size: 192 MiB -> 96 MiB (replace): a disk is grown and never shrunk",
+        "disk size: 192 MiB -> 96 MiB (replace): a disk can grow, but lbctl never shrinks it",
         "set volume.size to 201326592 bytes, which is what @pool/@vm has",
     ]);
     before.assert_same(&vm.snapshot());
@@ -285,12 +285,12 @@ fn another_mac_address() {
 
 /// A definition that does not start must not leave a database without its load balancer.
 #[test]
-fn a_definition_that_does_not_start_gives_way_to_the_old_one() {
+fn a_definition_that_does_not_start_is_replaced_by_the_old_one() {
     let vm = changed("memory = 16777216");
     let uuid = vm.dominfo("UUID");
     vm.lbctl(NOW).ended(1).says(&[
         "cannot restart domain @vm",
-        "the old definition is back and the guest runs with it",
+        "the previous definition was restored and the guest runs with it",
     ]);
     assert_eq!(vm.dominfo("State"), "running");
     assert_eq!(vm.dominfo("UUID"), uuid);

@@ -6,7 +6,7 @@ use lbctl::testing::render::{GuestFile, Owner};
 
 use super::sample::{CA, guest_files, sample_config, tls};
 
-/// `<name argument>` with what stands in it.
+/// `<name argument>` with its content.
 #[derive(Debug, Default)]
 struct Section {
     head: String,
@@ -120,7 +120,7 @@ fn every_tag_is_forwarded_over_tls_to_a_node_that_proves_its_name() {
     forward
         .one("server")
         .has(&["host \"fluentd.example\"", "port 24224"]);
-    // What fluentd says of itself goes elsewhere, or it would forward its own troubles for ever.
+    // fluentd's own messages are written elsewhere, or it would forward its own errors without end.
     conf.one("label @FLUENT_LOG").one("match **");
     assert_eq!(
         file(&sample_config(), "/etc/fluentd/ca.crt")

@@ -85,7 +85,7 @@ pub fn haproxy_root(suite: &str) -> PathBuf {
         .clone()
 }
 
-/// A fresh directory that goes when it is dropped.
+/// A new directory that is removed when it is dropped.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }

@@ -1,5 +1,6 @@
-//! Every place where a string of the configuration can stand, filled with strings that break careless quoting: PyYAML
-//! must read back exactly what went in, and nothing may appear that was not there before.
+//! Every place where a string of the configuration can be, filled with strings that break careless
+//! quoting: PyYAML must read back exactly what went in, and nothing may appear that was not there
+//! before.
 
 use std::sync::OnceLock;
 

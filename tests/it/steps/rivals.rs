@@ -84,9 +84,9 @@ fn run(command: Command, host: &MemoryHost) -> Result<(), Failure> {
     in_rounds(first.plan, &mut doing)
 }
 
-/// The one place that stays open: a renewal has looked whether the guest is being changed by it alone, and before the next
-/// call, in which it notes what the guest has, another lbctl does all of an update to another configuration. libvirt has no
-/// call that does both.
+/// The one race that remains: a renewal has checked that no other run is changing the guest, and
+/// before the next call, in which it notes what the guest has, another lbctl does all of an update
+/// to another configuration. libvirt has no call that does both.
 const BETWEEN_LOOK_AND_NOTE: (Command, Command, usize) = (Command::Renew, Command::Update, 5);
 
 /// Runs `one` with `other` at each place between, both from what `prepare` makes.

@@ -119,7 +119,7 @@ impl MemoryHost {
         self.stop_at.set(Some(self.changes.get() + more));
     }
 
-    /// Lets somebody else work on the host after that many more changes, before the next.
+    /// Lets another run change the host after that many more changes, before the next.
     pub fn visit_after(&self, more: usize, visitor: Visitor) {
         self.visit.set(Some((self.changes.get() + more, visitor)));
     }

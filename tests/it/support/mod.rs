@@ -17,7 +17,7 @@ use std::{env, fs};
 /// Longer than anything a test waits for, shorter than the patience of who waits for the tests.
 const LONGEST: u64 = 300;
 
-/// A lab that is up (`tests/lab/write-env` tells of each key).
+/// A lab that is up (`tests/lab/write-env` explains each key).
 #[derive(Clone)]
 pub struct Lab(BTreeMap<String, String>);
 
@@ -72,7 +72,7 @@ impl Index<&str> for Lab {
 #[derive(Debug)]
 pub struct Ran {
     line: String,
-    /// Words of the expectations and what they stand for here.
+    /// Words of the expectations and their values here.
     words: Vec<(&'static str, String)>,
     pub code: i32,
     pub stdout: String,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-/// What the search's index goes by; no form is shorter.
+/// The length of the search's index entries; no form is shorter.
 const HEAD: usize = 8;
 
 /// What could hold a secret.
@@ -26,7 +26,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// `marker`: what is no secret and is shown.
+    /// `marker`: what is not a secret and is shown.
     pub fn new(marker: &str) -> Self {
         Self {
             marker: marker.into(),
@@ -80,7 +80,8 @@ impl Search {
         names
     }
 
-    /// Keeps what stands there to be searched in the end, when every secret is known: some come to be on the way.
+    /// Keeps what is there to be searched in the end, when every secret is known: some are made
+    /// during the test.
     pub fn place(&mut self, kind: &str, place: &str, content: impl AsRef<[u8]>) {
         self.places.push(Place {
             kind: kind.into(),
@@ -117,7 +118,7 @@ impl Search {
             found.len()
         );
         for (kind, (places, marked)) in kinds {
-            println!("  {kind}: {places} places, {marked} with what is no secret");
+            println!("  {kind}: {places} places, {marked} with what is not a secret");
             assert!(marked > 0, "not even {:?} is in {kind}", self.marker);
         }
         assert!(found.is_empty(), "found: {found:#?}");

@@ -1,7 +1,7 @@
 //! What a person sees of a command, kept in a file beside the test and compared with what is seen now. What differs from
 //! run to run (names, times, serial numbers) stands there as a word.
 //!
-//! To write the files anew: `LBCTL_BLESS=1`, then read every one as its reader would.
+//! To write the files again: `LBCTL_BLESS=1`, then read every one as its reader would.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +15,7 @@ pub const COLUMNS: usize = 80;
 /// Commands and what came of them, in order.
 pub struct Transcript {
     file: PathBuf,
-    /// What differs, and the word that stands for it.
+    /// What differs, and the word that replaces it.
     words: Vec<(&'static str, String)>,
     text: String,
 }
@@ -75,7 +75,7 @@ impl Transcript {
     }
 }
 
-/// Where the value stands by itself, and not as a part of another word.
+/// Where the value is by itself, and not as a part of another word.
 fn replace(text: &str, value: &str, word: &str) -> String {
     let (mut done, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(value) {
@@ -151,7 +151,7 @@ pub fn on_a_terminal(command: &str) -> (Vec<String>, i32) {
         "/dev/null",
     ];
     let ran = run("env", arguments);
-    // A live line is drawn over again and again; what is taken away is not seen.
+    // A live line is drawn again and again; what is removed is not seen.
     let seen = |line: &str| {
         let line = line.trim_end_matches('\r');
         let line = line.rsplit("\r\u{1b}[K").next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Kind and target of a step are what programs and the reconcile loop compare: they tell apart
-//! whatever the words tell apart, in every step that there is and in every plan.
+//! Kind and target of a step are what programs and the reconcile loop compare: they distinguish
+//! whatever the words distinguish, in every step that there is and in every plan.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -204,7 +204,7 @@ fn of_domain(name: &str) -> Vec<Step> {
     ]
 }
 
-/// Of each variant several steps, which differ in one thing that their words tell.
+/// Of each variant several steps, which differ in one thing that their words show.
 fn samples() -> Vec<Step> {
     let disks = [
         clone_of("lb-1", "base", GIB),
@@ -222,7 +222,7 @@ fn samples() -> Vec<Step> {
 }
 
 #[test]
-fn kind_and_target_tell_apart_what_the_words_tell_apart() {
+fn kind_and_target_distinguish_what_the_words_distinguish() {
     let samples = samples();
     let variants: BTreeSet<usize> = samples.iter().map(variant).collect();
     assert!(
@@ -321,7 +321,7 @@ fn a_step_knows_the_operation_that_it_is() {
 
 type Turn = fn(&mut Desired, &mut Observed);
 
-/// What may be otherwise, each by itself.
+/// What may differ, each by itself.
 const TURNS: [Turn; 18] = [
     |d, _| d.domain.memory_mib = 2048,
     |d, _| d.domain.vcpus = 4,
@@ -338,7 +338,7 @@ const TURNS: [Turn; 18] = [
     |_, o| o.availability = AgentAvailability::Ready,
     |_, o| o.networks = bare().networks,
     |_, o| o.seeds[0] = place(o.seeds[0].at.clone(), None),
-    |_, o| o.seeds[1] = place(o.seeds[1].at.clone(), Some(ours("of before"))),
+    |_, o| o.seeds[1] = place(o.seeds[1].at.clone(), Some(ours("previous"))),
     |_, o| o.seeds[2] = place(o.seeds[2].at.clone(), Some(SeedContent::Unfinished)),
     |_, o| o.disk = bare().disk,
     |_, o| o.domain.iter_mut().for_each(|d| d.autostart = false),

@@ -32,7 +32,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::WriteSeed { .. } => "write seed",
         Step::Converge(_) => "converge",
         Step::Define(_) => "define",
-        Step::SetOwnership { .. } => "set mark",
+        Step::SetOwnership { .. } => "set record",
         Step::SwapMedium { .. } => "swap",
         Step::SetAutostart { .. } => "autostart",
         Step::Start { .. } => "start",
@@ -68,7 +68,7 @@ fn domain(observed: &mut Observed) -> &mut DomainFacts {
     observed.domain.as_mut().unwrap()
 }
 
-/// What a change of the desired state leads to, with the restart put off and at once.
+/// What a change of the desired state leads to, with the restart postponed and at once.
 fn check_update(
     change: impl Fn(&mut Desired),
     what: &[(&str, Class)],
@@ -118,13 +118,13 @@ fn check_not_ours(observed: &Observed, id: MessageId, words: &[&str]) {
 }
 
 #[test]
-fn what_is_so_stays_so() {
+fn what_does_not_differ_is_not_changed() {
     assert!(up(&desired(), &settled()).is_empty());
     assert!(plan_up(&desired(), &settled(), NOW).unwrap().is_empty());
 }
 
 #[test]
-fn a_first_up_goes_in_the_order_that_makes_every_prefix_safe() {
+fn a_first_up_has_the_order_that_makes_every_prefix_safe() {
     let plan = up(&desired(), &bare());
     assert_eq!(
         kinds(&plan),
@@ -145,7 +145,7 @@ fn a_first_up_goes_in_the_order_that_makes_every_prefix_safe() {
 }
 
 #[test]
-fn a_killed_first_up_goes_on_where_it_was() {
+fn a_killed_first_up_continues_where_it_was() {
     let mut observed = bare();
     observed.networks = settled().networks;
     assert_eq!(
@@ -161,7 +161,7 @@ fn a_killed_first_up_goes_on_where_it_was() {
     assert_eq!(
         kinds(&up(&desired(), &observed)),
         ["write seed", "define", "autostart", "start", "delete seed"],
-        "another lbctl may be writing it: the seed stands beside it"
+        "another lbctl may be writing it: the seed gets another name"
     );
     let all_places = observed.seeds.clone();
     for seed in &mut observed.seeds {
@@ -236,7 +236,7 @@ fn each_change_has_its_class_and_its_steps() {
     );
 }
 
-/// A seed with another `haproxy.cfg`, and what becomes of it by what can be done with the guest.
+/// A seed with another `haproxy.cfg`, and the plan for each state of the agent.
 fn check_guest(
     wanted: &Seed,
     observe: impl Fn(&mut Observed),
@@ -258,11 +258,11 @@ fn check_guest(
 
 const LIVE_STEPS: [&str; 7] = [
     "write seed",
-    "set mark",
+    "set record",
     "converge",
     "define",
     "swap",
-    "set mark",
+    "set record",
     "delete seed",
 ];
 const LATER_STEPS: [&str; 4] = ["write seed", "define", "swap", "delete seed"];
@@ -299,7 +299,7 @@ fn a_guest_that_answers_is_changed_while_it_runs() {
 }
 
 #[test]
-fn a_guest_that_does_not_answer_is_changed_by_a_restart_and_the_plan_says_why() {
+fn a_silent_guest_is_changed_by_a_restart_and_the_plan_says_why() {
     let plan = check_guest(
         &seed("changed"),
         |o| o.availability = AgentAvailability::Out("its agent is on strike".into()),
@@ -311,7 +311,7 @@ fn a_guest_that_does_not_answer_is_changed_by_a_restart_and_the_plan_says_why() 
 }
 
 #[test]
-fn what_takes_a_new_process_takes_a_restart_and_the_rest_goes_with_it() {
+fn what_needs_a_new_process_needs_a_restart_for_everything() {
     let mut changed = seed("changed");
     changed.guest.start.nofile = 2;
     changed.parts.start = "another".into();
@@ -325,11 +325,14 @@ fn what_takes_a_new_process_takes_a_restart_and_the_rest_goes_with_it() {
         &LATER_STEPS,
         &NOW_STEPS,
     );
-    assert!(plan.notes[0].contains("how HAProxy is started"), "{plan:?}");
+    assert!(
+        plan.notes[0].contains("the way HAProxy is started"),
+        "{plan:?}"
+    );
 }
 
 #[test]
-fn a_live_change_beside_one_that_waits_is_done_and_the_other_still_waits() {
+fn a_live_change_is_made_while_another_waits_for_a_restart() {
     let mut changed = seed("changed");
     changed.parts.boot = "another".into();
     let plan = check_guest(
@@ -361,7 +364,7 @@ fn what_waits_for_a_restart_is_not_done_live_the_next_time() {
     let waiting = |o: &mut Observed| {
         let live = domain(o).live.as_mut().unwrap();
         let parts = &mut live.ownership.as_mut().unwrap().seed.parts;
-        (parts.guest, parts.start) = ("of before".into(), "of before".into());
+        (parts.guest, parts.start) = ("previous".into(), "previous".into());
     };
     check_guest(
         &seed("hello"),
@@ -388,18 +391,19 @@ fn a_guest_that_is_off_gets_it_all_at_its_next_boot() {
 }
 
 #[test]
-fn a_change_that_was_killed_between_guest_and_mark_is_taken_to_its_end() {
-    // The seed is written, defined and in the drive; the guest's ownership record is of before.
+fn a_change_killed_between_guest_and_record_is_completed() {
+    // The seed is written, defined and in the drive; the guest's ownership record is the previous
+    // one.
     let killed = |o: &mut Observed| {
         let live = domain(o).live.as_mut().unwrap();
-        live.ownership.as_mut().unwrap().seed.parts.guest = "of before".into();
+        live.ownership.as_mut().unwrap().seed.parts.guest = "previous".into();
     };
     check_guest(
         &seed("hello"),
         killed,
         &[("guest", Class::Live)],
-        &["set mark", "converge", "set mark"],
-        &["set mark", "converge", "set mark"],
+        &["set record", "converge", "set record"],
+        &["set record", "converge", "set record"],
     );
 }
 
@@ -499,14 +503,14 @@ fn drift_is_seen_and_ended() {
         &["write seed", "define", "swap"],
     );
     check_drift(
-        |o| o.seeds[1] = place(o.seeds[1].at.clone(), Some(ours("of before"))),
+        |o| o.seeds[1] = place(o.seeds[1].at.clone(), Some(ours("previous"))),
         &[("leftover seed", Live)],
         &["delete seed"],
     );
 }
 
 #[test]
-fn what_is_somebody_elses_is_refused_with_its_owner() {
+fn what_belongs_to_another_is_refused_with_its_owner() {
     let with = |change: &dyn Fn(&mut Observed)| {
         let mut observed = bare();
         change(&mut observed);
@@ -578,7 +582,11 @@ fn what_is_somebody_elses_is_refused_with_its_owner() {
         &["default/lb-1", "os/base"],
     );
     for (content, id, word) in [
-        (SeedContent::Foreign, MessageId::SeedVolumeExists, "no seed"),
+        (
+            SeedContent::Foreign,
+            MessageId::SeedVolumeExists,
+            "not a seed",
+        ),
         (
             SeedContent::OfAnother("lb-2".into()),
             MessageId::SeedOfAnotherVm,
@@ -622,7 +630,7 @@ fn data_is_destroyed_only_when_asked() {
 }
 
 #[test]
-fn a_host_that_cannot_take_it_is_told_all_at_once() {
+fn everything_that_a_host_lacks_is_reported_at_once() {
     let mut observed = bare();
     observed.networks.insert(
         NetworkRef::Name("lab".into()),
@@ -696,7 +704,7 @@ fn addresses_must_fit_the_network() {
         &bare(),
         &wanted("192.0.2.1"),
         (RefusalKind::Unfit, MessageId::AddressOfHost),
-        &["host's own"],
+        &["belongs to the host"],
     );
     let mut small = bare();
     wanted_disk(&mut small).size = Some(GIB);
@@ -709,7 +717,7 @@ fn addresses_must_fit_the_network() {
 }
 
 #[test]
-fn a_disk_of_before_is_used_again_and_said_so() {
+fn an_earlier_disk_is_used_again_and_reported() {
     let mut observed = bare();
     observed.disk = settled().disk;
     let plan = up(&desired(), &observed);
