@@ -20,9 +20,10 @@ pub mod cli {
 }
 pub mod config {
     pub use crate::config::{
-        Addressing, Config, Disk, Effect, HaproxyTime, HaproxyVersion, Inputs, KEYS, Key, Loaded,
-        MAX_INPUT, MacAddr, MemoryInputs, Metrics, Name, Need, NetworkRef, Port, Replicas, Report,
-        Runtime, SystemInputs, TimeSource, VolumeRef, load, parse, render_warnings,
+        Addressing, Config, Disk, Effect, HaproxyTime, HaproxyVersion, Inputs, IpNetwork, KEYS,
+        Key, Loaded, MAX_INPUT, MacAddr, MemoryInputs, Metrics, Name, Need, NetworkRef, Port,
+        Replicas, Report, Runtime, SystemInputs, TimeSource, VolumeRef, load, parse,
+        render_warnings,
     };
     pub mod keys {
         pub use crate::config::keys::{Bounds, KEYS, Key, Kind, Literal};

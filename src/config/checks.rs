@@ -156,6 +156,20 @@ pub(super) fn listen_address(text: &str) -> Result<IpAddr, InvalidValue> {
         .map_err(|_| InvalidValue::quoting(text, ", which is not an IP address", help))
 }
 
+/// An IPv4 address by which other machines can reach the VM; 0.0.0.0 is all of them.
+pub(super) fn own_address(text: &str) -> Result<Ipv4Addr, InvalidValue> {
+    let help = "give one of the VM's IPv4 addresses, or 0.0.0.0 for all of them";
+    let Ok(address) = text.parse::<Ipv4Addr>() else {
+        let what = ", which is not an IPv4 address";
+        return Err(InvalidValue::quoting(text, what, help));
+    };
+    if address.is_loopback() {
+        let what = format!("is {address}, where no client reaches the VM");
+        return Err(InvalidValue::new(what, help));
+    }
+    Ok(address)
+}
+
 /// An IP address or a DNS name.
 pub(super) fn host(text: &str) -> Result<String, InvalidValue> {
     if text.parse::<IpAddr>().is_ok() {

@@ -4,25 +4,30 @@
 use std::net::IpAddr;
 
 use super::checks;
+use super::clients::{clients, networks, of_the_vm};
 use super::diagnostics::{Read, Refused, Spanned};
-use super::model::{Check, Haproxy, Metrics, PatroniClient, Replicas, Runtime, Timeouts};
+use super::model::{
+    Check, Haproxy, Interface, Metrics, PatroniClient, Replicas, Runtime, Timeouts,
+};
 use super::ports;
-use super::reader::Section;
+use super::reader::{Section, SwitchOrPort};
 use super::report::ProblemId;
-use super::types::{DomainName, HaproxyVersion, HourSpan, InvalidValue, MemoryMib};
+use super::types::{
+    DomainName, HaproxyTime, HaproxyVersion, HourSpan, InvalidValue, MemoryMib, Port,
+};
 use crate::cert::{Ca, Part, Policy};
 
 const MOST_NAMESERVERS: usize = 8;
-/// Two buffers of 16 KiB, the stream, and both sockets in the kernel: what a session costs, in KiB.
-const SESSION_KIB: u64 = 64;
 
-/// `memory` is that of the VM, which the sessions must fit in; with `node_exporter` its port is
-/// taken.
-pub(super) fn haproxy(
-    root: &Section<'_>,
-    memory: Option<MemoryMib>,
-    node_exporter: bool,
-) -> Read<Haproxy> {
+/// The rest of the VM, as far as the load balancer must fit it. What could not be read is `None`.
+pub(super) struct Machine<'a> {
+    pub memory: Option<MemoryMib>,
+    pub interfaces: Option<&'a [Interface]>,
+    /// It has a port.
+    pub node_exporter: bool,
+}
+
+pub(super) fn haproxy(root: &Section<'_>, machine: &Machine<'_>) -> Read<Haproxy> {
     let section = root.section_or_defaults("haproxy");
     let nodes = section.integer(
         "postgres_nodes_max_count",
@@ -31,7 +36,9 @@ pub(super) fn haproxy(
     let nameservers = nameservers(&section);
     let domain = section.parsed("postgres_domain", DomainName::parse);
     let patroni_client = patroni_client(&section.section_or_defaults("patroni_client"));
-    let timeouts = timeouts(&section.section_or_defaults("timeouts"));
+    let timeouts = section.section_or_defaults("timeouts");
+    let idle = timeouts.time("idle");
+    let timeouts = self::timeouts(&timeouts, idle.clone());
     let check = check(&section.section_or_defaults("check"));
     let runtime: Read<Spanned<Runtime>> = section.word("runtime");
     let runtime = runtime.map(Spanned::into_value);
@@ -39,14 +46,18 @@ pub(super) fn haproxy(
     let image = section.parsed("image", checks::image);
     let image_digest = section.optional("image_digest", |s, k| s.parsed(k, checks::digest));
     let verify_host = section.optional("verify_host", |s, k| s.parsed(k, DomainName::parse));
-    let max_connections = max_connections(&section, memory);
+    let interfaces = machine.interfaces;
+    let clients = clients(&section, machine, version.ok(), idle.as_ref().ok());
     let hard_stop_after = section.time("hard_stop_after");
-    let metrics = metrics(&section.section_or_defaults("metrics"));
+    let metrics = metrics(&section.section_or_defaults("metrics"), interfaces);
     let patroni_port = section.port("patroni_port");
+    let patroni_passthrough = passthrough(&section, patroni_port.as_ref().ok());
+    let patroni_allow = networks(&section, "patroni_allow");
     let replicas = replicas(&section);
-    let apart = ports::apart(&section, runtime.ok(), node_exporter);
+    let apart = ports::apart(&section, runtime.ok(), machine.node_exporter);
     unused(&section, runtime.ok());
     apart?;
+    let clients = clients?;
     Ok(Haproxy {
         postgres_nodes_max_count: nodes?.value,
         postgres_nameserver_ips: nameservers?,
@@ -58,10 +69,18 @@ pub(super) fn haproxy(
         image: image?.value,
         image_digest: image_digest?.map(Spanned::into_value),
         verify_host: verify_host?.map(Spanned::into_value),
-        max_connections: max_connections?,
+        max_connections: clients.max_connections,
+        max_connections_per_client: clients.max_connections_per_client,
+        hold: clients.hold,
+        primary_connections: clients.primary_connections,
+        port: clients.port,
+        address: clients.address,
+        allow: clients.allow,
         metrics: metrics?,
         replicas: replicas?,
         patroni_port: patroni_port?.value,
+        patroni_passthrough: patroni_passthrough?,
+        patroni_allow: patroni_allow?,
         check: check?,
         hard_stop_after: hard_stop_after?.value,
     })
@@ -101,25 +120,9 @@ fn version(section: &Section<'_>, runtime: Option<Runtime>) -> Read<HaproxyVersi
     Ok(version.value)
 }
 
-fn max_connections(section: &Section<'_>, memory: Option<MemoryMib>) -> Read<u32> {
-    let help = "give the most sessions at one time, such as 2000";
-    let most: Spanned<u32> = section.integer("max_connections", help)?;
-    let needed = u64::from(most.value) * SESSION_KIB / 1024;
-    if let Some(memory) = memory.filter(|memory| needed > memory.get() / 2) {
-        let what = format!(
-            "allows {} connections, which may need {needed} MiB, more than half of the VM's {memory} MiB",
-            most.value
-        );
-        let help = "raise memory, or lower max_connections";
-        section.diagnostics().warn(&most, &what, help);
-    }
-    Ok(most.value)
-}
-
-fn timeouts(section: &Section<'_>) -> Read<Timeouts> {
+fn timeouts(section: &Section<'_>, idle: Read<Spanned<HaproxyTime>>) -> Read<Timeouts> {
     let connect = section.time("connect");
     let check = section.time("check");
-    let idle = section.time("idle");
     Ok(Timeouts {
         connect: connect?.value,
         check: check?.value,
@@ -151,15 +154,40 @@ fn check(section: &Section<'_>) -> Read<Check> {
     Ok(check)
 }
 
-fn metrics(section: &Section<'_>) -> Read<Option<Metrics>> {
+fn metrics(section: &Section<'_>, interfaces: Option<&[Interface]>) -> Read<Option<Metrics>> {
     let enabled = section.boolean("enabled");
     let address = section.parsed("address", checks::listen_address);
+    if let Ok(address) = &address {
+        of_the_vm(section, address, interfaces)?;
+    }
     let port = section.port("port");
     let metrics = Metrics {
         address: address?.value,
         port: port?.value,
     };
     Ok(enabled?.value.then_some(metrics))
+}
+
+/// The port of the VM that leads to Patroni's REST API.
+fn passthrough(section: &Section<'_>, patroni_port: Option<&Spanned<Port>>) -> Read<Option<Port>> {
+    let given = section.switch_or_port("patroni_passthrough")?;
+    if let (SwitchOrPort::Switch(false), Some(allow)) =
+        (&given.value, section.given("patroni_allow"))
+    {
+        section.diagnostics().warn(
+            &allow,
+            "is not used: haproxy.patroni_passthrough is false",
+            "remove it",
+        );
+    }
+    match given.value {
+        SwitchOrPort::Switch(false) => Ok(None),
+        SwitchOrPort::Switch(true) => match patroni_port {
+            Some(port) => Ok(Some(port.value)),
+            None => Err(Refused::BY_SCHEMA),
+        },
+        SwitchOrPort::Port(port) => Ok(Some(port)),
+    }
 }
 
 fn replicas(section: &Section<'_>) -> Read<Option<Replicas>> {

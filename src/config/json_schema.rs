@@ -56,6 +56,7 @@ fn property(key: &Key) -> Value {
         Kind::Integer => json!({"type": "integer"}),
         Kind::Number => json!({"type": "number"}),
         Kind::Boolean => json!({"type": "boolean"}),
+        Kind::SwitchOrPort => json!({"type": ["boolean", "integer"]}),
         Kind::Texts => json!({"$ref": "#/$defs/texts"}),
         Kind::TextOrTexts => json!({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/texts"}]}),
         Kind::Time | Kind::Size => json!({"type": ["string", "integer"]}),

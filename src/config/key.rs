@@ -16,6 +16,8 @@ pub enum Kind {
     /// An integer or a float.
     Number,
     Boolean,
+    /// True, false, or the number of a port.
+    SwitchOrPort,
     /// A list of texts.
     Texts,
     /// A text or a list of texts.
@@ -40,6 +42,7 @@ impl Kind {
             Self::Integer => "integer",
             Self::Number => "number",
             Self::Boolean => "true or false",
+            Self::SwitchOrPort => "true, false or a port",
             Self::Texts => "list of texts",
             Self::TextOrTexts => "text or list of texts",
             Self::Time => "time",
@@ -62,6 +65,7 @@ impl Kind {
             (1 << 20, " MiB"),
         ];
         let (units, least): (&[(i64, &str)], &str) = match self {
+            Self::Time if number == 0 => return "0s".to_owned(),
             Self::Time if number > DAY => return format!("{}d", number / DAY),
             Self::Time => (&times, "ms"),
             Self::Size => (&sizes, " bytes"),

@@ -12,7 +12,9 @@ use crate::cert::KeyAlgorithm;
 pub use super::key::{Bounds, Effect, Key, Kind, Literal, Need};
 
 use Effect::{Another, Live, NextCertificate, Nothing, Replace, Restart};
-use Kind::{Boolean, Integer, LongText, Number, Secret, Size, Text, TextOrTexts, Texts, Time};
+use Kind::{
+    Boolean, Integer, LongText, Number, Secret, Size, SwitchOrPort, Text, TextOrTexts, Texts, Time,
+};
 use Literal::{Bool, Int, Str};
 use Need::{Optional, Required};
 
@@ -31,6 +33,7 @@ const LONGEST_VALIDITY: i64 = 500 * 8766;
 /// Where neither the configuration nor `LIBVIRT_DEFAULT_URI` names another.
 pub const DEFAULT_URI: &str = "qemu:///system";
 const LAST_PORT: i64 = 65_535;
+const MOST_CONNECTIONS: i64 = 1_000_000;
 const LONGEST_TIME: i64 = MAX_HAPROXY_MILLIS.cast_signed();
 
 const SECOND: i64 = 1000;
@@ -92,8 +95,16 @@ pub const KEYS: &[Key] = &[
     Key::default("haproxy.image", Text, Restart, Str("haproxy"), "Container image, without tag"),
     Key::optional("haproxy.image_digest", Text, Restart, "\"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"", "Digest the image must have"),
     Key::optional("haproxy.verify_host", Text, Live, "\"server.postgres.local\"", "Name the nodes' certificates must carry; without it only their CA is verified"),
-    Key::default("haproxy.max_connections", Integer, Live, Int(2000), "Most connections at one time").within(10, 1_000_000),
-    Key::default("haproxy.patroni_port", Integer, Live, Int(4443), "Port of Patroni's REST API on the nodes, and passed through here").within(1, LAST_PORT),
+    Key::default("haproxy.port", Integer, Live, Int(5432), "Port where clients reach the primary").within(1, LAST_PORT),
+    Key::default("haproxy.address", Text, Live, Str("0.0.0.0"), "Address of the VM to listen on; 0.0.0.0: all of them. The metrics have one of their own"),
+    Key::optional("haproxy.allow", Texts, Live, "[\"192.168.122.0/24\"]", "Networks whose clients may connect to PostgreSQL's ports; by default all"),
+    Key::default("haproxy.max_connections", Integer, Live, Int(2000), "Most connections at one time, on each port for PostgreSQL").within(10, MOST_CONNECTIONS),
+    Key::optional("haproxy.max_connections_per_client", Integer, Live, "100", "Most connections of one client's address at one time; by default as many as of all").within(1, MOST_CONNECTIONS),
+    Key::default("haproxy.hold", Time, Live, Str("10s"), "How long a new connection waits while there is no primary; \"0s\": not at all").within(0, 5 * MINUTE),
+    Key::optional("haproxy.primary_connections", Integer, Live, "80", "Most sessions on the primary, less than its own max_connections: further ones wait, as long as hold says; by default no limit").within(1, MOST_CONNECTIONS),
+    Key::default("haproxy.patroni_port", Integer, Live, Int(4443), "Port of Patroni's REST API on the nodes").within(1, LAST_PORT),
+    Key::default("haproxy.patroni_passthrough", SwitchOrPort, Live, Bool(true), "Whether the primary's REST API is reached through the VM too: true: on patroni_port; false: no; a number: on that port").within(1, LAST_PORT),
+    Key::optional("haproxy.patroni_allow", Texts, Live, "[\"192.168.122.0/24\"]", "Networks that may use it; by default all"),
     Key::optional("haproxy.replicas_port", Integer, Live, "5433", "Port that spreads read-only sessions over the replicas; off by default").within(1, LAST_PORT),
     Key::optional("haproxy.replicas_max_lag", Text, Live, "\"16MB\"", "How far a replica may lag behind and still be used"),
     Key::default("haproxy.hard_stop_after", Time, Live, Str("1h"), "How long sessions opened before a reload may live on in the old worker").within(SECOND, LONGEST_TIME),
@@ -109,10 +120,10 @@ pub const KEYS: &[Key] = &[
     Key::default("haproxy.timeouts.idle", Time, Live, Str("24h"), "For a session in which nothing moves").within(SECOND, LONGEST_TIME),
     Key::table("haproxy.check", Optional, "Health checks"),
     Key::default("haproxy.check.interval", Time, Live, Str("500ms"), "Between checks of a node whose state is settled").within(50, HOUR),
-    Key::default("haproxy.check.fast", Time, Live, Str("200ms"), "Between checks of a node whose state is changing").within(50, HOUR),
+    Key::default("haproxy.check.fast", Time, Live, Str("50ms"), "Between checks of a node whose state is changing").within(50, HOUR),
     Key::default("haproxy.check.down", Time, Live, Str("250ms"), "Between checks of a node that is down").within(50, HOUR),
     Key::default("haproxy.check.rise", Integer, Live, Int(1), "Good checks until a node is used").within(1, 100),
-    Key::default("haproxy.check.fall", Integer, Live, Int(2), "Bad checks until a node is given up, its sessions closed").within(1, 100),
+    Key::default("haproxy.check.fall", Integer, Live, Int(5), "Bad checks until a node is given up: no new sessions").within(1, 100),
     Key::table("haproxy.metrics", Optional, "/metrics for Prometheus and /ready for health checks of the load balancer, over HTTP"),
     Key::default("haproxy.metrics.enabled", Boolean, Live, Bool(true), "Whether they are served"),
     Key::default("haproxy.metrics.address", Text, Live, Str("0.0.0.0"), "Address in the guest to listen on"),
@@ -218,7 +229,7 @@ mod tests {
                     }
                     continue;
                 }
-                (Kind::Boolean, Bool(_)) => continue,
+                (Kind::Boolean | Kind::SwitchOrPort, Bool(_)) => continue,
                 (Kind::Integer, Int(number)) => Some(number),
                 (Kind::Time, Str(time)) => HaproxyTime::parse(time)
                     .ok()

@@ -7,6 +7,7 @@
 //! goes on; only at the end is it decided whether there is a [`Config`].
 
 mod checks;
+mod clients;
 mod diagnostics;
 mod haproxy;
 mod inputs;
@@ -120,7 +121,12 @@ fn config(root: &Section<'_>) -> Read<Config> {
     let interfaces = network::interfaces(root, &name);
     let install_dependencies = root.boolean("install_dependencies");
     let node_exporter = services::node_exporter(root);
-    let haproxy = haproxy::haproxy(root, memory.ok(), node_exporter != Ok(false));
+    let machine = haproxy::Machine {
+        memory: memory.ok(),
+        interfaces: interfaces.as_deref().ok(),
+        node_exporter: node_exporter != Ok(false),
+    };
+    let haproxy = haproxy::haproxy(root, &machine);
     let chrony = services::chrony(root);
     let fluentd = services::fluentd(root);
     let runtime = haproxy.as_ref().ok().map(|haproxy| haproxy.runtime);

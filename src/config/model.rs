@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::nic::NicSource;
 use super::types::{
-    CpuCount, DomainName, HaproxyTime, HaproxyVersion, HourSpan, MacAddr, MemoryMib, Name, Port,
-    VolumeRef,
+    CpuCount, DomainName, HaproxyTime, HaproxyVersion, HourSpan, IpNetwork, MacAddr, MemoryMib,
+    Name, Port, VolumeRef,
 };
 use crate::cert::{Ca, KeyAlgorithm};
 use crate::secret::Secret;
@@ -131,12 +131,29 @@ pub struct Haproxy {
     pub image_digest: Option<String>,
     /// Name that the nodes' certificates must carry. `None`: only their CA is verified.
     pub verify_host: Option<DomainName>,
+    /// Of each port for PostgreSQL.
     pub max_connections: u32,
+    /// `None`: as many as all have.
+    pub max_connections_per_client: Option<u32>,
+    /// How long a new connection waits for the primary. 0: it does not.
+    pub hold: HaproxyTime,
+    /// How many sessions the primary gets; others wait. `None`: all.
+    pub primary_connections: Option<u32>,
+    /// Where clients reach the primary.
+    pub port: Port,
+    /// To listen on, except for the metrics. Unspecified: all of the VM's.
+    pub address: Ipv4Addr,
+    /// Who may connect to PostgreSQL's ports. Empty: everybody.
+    pub allow: Vec<IpNetwork>,
     pub metrics: Option<Metrics>,
     /// Port where read-only sessions are spread over the replicas. `None`: off.
     pub replicas: Option<Replicas>,
-    /// Patroni's REST API: the port of the nodes and the one passed through here.
+    /// Of Patroni's REST API on the nodes.
     pub patroni_port: Port,
+    /// The port of the VM that leads to the primary's REST API. `None`: there is none.
+    pub patroni_passthrough: Option<Port>,
+    /// Who may connect to it. Empty: everybody.
+    pub patroni_allow: Vec<IpNetwork>,
     pub check: Check,
     /// How long an old worker may live on after a reload.
     pub hard_stop_after: HaproxyTime,

@@ -56,7 +56,6 @@ pub(super) fn apart(
 
 fn fixed(node_exporter: bool) -> Vec<Listener> {
     let listeners = [
-        Listener::fixed(5432, "PostgreSQL's own port"),
         Listener::fixed(22, "the port of ssh"),
         Listener::fixed(NODE_EXPORTER_PORT, "the node exporter's port").filter(|_| node_exporter),
     ];
@@ -68,8 +67,13 @@ fn fixed(node_exporter: bool) -> Vec<Listener> {
 fn chosen(section: &Section<'_>) -> Vec<Listener> {
     let metrics = section.section_or_defaults("metrics");
     let serves = metrics.boolean("enabled").map(Spanned::into_value);
+    let port = match section.gives("port") {
+        true => "also `haproxy.port`",
+        false => "PostgreSQL's own port",
+    };
     let listeners = [
-        Listener::configured(section, "patroni_port", "also `haproxy.patroni_port`"),
+        Listener::configured(section, "port", port),
+        patroni(section),
         Listener::configured(&metrics, "port", "also `haproxy.metrics.port`")
             .filter(|_| serves != Ok(false)),
         Listener::configured(section, "replicas_port", "also `haproxy.replicas_port`"),
@@ -77,6 +81,19 @@ fn chosen(section: &Section<'_>) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
     listeners.sort_by_key(|listener| listener.given.is_some());
     listeners
+}
+
+/// Where Patroni's REST API is passed through.
+fn patroni(section: &Section<'_>) -> Option<Listener> {
+    let own = "patroni_passthrough";
+    let switch = section.given(own).map(|given| given.value.as_bool());
+    match switch {
+        Some(Some(false)) => None,
+        Some(None) => Listener::configured(section, own, "also `haproxy.patroni_passthrough`"),
+        Some(Some(true)) | None => {
+            Listener::configured(section, "patroni_port", "also `haproxy.patroni_port`")
+        }
+    }
 }
 
 fn fits(

@@ -40,6 +40,13 @@ pub(super) struct Section<'a> {
     span: Range<usize>,
 }
 
+/// What a key of `Kind::SwitchOrPort` has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SwitchOrPort {
+    Switch(bool),
+    Port(Port),
+}
+
 /// A value as far as its kind does not matter: given, or a default.
 enum Raw<'a> {
     Text(Cow<'a, str>),
@@ -220,6 +227,17 @@ impl<'a> Section<'a> {
         match raw.value {
             Raw::Boolean(value) => Ok(raw.with(value)),
             _ => Err(Refused::BY_SCHEMA),
+        }
+    }
+
+    pub fn switch_or_port(&self, name: &str) -> Read<Spanned<SwitchOrPort>> {
+        let raw = self.raw(name)?;
+        match raw.value {
+            Raw::Boolean(value) => Ok(raw.with(SwitchOrPort::Switch(value))),
+            _ => {
+                let port = self.port(name)?;
+                Ok(port.with(SwitchOrPort::Port(port.value)))
+            }
         }
     }
 

@@ -307,6 +307,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::Integer => value.is_integer(),
         Kind::Number => value.is_integer() || matches!(value, DeValue::Float(_)),
         Kind::Boolean => value.is_bool(),
+        Kind::SwitchOrPort => value.is_bool() || value.is_integer(),
         Kind::Texts | Kind::Tables => value.is_array() || (kind == Kind::Texts && blank(value)),
         Kind::Time | Kind::Size => value.is_str() || value.is_integer(),
         Kind::Table => value.is_table(),
@@ -333,6 +334,10 @@ fn wanted(key: &Key) -> (&'static str, String) {
         Kind::Boolean => (
             "true or false",
             "write true or false without quotes".to_owned(),
+        ),
+        Kind::SwitchOrPort => (
+            "true, false or a port",
+            "write true, false or the number of a port, without quotes".to_owned(),
         ),
         Kind::Texts => (
             "a list of texts",

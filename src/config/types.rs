@@ -2,6 +2,7 @@
 //! wrong, in words that fit behind the key's name.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::{NonZero, TryFromIntError};
 
 use super::report::{ProblemId, quoted};
@@ -240,6 +241,11 @@ fn bad_part(text: &str, part: &str) -> String {
 pub const MAX_HAPROXY_MILLIS: u64 = 2_147_483_647;
 
 impl HaproxyTime {
+    /// No time at all.
+    pub fn zero() -> Self {
+        Self("0s".to_owned())
+    }
+
     /// `500ms`, `5s`, `24h`; a bare number is milliseconds, as in haproxy.cfg.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let time = Self(text.to_owned());
@@ -280,6 +286,84 @@ impl HaproxyTime {
             _ => return None,
         };
         number.parse::<u64>().ok().map(|n| u128::from(n) * factor)
+    }
+}
+
+/// Addresses with a common beginning, as in `192.168.122.0/24`. An address alone is a network of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpNetwork {
+    address: IpAddr,
+    prefix_length: u8,
+}
+
+impl fmt::Display for IpNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_length)
+    }
+}
+
+impl IpNetwork {
+    /// With or without the length of the prefix.
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let help = "give a network such as 192.168.122.0/24, or one address";
+        let refused = || InvalidValue::quoting(text, ", which is not a network", help);
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| refused())?;
+        let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
+        let digits = |length: &str| length.bytes().all(|b| b.is_ascii_digit());
+        let prefix_length = match length {
+            None => bits,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|n| *n <= bits && digits(length))
+                .ok_or_else(refused)?,
+        };
+        let given = Self {
+            address,
+            prefix_length,
+        };
+        let whole = given.masked();
+        if whole != given {
+            return Err(InvalidValue::quoting(
+                text,
+                format_args!(", an address inside of network {whole}"),
+                format!("write {whole} for the network, or {address} for this address alone"),
+            ));
+        }
+        Ok(given)
+    }
+
+    /// The network that the address lies in.
+    fn masked(self) -> Self {
+        let host = |bits: u32| bits - u32::from(self.prefix_length);
+        let address = match self.address {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(host(32)).unwrap_or(0);
+                IpAddr::V4((ip.to_bits() & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(host(128)).unwrap_or(0);
+                IpAddr::V6((ip.to_bits() & mask).into())
+            }
+        };
+        Self { address, ..self }
+    }
+
+    /// Whether a client on another machine may have an address of it and reach the VM, which listens on IPv4.
+    #[must_use]
+    pub fn has_clients(&self) -> bool {
+        match self.address {
+            // 0.0.0.0/0 begins with 0, but is everybody.
+            IpAddr::V4(ip) => {
+                let nowhere = ip.octets()[0] == 0 && self.prefix_length >= 8;
+                !nowhere && !ip.is_loopback() && !ip.is_multicast() && !ip.is_broadcast()
+            }
+            IpAddr::V6(_) => false,
+        }
     }
 }
 
@@ -356,6 +440,8 @@ impl HaproxyVersion {
     /// What a distribution's package is at least: that of the oldest of those supported (Debian
     /// 12). The syntax of a release is understood by those after it.
     pub const OF_PACKAGES: Self = Self { major: 2, minor: 6 };
+    /// The oldest whose Lua can let connections wait, and close sessions only on proof.
+    pub const WITH_HOLD: Self = Self { major: 2, minor: 6 };
 
     /// `3.2`; 2.4 is the oldest whose official image runs without root.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {

@@ -15,6 +15,8 @@ pub const CA_PEM: &str = "/etc/haproxy/ca.pem";
 pub const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
 /// What systemd allows HAProxy's process. It begins with HAProxy's next start.
 pub const HAPROXY_SANDBOX: &str = "/etc/systemd/system/haproxy.service.d/50-lbctl.conf";
+/// What `HAPROXY_CFG` loads. Beside it, so that HAProxy can judge both before they are in place.
+pub const HAPROXY_LUA: &str = "/etc/haproxy/lbctl.lua";
 
 /// One file in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 CONFIG = "/etc/haproxy/haproxy.cfg"
+LUA = "/etc/haproxy/lbctl.lua"
 MASTER = "/run/haproxy/master.sock"
 LOG = "/run/haproxy.log"
 

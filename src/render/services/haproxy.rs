@@ -6,9 +6,10 @@ use askama::Template;
 use super::{GuestService, OnChange};
 use crate::config::{Config, Runtime};
 use crate::render::guest_file::{
-    CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, HAPROXY_SANDBOX, Owner, Service, tidy_pem,
+    CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_CFG, HAPROXY_LUA, HAPROXY_SANDBOX, Owner, Service,
+    tidy_pem,
 };
-use crate::render::haproxy::{global_maxconn, haproxy_cfg};
+use crate::render::haproxy::{LUA, global_maxconn, haproxy_cfg};
 use crate::render::{CheckTls, Secrets};
 
 pub(super) const SERVICE: GuestService = GuestService {
@@ -27,6 +28,7 @@ fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
     let client_pem = tidy_pem(secrets.show(&tls.client_pem));
     vec![
         GuestFile::public(HAPROXY_CFG, haproxy_cfg(config), Service::Haproxy),
+        GuestFile::public(HAPROXY_LUA, LUA, Service::Haproxy),
         GuestFile::public(CA_PEM, tidy_pem(&tls.ca_pem), Service::Haproxy),
         GuestFile::secret(CLIENT_PEM, client_pem, Service::Haproxy).owned_by(Owner::Haproxy),
         GuestFile::public(

@@ -43,6 +43,7 @@ def haproxy_status() -> Haproxy:
         "version": None,
         "sessions": None,
         "max_connections": None,
+        "held": None,
         "servers": [],
         "servers_up": 0,
         "primary": None,
@@ -53,6 +54,8 @@ def haproxy_status() -> Haproxy:
         found["version"] = info.get("Version")
         found["sessions"] = number(info.get("CurrConns"))
         found["max_connections"] = number(info.get("Maxconn"))
+        # A HAProxy without lbctl's Lua does not know the command.
+        found["held"] = number(fields(ask(ADMIN_SOCKET, "show lbctl")).get("held"))
         found["servers"] = servers(ask(ADMIN_SOCKET, "show stat -1 4 -1"))
     except (OSError, ValueError) as problem:
         found["error"] = str(problem)
@@ -72,8 +75,8 @@ def servers(text: str) -> list[Server]:
     for row in table(text):
         state = row.get("status", "")
         nowhere = row.get("addr", "").split(":")[0] in ("", "<NONE>")
-        # A slot for a node that DNS does not name.
-        if not row.get("svname") or (nowhere and "MAINT" in state):
+        # A slot for a node that DNS does not name, or a place where connections wait.
+        if not row.get("svname") or (nowhere and "MAINT" in state) or state == "no check":
             continue
         listed.append(
             {

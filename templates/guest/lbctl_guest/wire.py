@@ -146,6 +146,8 @@ class Haproxy(TypedDict):
     version: str | None
     sessions: int | None
     max_connections: int | None
+    # Clients that wait for a primary. None: this HAProxy has no Lua, so none waits.
+    held: int | None
     servers: list[Server]
     servers_up: int
     # Address of the one server that is up.

@@ -49,9 +49,15 @@ fn the_defaults() {
             "bind *:5432 ",
             "bind *:4443 ",
             " port 4443 verify required ca-file ",
-            "inter 500ms fastinter 200ms downinter 250ms rise 1 fall 2 init-state down\n",
+            "inter 500ms fastinter 50ms downinter 250ms rise 1 fall 5 init-state down\n",
             "hard-stop-after 1h\n",
             "bind 0.0.0.0:8405\n",
+            "lua.hold 10000 0 350 600 unless { nbsrv eq 1 }\n",
+            "server-template node 1-6 ",
+            "hold obsolete 24h\n",
+            "!allowed",
+            "!stick-table",
+            "!set-dst-port",
             "!verifyhost",
             "!standbys",
         ],
@@ -86,8 +92,40 @@ fn the_ports() {
         &[
             "bind *:8008 ",
             " check-ssl port 8008 ",
+            "server primary 0.0.0.0:8008 ",
             "bind *:5432 ",
             "!4443",
+        ],
+    );
+    gives(
+        "port = 6432",
+        &[
+            "bind *:6432 tcp-ut 20s\n    maxconn ",
+            "set-dst-port int(5432)",
+            "!bind *:5432",
+        ],
+    );
+    gives(
+        "address = \"192.168.122.162\"\nreplicas_port = 5433",
+        &[
+            "bind 192.168.122.162:5432 ",
+            "bind 192.168.122.162:4443 ",
+            "bind 192.168.122.162:5433 ",
+            "bind 0.0.0.0:8405\n",
+            "!bind *",
+        ],
+    );
+    gives(
+        "patroni_passthrough = false",
+        &["check-ssl port 4443 ", "!bind *:4443", "!backend rest"],
+    );
+    gives(
+        "patroni_passthrough = 8008",
+        &[
+            "bind *:8008 ",
+            "set-dst-port int(4443)",
+            "server primary 0.0.0.0:4443 ",
+            "!bind *:4443",
         ],
     );
     gives(
@@ -95,7 +133,7 @@ fn the_ports() {
         &[
             "bind *:5433 ",
             "uri /replica ver",
-            "server-template replica 1-3 server.postgres.local:5432\n",
+            "server-template replica 1-6 server.postgres.local:5432\n",
         ],
     );
     gives(
@@ -134,8 +172,64 @@ fn the_limits() {
         "max_connections = 500\nhard_stop_after = \"10m\"",
         &[
             "\n    maxconn 500\n",
-            "maxconn 564\n",
+            // Of the port for PostgreSQL, Patroni's and the metrics', and some more.
+            "\n    maxconn 660\n",
             "hard-stop-after 10m\n",
+        ],
+    );
+}
+
+#[test]
+fn who_may_connect() {
+    gives(
+        "allow = [\"10.0.0.0/8\", \"2001:db8::/32\", \"192.0.2.7\"]\npatroni_allow = [\"10.1.0.0/16\"]\nreplicas_port = 5433",
+        &[
+            "tcp-ut 20s\n    maxconn 2000\n    acl allowed src 10.0.0.0/8 2001:db8::/32 192.0.2.7/32\n    tcp-request connection reject unless allowed\n",
+            "timeout client 5s\n    acl allowed src 10.1.0.0/16\n    tcp-request connection reject unless allowed\n",
+        ],
+    );
+    gives(
+        "max_connections_per_client = 50\nreplicas_port = 5433",
+        &[
+            "tcp-request connection reject if { sc0_conn_cur gt 50 }\n",
+            "tcp-request connection reject if { sc0_conn_cur(postgres) gt 50 }\n",
+        ],
+    );
+}
+
+#[test]
+fn who_waits() {
+    gives(
+        "hold = \"1m\"\nprimary_connections = 80\ncheck = { interval = \"2s\", down = \"1s\" }",
+        &[
+            "tcp-request inspect-delay 70000ms\n",
+            "lua.hold 60000 80 1100 2100 unless { nbsrv eq 1 } { be_conn le 80 }\n",
+            "retries 60\n",
+            "server later4 127.0.0.1:1 backup\n",
+            "!later5",
+        ],
+    );
+    gives(
+        "hold = \"0s\"",
+        &[
+            "lua-load",
+            "tcp-request content reject unless { nbsrv eq 1 }\n",
+            "!lua.hold",
+            "!later",
+        ],
+    );
+    gives(
+        "runtime = \"package\"",
+        &["unless { nbsrv eq 1 } { lua.settled -m int 1 }\n"],
+    );
+    gives(
+        "version = \"2.5\"",
+        &[
+            "on-marked-down shutdown-sessions",
+            "reject if { nbsrv gt 1 }",
+            "default_backend primary",
+            "!lua",
+            "!later",
         ],
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lbctl::testing::config::{self, Addressing, Config, MemoryInputs, Port};
+use lbctl::testing::config::{self, Addressing, Config, MemoryInputs};
 use proptest::prelude::*;
 
 use crate::support::inputs::{inputs, now};
@@ -155,7 +155,8 @@ fn holds(config: &Config) {
     let haproxy = &config.haproxy;
     assert!(haproxy.postgres_nodes_max_count >= 1 && !haproxy.postgres_nameserver_ips.is_empty());
     assert!(haproxy.patroni_client.early_renewal < haproxy.patroni_client.validity);
-    let mut ports = vec![Port::new(5432).unwrap(), haproxy.patroni_port];
+    let mut ports = vec![haproxy.port];
+    ports.extend(haproxy.patroni_passthrough);
     ports.extend(haproxy.metrics.as_ref().map(|metrics| metrics.port));
     ports.extend(haproxy.replicas.as_ref().map(|replicas| replicas.port));
     assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());

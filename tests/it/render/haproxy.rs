@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use lbctl::testing::config::{Config, HaproxyVersion, Replicas, Runtime};
+use lbctl::testing::config::{Config, HaproxyVersion, IpNetwork, Replicas, Runtime};
 use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, words, write};
@@ -16,10 +16,12 @@ const READERS: [(&str, &[(u8, u8)]); 3] = [
     ("sid", &[(2, 8), (3, 0), (3, 2), (3, 4)]),
 ];
 
+const LUA: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/lbctl.lua"));
+
 type Variation = (&'static str, fn(&mut Config));
 
 fn variants() -> Vec<(&'static str, Config)> {
-    let changes: [Variation; 11] = [
+    let changes: [Variation; 16] = [
         ("all", |_| {}),
         ("package", |c| c.haproxy.runtime = Runtime::Package),
         ("no name", |c| c.haproxy.verify_host = None),
@@ -45,6 +47,25 @@ fn variants() -> Vec<(&'static str, Config)> {
             c.haproxy.patroni_port = port(8008);
             c.haproxy.replicas.as_mut().unwrap().port = port(6432);
             c.haproxy.metrics.as_mut().unwrap().port = port(9404);
+        }),
+        ("nobody waits", |c| c.haproxy.hold = time("0s")),
+        ("all wait, for long", |c| {
+            c.haproxy.hold = time("5m");
+            c.haproxy.primary_connections = Some(80);
+        }),
+        ("limits, lists, an address", |c| {
+            c.haproxy.max_connections_per_client = Some(100);
+            c.haproxy.address = [127, 0, 0, 1].into();
+            c.haproxy.port = port(6432);
+            let networks = (0..256).map(|n| IpNetwork::parse(&format!("10.{n}.0.0/16")).unwrap());
+            c.haproxy.allow = networks.collect();
+            c.haproxy.patroni_allow = vec![IpNetwork::parse("2001:db8::/32").unwrap()];
+        }),
+        ("another port for Patroni", |c| {
+            c.haproxy.patroni_passthrough = Some(port(8008));
+        }),
+        ("no port for Patroni", |c| {
+            c.haproxy.patroni_passthrough = None
         }),
         ("many nodes, other times", |c| {
             c.haproxy.postgres_nodes_max_count = 100;
@@ -74,6 +95,8 @@ fn every_version_accepts_its_configuration_without_a_warning() {
             config.haproxy.version = HaproxyVersion { major, minor };
             let path = format!("/tmp/{}.cfg", std::process::id());
             write(&root.join(&path[1..]), &haproxy_cfg(&config));
+            // At its place in the guest, which the configuration names.
+            write(&root.join("etc/haproxy/lbctl.lua"), LUA);
             // -V makes it say that the file is valid; nothing else may be said.
             let mut check = Command::new("chroot");
             let output = run(

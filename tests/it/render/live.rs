@@ -1,4 +1,5 @@
 //! A rendered configuration and the guest script, run by the HAProxy of each suite before fake Patroni nodes.
+//! Where nobody waits for a primary, and where new connections do (`hold.py`).
 
 use std::path::Path;
 use std::process::Command;
@@ -7,20 +8,25 @@ use lbctl::testing::config::{HaproxyVersion, Metrics, Runtime};
 use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, scratch, words, write};
-use super::sample::{port, sample_config};
+use super::sample::{port, sample_config, time};
 
 fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
     let mut config = sample_config();
     config.haproxy.runtime = Runtime::Package;
     config.haproxy.version = HaproxyVersion { major, minor };
     config.haproxy.postgres_nameserver_ips = vec![[127, 0, 0, 2].into()];
+    // The nodes have the same ports, on other addresses of the same machine.
+    config.haproxy.address = [127, 0, 0, 1].into();
     config.haproxy.metrics = Some(Metrics {
         address: [127, 0, 0, 1].into(),
         port: port(8405),
     });
+    match program {
+        "live.py" => config.haproxy.hold = time("0s"),
+        _ => config.haproxy.max_connections_per_client = Some(100),
+    }
     let dir = scratch();
     let cfg = dir.path().join("haproxy.cfg");
-    // The nodes pass for one machine's addresses, whose port 4443 they have themselves.
     write(&cfg, &haproxy_cfg(&config));
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut unshare = Command::new("unshare");
@@ -41,6 +47,7 @@ fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
         unshare.arg(here.join("templates/guest/lbctl-guest.py")),
         "",
     );
+    println!("{}", words(&output));
     assert!(output.status.success(), "{}", words(&output));
 }
 
@@ -57,6 +64,21 @@ fn haproxy_3_0() {
 #[test]
 fn haproxy_3_2() {
     behaves("live.py", "sid", (3, 2));
+}
+
+#[test]
+fn haproxy_2_6_holds() {
+    behaves("hold.py", "bookworm", (2, 6));
+}
+
+#[test]
+fn haproxy_3_0_holds() {
+    behaves("hold.py", "trixie", (3, 0));
+}
+
+#[test]
+fn haproxy_3_2_holds() {
+    behaves("hold.py", "sid", (3, 2));
 }
 
 #[test]
