@@ -61,9 +61,10 @@ class Cluster:
         self.seen = set()
         # Paths of the REST API that no node knows.
         self.unknown = set()
+        self.listeners = {}
         self.make_primary(ONE)
         for ip in NODES:
-            self.serve(ip, 5432, self.postgres)
+            self.start_postgres(ip)
             self.serve(ip, 4443, self.patroni)
         threading.Thread(target=self.name_server, daemon=True).start()
 
@@ -73,19 +74,34 @@ class Cluster:
     def primaries(self):
         return [ip for ip, (code, _) in self.answers.items() if code == 200]
 
+    def start_postgres(self, ip):
+        self.listeners[ip] = self.serve(ip, 5432, self.postgres)
+
+    def stop_postgres(self, ip):
+        """New connections are refused."""
+        listener = self.listeners.pop(ip)
+        # Closing it would leave the thread in accept(), and the port open.
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
     @staticmethod
     def serve(ip, port, handler):
         s = socket.socket()
         # HAProxy listens on the same port of every address, and shares it too.
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind((ip, port))
         s.listen(200)
 
         def accept():
             while True:
-                connection, _ = s.accept()
+                try:
+                    connection, _ = s.accept()
+                except OSError:
+                    return
                 threading.Thread(target=handler, args=(ip, connection), daemon=True).start()
         threading.Thread(target=accept, daemon=True).start()
+        return s
 
     def stand_still(self, ip):
         while ip in self.frozen:
