@@ -88,7 +88,7 @@ virsh_lab() { virsh -q -c "$LIBVIRT_URI" "$@"; }
 image_path() (
   # shellcheck source=tests/lab/suites/trixie
   . "$LAB/suites/$1"
-  key=$({ cat "$LAB/image" && echo "$1 $PACKAGES_HOST" && declare -p PLAIN GENERATORS UNITS MODULES; } | sha256sum)
+  key=$({ cat "$LAB/image" && echo "$1 $PACKAGES_HOST" && declare -p PLAIN EXPIRES GENERATORS UNITS MODULES; } | sha256sum)
   echo "$CACHE/image-$1-${key::16}.qcow2"
 )
 # The name of its volume in pool os.
