@@ -15,7 +15,7 @@ LAB_NAME=${LAB_NAME:-main}
   echo "LAB_NAME must be 1 to 12 of a-z0-9: $LAB_NAME" >&2
   exit 2
 }
-# Guests of profile full have Debian bookworm; of these suites there are images too.
+# The suites that have a guest image in profile full, beside bookworm.
 LAB_SUITES=${LAB_SUITES-trixie}
 # Short, for a unix socket's path has at most 108 bytes.
 LAB_RUN=/run/lbctl-lab/$LAB_NAME

@@ -1,6 +1,6 @@
-"""Clients that are connecting to the primary in the moment when it is the primary no more, before a real HAProxy and three
-fake Patroni nodes with mutual TLS: each of them gets an answer or an end. With HAProxy 3.0.11 and `on-marked-down
-shutdown-sessions` some got neither, ever.
+"""Clients whose connection to the primary is still being opened when that node stops to be the primary: each gets an answer,
+or its connection is closed. HAProxy 3.0.11 with `on-marked-down shutdown-sessions` did neither. Run by a real HAProxy before
+three fake Patroni nodes with mutual TLS.
 
   unshare --net --mount --pid --fork --kill-child python3 hang.py HAPROXY_ROOT HAPROXY_CFG GUEST_SCRIPT [TEST...]
 
@@ -30,7 +30,7 @@ GUEST_JSON = {"runtime": "package", "nofile": 4096, "services": [], "files": [
 
 
 class Clients:
-    """They connect to the load balancer, say what a client of PostgreSQL says first or nothing, and wait for a byte."""
+    """They connect to the load balancer and wait for a byte. Half of them send something first, as PostgreSQL's clients do."""
 
     def __init__(self):
         self.poll, self.waiting, self.answers = select.poll(), {}, []
@@ -46,7 +46,7 @@ class Clients:
             time.sleep(seconds / count)
 
     def look(self, seconds=0):
-        """For so long, or until each has an answer or its end, which is None."""
+        """Collects answers for that time, or until all are there. None is a connection that was closed without one."""
         end = time.monotonic() + seconds
         while self.waiting:
             for number, _ in self.poll.poll(max(0, end - time.monotonic()) * 1000):
@@ -65,8 +65,8 @@ class Clients:
 
 
 @contextlib.contextmanager
-def deaf(ip):
-    """Somebody listens there and has as many connections to take as the kernel keeps: a further one is not even refused."""
+def full_backlog(ip):
+    """A listener whose backlog is full: the kernel drops further connections without an answer."""
     with contextlib.ExitStack() as stack:
         listener, *others = (stack.enter_context(socket.socket()) for _ in range(4))
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
@@ -113,19 +113,19 @@ class Hang(unittest.TestCase):
             s.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: s.recv(65536), b"")).decode()
 
-    def test_nobody_hangs_whom_the_old_primary_refuses(self):
+    def test_clients_that_the_old_primary_refuses_do_not_hang(self):
         CLUSTER.stop_postgres(ONE)
         self.assert_nobody_hangs()
 
-    def test_nobody_hangs_whom_the_old_primary_does_not_hear(self):
+    def test_clients_that_the_old_primary_does_not_answer_do_not_hang(self):
         CLUSTER.stop_postgres(ONE)
-        with deaf(ONE):
+        with full_backlog(ONE):
             self.assert_nobody_hangs()
 
 
 if __name__ == "__main__":
     ROOT, CFG, SCRIPT = sys.argv[1:4]
-    # On one address, or the load balancer would answer in the place of a node that does not.
+    # Not on every address: connections to a port that a node has closed would reach the load balancer itself.
     GIVEN = re.sub(r"bind \S*:5432\b", "bind 127.0.0.1:5432", pathlib.Path(CFG).read_text(encoding="utf-8"))
     LUA = sorted(pathlib.Path(SCRIPT).parents[1].glob("*.lua"))
     enter(ROOT)
