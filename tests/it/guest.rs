@@ -326,6 +326,15 @@ fn across_a_switchover(what: impl Fn() -> Ran) -> Ran {
     }
 }
 
+/// A newer Debian than that of the other guests: 13, and in a soak the unstable one.
+fn newer_debian() -> Kind {
+    let soak = std::env::var_os("LBCTL_SOAK").is_some();
+    Kind {
+        base: ["BASE_VOLUME_TRIXIE", "BASE_VOLUME_SID"][usize::from(soak)],
+        ..Kind::package()
+    }
+}
+
 #[test]
 fn on_a_libvirt_network() {
     let lab = Lab::full();
@@ -420,7 +429,7 @@ fn on_macvtap() {
          dns_servers = [\"{}\"]",
         lab["MACVTAP_INTERFACE"], lab["MACVTAP_PREFIX"], lab["MACVTAP_GATEWAY"], lab["MACVTAP_DNS"]
     );
-    let mut guest = Guest::new("guest-macvtap", ip, Kind::package(), &interface);
+    let mut guest = Guest::new("guest-macvtap", ip, newer_debian(), &interface);
     guest.client.clone_from(&lab["MACVTAP_CLIENT_NETNS"]);
     guest
         .lbctl(BOOT, &["up", &format!("--wait={}", BOOT - 60)])

@@ -15,6 +15,8 @@ LAB_NAME=${LAB_NAME:-main}
   echo "LAB_NAME must be 1 to 12 of a-z0-9: $LAB_NAME" >&2
   exit 2
 }
+# The suites that have a guest image in profile full, beside bookworm.
+LAB_SUITES=${LAB_SUITES-trixie}
 # Short, for a unix socket's path has at most 108 bytes.
 LAB_RUN=/run/lbctl-lab/$LAB_NAME
 # Not under the checkout: postgres must be able to walk to its data.
@@ -82,6 +84,18 @@ daemon() {
 
 in_ns() { ip netns exec "$@"; }
 virsh_lab() { virsh -q -c "$LIBVIRT_URI" "$@"; }
-image_path() { echo "$CACHE/image-$( (cat "$LAB/image" && echo "$PACKAGES_HOST") | sha256sum | cut -c1-16).qcow2"; }
-packages_path() { image_path | sed 's|/image-\(.*\)\.qcow2$|/packages-\1|'; }
+# Under a name made of the recipe: the part of all suites, and that of this one.
+image_path() (
+  # shellcheck source=tests/lab/suites/trixie
+  . "$LAB/suites/$1"
+  key=$({ cat "$LAB/image" && echo "$1 $PACKAGES_HOST" && declare -p PLAIN EXPIRES GENERATORS UNITS MODULES; } | sha256sum)
+  echo "$CACHE/image-$1-${key::16}.qcow2"
+)
+# The name of its volume in pool os.
+volume_of() (
+  # shellcheck source=tests/lab/suites/trixie
+  . "$LAB/suites/$1"
+  echo "$VOLUME"
+)
+packages_path() { image_path "$1" | sed 's|/image-\(.*\)\.qcow2$|/packages-\1|'; }
 pg_bin() { find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -1; }

@@ -95,3 +95,20 @@ fn haproxy_3_0_takes_changes() {
 fn haproxy_3_2_takes_changes() {
     behaves("change.py", "sid", (3, 2));
 }
+
+/// Also with the configuration for 2.6: it is the default for HAProxy's package, and Debian 13 has 3.0.
+#[test]
+fn haproxy_3_0_leaves_no_client_waiting() {
+    behaves("hang.py", "trixie", (3, 0));
+    behaves("hang.py", "trixie", (2, 6));
+}
+
+#[test]
+fn haproxy_2_6_leaves_no_client_waiting() {
+    behaves("hang.py", "bookworm", (2, 6));
+}
+
+#[test]
+fn haproxy_3_2_leaves_no_client_waiting() {
+    behaves("hang.py", "sid", (3, 2));
+}
