@@ -317,6 +317,7 @@ fn shown(guest: GuestStatus) {
         addresses: Vec::new(),
         certificate: None,
         verify_host: None,
+        holds: true,
         guest: GuestAnswer::Status(Box::new(guest)),
         drift: Ok(Vec::new()),
     };

@@ -237,6 +237,7 @@ mod tests {
             addresses: Vec::new(),
             certificate: None,
             verify_host: None,
+            holds: true,
             guest: GuestAnswer::Off,
             drift: Ok(Vec::new()),
         }

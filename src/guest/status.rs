@@ -54,6 +54,8 @@ pub struct HaproxyStatus {
     pub sessions: Option<u64>,
     /// Of the whole process.
     pub max_connections: Option<u64>,
+    /// Clients that wait for a primary. `None`: it has not loaded lbctl's Lua, so none can wait.
+    pub held: Option<u64>,
     pub servers: Vec<Server>,
     pub servers_up: u32,
     /// Address of the one server that is up.

@@ -387,6 +387,8 @@ pub struct HaproxyDocument {
     pub primary: Option<String>,
     pub sessions: Option<u64>,
     pub max_connections: Option<u64>,
+    /// Clients whose new connection waits for a primary; `null`: unknown, or this HAProxy lets none wait.
+    pub held_clients: Option<u64>,
     pub servers: Vec<ServerDocument>,
     /// Why HAProxy does not say more.
     pub error: Option<String>,

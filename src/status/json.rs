@@ -86,6 +86,7 @@ fn haproxy(haproxy: &HaproxyStatus) -> HaproxyDocument {
         primary: haproxy.primary.clone(),
         sessions: haproxy.sessions,
         max_connections: haproxy.max_connections,
+        held_clients: haproxy.held,
         servers: haproxy.servers.iter().map(server).collect(),
         error: haproxy.error.clone(),
     }

@@ -42,6 +42,8 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     /// Which name the nodes' certificates must carry; `None`: any, only their CA is verified.
     pub verify_host: Option<String>,
+    /// Whether new connections are to wait for a primary.
+    pub holds: bool,
     pub guest: GuestAnswer,
     /// What `up` would change, or why that is unknown.
     pub drift: Result<Vec<String>, String>,
@@ -104,6 +106,7 @@ impl Status {
             addresses: addresses(config),
             certificate: certificate(config, &observed, now),
             verify_host: verify_host(config),
+            holds: config.haproxy.hold.millis() > 0,
             drift: drift(config, &mut observed, &guest, now),
             guest,
         })

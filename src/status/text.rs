@@ -50,7 +50,7 @@ impl Status {
         let verified = nodes_are_verified(self.verify_host.as_deref());
         lines.add("nodes' TLS", &verified);
         if let Some(guest) = guest {
-            haproxy(guest, &mut lines);
+            haproxy(guest, self.holds, &mut lines);
         }
         lines.add_one("drift", &self.drift_line());
         lines.lines
@@ -128,7 +128,7 @@ fn in_guest(seed: &Certificate, guest: &GuestStatus, lines: &mut Lines) {
     }
 }
 
-fn haproxy(guest: &GuestStatus, lines: &mut Lines) {
+fn haproxy(guest: &GuestStatus, holds: bool, lines: &mut Lines) {
     let haproxy = &guest.haproxy;
     let text = match (&haproxy.version, &haproxy.error) {
         (Some(version), _) => format!("version {version}"),
@@ -158,6 +158,16 @@ fn haproxy(guest: &GuestStatus, lines: &mut Lines) {
         },
     );
     lines.add("primary", &primary);
+    match haproxy.held {
+        Some(0) => {}
+        Some(1) => lines.add("", "1 client waits for a primary"),
+        Some(count) => lines.add("", &format!("{count} clients wait for a primary")),
+        None if holds && haproxy.version.is_some() => lines.add(
+            "",
+            "no client can wait for one: this HAProxy has not loaded lbctl's Lua",
+        ),
+        None => {}
+    }
     let mut backends: Vec<&str> = Vec::new();
     for server in &haproxy.servers {
         if !backends.contains(&server.backend.as_str()) {
@@ -198,6 +208,18 @@ fn table(servers: &[&Server], label: &str, lines: &mut Lines) {
     }
 }
 
+/// HAProxy's word, but for a node that has no time to answer, and one whose PostgreSQL stops.
+fn state(server: &Server) -> String {
+    let check = server.check.as_deref().unwrap_or_default();
+    if server.state.starts_with("NOLB") {
+        "stopping".to_owned()
+    } else if server.state.starts_with("DOWN") && check.ends_with("TOUT") {
+        "slow".to_owned()
+    } else {
+        server.state.clone()
+    }
+}
+
 fn row(server: &Server) -> [String; 6] {
     // HAProxy puts an asterisk before the state of a check that is in progress.
     let check = server.check.as_deref().unwrap_or_default();
@@ -209,7 +231,7 @@ fn row(server: &Server) -> [String; 6] {
     [
         server.name.clone(),
         server.address.clone().unwrap_or_else(|| "-".into()),
-        server.state.clone(),
+        state(server),
         server.last_change_s.map_or_else(|| "-".into(), ago),
         server
             .sessions

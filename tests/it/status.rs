@@ -51,7 +51,7 @@ fn guest() -> Value {
         "cloud_init": {"status": "done", "errors": []},
         "certificate": {"on_disk": {"serial": "4781365d", "not_after": "2026-12-02T19:36:58Z"},
                         "in_use": {"serial": "4781365d", "not_after": "2026-12-02T19:36:58Z"}},
-        "haproxy": {"active": true, "version": "2.6.12-1+deb12u4", "sessions": 13, "max_connections": 2064,
+        "haproxy": {"active": true, "version": "2.6.12-1+deb12u4", "sessions": 13, "max_connections": 2064, "held": 0,
                     "servers_up": 1, "primary": "10.77.0.12", "servers": [
             node("node1", "10.77.0.11", "DOWN", "* L7STS", 0, ""),
             node("node2", "10.77.0.12", "UP", "L7OK", 200, ""),
@@ -91,6 +91,7 @@ fn status(answer: GuestAnswer) -> Status {
         }),
         guest: answer,
         verify_host: Some("server.postgres.local".into()),
+        holds: true,
         drift: Ok(Vec::new()),
     }
 }
@@ -212,6 +213,42 @@ fn the_reason_why_it_is_not_ready_is_in_the_first_line() {
         assert_eq!(document(&status)["ready"], false);
         assert_eq!(document(&status)["not_ready_because"], why);
     }
+}
+
+#[test]
+fn a_slow_node_is_not_one_that_says_no_and_those_who_wait_are_counted() {
+    let mut guest = guest();
+    guest["ready"] = json!(false);
+    guest["haproxy"]["servers_up"] = json!(0);
+    guest["haproxy"]["primary"] = Value::Null;
+    guest["haproxy"]["held"] = json!(12);
+    guest["haproxy"]["servers"] = json!([
+        node("node1", "10.77.0.11", "DOWN", "* L6TOUT", 0, ""),
+        node("node2", "10.77.0.12", "NOLB 5/5", "L7OKC", 200, ""),
+        node("node3", "10.77.0.13", "DOWN", "L4CON", 0, ""),
+    ]);
+    let lines = answers(guest.clone()).lines(None);
+    let from = |start: &str| lines.iter().position(|l| l.contains(start)).unwrap();
+    let text = lines[from("primary ")..from("drift ")].join("\n");
+    let expected = "
+  primary      none: 0 nodes are up, but exactly one is required
+               12 clients wait for a primary
+  nodes        name   address     state     since   sessions  check
+               node1  10.77.0.11  slow      12 min  12        L6TOUT
+               node2  10.77.0.12  stopping  12 min  12        L7OKC 200
+               node3  10.77.0.13  DOWN      12 min  12        L4CON";
+    assert_eq!(text, &expected[1..]);
+    assert_eq!(
+        document(&answers(guest.clone()))["haproxy"]["held_clients"],
+        12
+    );
+
+    guest["haproxy"]["held"] = Value::Null;
+    let mut status = answers(guest);
+    let missing = "no client can wait for one: this HAProxy has not loaded lbctl's Lua";
+    assert!(status.lines(None).join("\n").contains(missing));
+    status.holds = false;
+    assert!(!status.lines(None).join("\n").contains(missing));
 }
 
 #[test]

@@ -14,16 +14,16 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dataplane"))
 from cluster import DOMAIN, ONE, TWO, Cluster, make_certificates, server_context
-from guest import CONFIG, Guest, enter, eventually, install, sh
+from guest import CONFIG, LUA, Guest, enter, eventually, install, sh
 from load import Session, answering
 
 CLIENT_PEM, CA_PEM, SETTINGS = "/etc/haproxy/client.pem", "/etc/haproxy/ca.pem", "/etc/lbctl/guest.json"
 TABLE = {"haproxy": {"unit": "haproxy.service", "on_change": "reload"},
          "node-exporter": {"unit": "prometheus-node-exporter.service", "on_change": "nothing"}}
-AFFECTS = {CONFIG: "haproxy", CLIENT_PEM: "haproxy", CA_PEM: "haproxy", SETTINGS: "guest"}
+AFFECTS = {CONFIG: "haproxy", LUA: "haproxy", CLIENT_PEM: "haproxy", CA_PEM: "haproxy", SETTINGS: "guest"}
 
 
-def settings(*services, paths=(CONFIG, CLIENT_PEM, CA_PEM, SETTINGS)):
+def settings(*services, paths=(CONFIG, LUA, CLIENT_PEM, CA_PEM, SETTINGS)):
     return json.dumps({
         "runtime": "package", "nofile": 4096, "install": False, "services": services, "service_table": TABLE,
         "settle_s": 2.0, "image": None,
@@ -187,6 +187,6 @@ if __name__ == "__main__":
              "/run/bin/systemd-run": "#!/bin/sh\n"}, 0o755)
     install({"/run/cloud-init/result.json": "{}"})
     CLIENT, CA = certificates("/run/certificates")
-    START = {CONFIG: disk(CFG), CLIENT_PEM: CLIENT, CA_PEM: CA}
+    START = {CONFIG: disk(CFG), LUA: disk(pathlib.Path(SCRIPT).parents[1] / "lbctl.lua"), CLIENT_PEM: CLIENT, CA_PEM: CA}
     CLUSTER = Cluster(server_context("/run/certificates"))
     unittest.main(argv=["change.py", *sys.argv[4:]], verbosity=2, warnings="ignore")

@@ -310,6 +310,31 @@ def starts():
     return "%d right" % seen["right"]
 
 
+@story
+def upgrade():
+    """A HAProxy as lbctl 0.1.0 configured it gets today's configuration by a reload. Sessions stay, and follow a failover."""
+    place = Place(pathlib.Path(__file__).with_name("0.1.0.haproxy.cfg").read_text(encoding="utf-8")).start()
+    sessions = [Session(busy=True) for _ in range(5)]
+    with Hammer(timeout=10) as hammer:
+        time.sleep(0.3)
+        install({CONFIG: GIVEN})
+        place.haproxy.must("reload")
+        time.sleep(2)
+    check({who for _, who in hammer.seen} == {ONE}, collections.Counter(who for _, who in hammer.seen))
+    check(place.status()["held"] == 0, place.status())
+    # In a guest the reload starts it.
+    old_workers = subprocess.Popen(["/usr/bin/python3", "-SB", SCRIPT, "old-workers"])
+    place.cluster.frozen = {ONE}
+    time.sleep(4)
+    check(not any(s.cut for s in sessions), "sessions of the old worker were cut without need")
+    place.cluster.make_primary(TWO)
+    flipped = time.monotonic()
+    eventually(lambda: all(s.cut for s in sessions), 10)
+    cut = max(s.cut for s in sessions) - flipped
+    check(old_workers.wait(timeout=20) == 0, "old-workers does not end")
+    return "%d connections, sessions of the old worker cut after %.2f s" % (len(hammer.seen), cut)
+
+
 def in_namespaces(names):
     """Each story in a process of its own, all at once: they mostly wait."""
     unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "/usr/bin/python3", __file__]

@@ -23,6 +23,7 @@ from .paths import (
     CLOUD_INIT,
     HAPROXY,
     HAPROXY_CFG,
+    HAPROXY_LUA,
     RUN,
     SETTINGS,
     SYSTEMD,
@@ -172,7 +173,8 @@ def check(wanted: dict[str, SpecFile], paths: set[str], conf: Settings) -> list[
     """HAProxy's own check of its files, and what the nodes say to a new certificate. Returns what
     to report beside the success."""
     ours = {p: e["content"] for p, e in wanted.items() if p.startswith(f"{HAPROXY}/")}
-    ours.setdefault(HAPROXY_CFG, read_bytes(HAPROXY_CFG).decode())
+    for path in (HAPROXY_CFG, HAPROXY_LUA):
+        ours.setdefault(path, read_bytes(path).decode())
     if not paths & set(ours) or not haproxy.is_installed(conf):
         return []
     place = f"{RUN}/{os.path.basename(tempfile.mkdtemp(prefix='check-', dir=at(RUN)))}"

@@ -16,6 +16,7 @@ UNITS = "/etc/systemd/system"
 
 HAPROXY = "/etc/haproxy"
 HAPROXY_CFG = "/etc/haproxy/haproxy.cfg"
+HAPROXY_LUA = "/etc/haproxy/lbctl.lua"
 CLIENT_PEM = "/etc/haproxy/client.pem"
 CA_PEM = "/etc/haproxy/ca.pem"
 

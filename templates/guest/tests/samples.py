@@ -16,6 +16,7 @@ INFO = "Name: HAProxy\nVersion: 2.6.12\nUptime_sec: 7\nPid: 42\nCurrConns: 13\nM
 HEAD = "# pxname,svname,scur,status,lastchg,check_status,check_code,addr,last_chk,"
 UP = "primary,node2,12,UP,772,L7OK,200,10.77.0.12:0,OK,"
 DOWN = 'primary,node1,0,DOWN,5,L7STS,503,10.77.0.11:0,"Service Unavailable",'
+LATER = "primary,later1,0,no check,5,,,127.0.0.1:1,,"
 SLOT = "primary,node9,0,MAINT (resolution),5,,,<NONE>,,"
 
 

@@ -79,7 +79,14 @@ def test_the_status_has_the_keys_and_types_that_lbctl_reads(
     v1 = {"stage": "modules-final", "init": {"errors": ["no space left"]}}
     files.put("/run/cloud-init/status.json", json.dumps({"v1": v1}))
     shown = "Serial: 4781365D\nnotAfter: Dec  2 19:36:58 2026 GMT\n"
-    admin_socket.answers.update({"show info": INFO, "show stat": stat(UP), "show ssl cert": shown})
+    admin_socket.answers.update(
+        {
+            "show info": INFO,
+            "show lbctl": "held: 3\n\n",
+            "show stat": stat(UP),
+            "show ssl cert": shown,
+        }
+    )
     well = status.report()
     admin_socket.close()
     without_haproxy = status.report()

@@ -19,7 +19,7 @@ from lbctl_guest.paths import (
 )
 from lbctl_guest.status import servers
 from lbctl_guest.tools import Failure, ask
-from samples import DOWN, INFO, UP, settings, stat
+from samples import DOWN, INFO, UP, settings, settings_0_1, stat
 
 STATE = (
     "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n"
@@ -72,7 +72,7 @@ def test_the_digests_are_those_of_lbctl_0_1(files: Files) -> None:
     for path, text in ((HAPROXY_CFG, "cfg"), (CA_PEM, "ca"), (CLIENT_PEM, "client")):
         files.put(path, text)
     files.put("/etc/systemd/system/haproxy.service", "unit")
-    assert haproxy.digests(settings()) == {
+    assert haproxy.digests(settings_0_1()) == {
         "config": "f95d7a5af3558e2dcf611ba77854b8ec820c28d7554a344551ffa9ceb6153290",
         "start": "3660e7e1d5fa023130c765c499c147e1f0cc0124bb43cddf508bc0efa0c2d9b4",
     }
@@ -200,6 +200,23 @@ PROCESSES = (
 )
 
 
+def test_sessions_in_old_workers_end_on_proof_alone() -> None:
+    def lost(backend: str, *rows: str) -> set[str | None]:
+        return old_workers.lost(servers(stat(*rows)), backend)
+
+    slow = DOWN.replace("L7STS,503", "* L6TOUT,")
+    unchecked = UP.replace("L7OK,200", "INI,")
+    # A node that had no time to answer keeps them, until another one is the primary for certain.
+    assert lost("primary") == lost("primary", slow) == lost("primary", slow, unchecked) == set()
+    assert lost("primary", slow, UP) == {"10.77.0.11"}
+    two = UP.replace("10.77.0.12", "10.77.0.13")
+    assert lost("primary", slow, UP, two) == set()
+    # What a node says itself needs no other.
+    assert lost("primary", DOWN) == {"10.77.0.11"}
+    assert lost("primary", DOWN, UP, two) == {"10.77.0.11"}
+    assert lost("standbys", slow, UP, two) == {"10.77.0.11"}
+
+
 def test_sessions_of_a_lost_primary_end_in_old_workers_too(master_socket: HaproxySocket) -> None:
     master_socket.answers.update(
         {
@@ -210,11 +227,7 @@ def test_sessions_of_a_lost_primary_end_in_old_workers_too(master_socket: Haprox
         }
     )
     assert old_workers.old_workers() == ["5", "6"]
-    up = old_workers.cut_lost(servers(stat(UP)), set(), ["5"])
-    assert up == {"10.77.0.12"}
-    # A server that is not checked yet is neither up nor down.
-    assert old_workers.cut_lost([], up, ["5"]) == up
-    old_workers.cut_lost(servers(stat(UP.replace("UP", "DOWN"))), up, ["5"])
+    old_workers.cut_sessions("5", "primary", {"10.77.0.12"})
     assert master_socket.asked[-1] == "@!5 shutdown session 0xab\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import Commands, Files, HaproxySocket
 from lbctl_guest import status
 from lbctl_guest.paths import CLIENT_PEM
-from samples import CLIENT, DOWN, INFO, SLOT, UP, stat
+from samples import CLIENT, DOWN, INFO, LATER, SLOT, UP, stat
 
 ENDS = "Dec  2 19:36:58 2026 GMT"
 
@@ -33,8 +33,8 @@ def test_a_server_is_read_from_its_row() -> None:
     ]
 
 
-def test_a_slot_without_an_address_is_no_server() -> None:
-    assert [s["name"] for s in status.servers(stat(UP, SLOT, DOWN))] == ["node2", "node1"]
+def test_a_slot_without_an_address_and_a_place_to_wait_are_no_servers() -> None:
+    assert [s["name"] for s in status.servers(stat(LATER, UP, SLOT, DOWN))] == ["node2", "node1"]
 
 
 @pytest.mark.parametrize("words", ["a,b,UP", 'a ""quoted"" one', "x\u2028y", "x\x0by", "\x1b[2J"])
@@ -63,7 +63,9 @@ def test_haproxy_as_its_socket_shows_it(commands: Commands, admin_socket: Haprox
     found = status.haproxy_status()
     assert (found["active"], found["version"], found["error"]) == (True, "2.6.12", None)
     assert (found["sessions"], found["max_connections"]) == (13, 2064)
-    assert (found["servers_up"], found["primary"]) == (1, "10.77.0.12")
+    assert (found["servers_up"], found["primary"], found["held"]) == (1, "10.77.0.12", None)
+    admin_socket.answers["show lbctl"] = "held: 3\n\n"
+    assert status.haproxy_status()["held"] == 3
 
 
 def test_with_two_primaries_there_is_none(admin_socket: HaproxySocket) -> None:

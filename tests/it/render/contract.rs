@@ -139,6 +139,7 @@ fn every_field_of_a_status_is_one_that_the_guest_program_writes() {
                 version,
                 sessions,
                 max_connections,
+                held,
                 servers,
                 servers_up,
                 primary,
@@ -150,7 +151,7 @@ fn every_field_of_a_status_is_one_that_the_guest_program_writes() {
     assert!(differs(&boot_id) && differs(&uptime_s) && differs(&ready));
     assert!(differs(&verdict) && differs(&stage) && differs(&errors));
     assert!(differs(&active) && differs(&version) && differs(&sessions));
-    assert!(differs(&max_connections) && differs(&servers_up));
+    assert!(differs(&max_connections) && differs(&held) && differs(&servers_up));
     assert!(differs(&primary) && differs(&error));
     for facts in [on_disk, in_use] {
         let CertificateFacts { serial, not_after } = facts.unwrap();

@@ -23,7 +23,8 @@ fn behaves(program: &str, suite: &str, (major, minor): (u8, u8)) {
     });
     match program {
         "live.py" => config.haproxy.hold = time("0s"),
-        _ => config.haproxy.max_connections_per_client = Some(100),
+        "hold.py" => config.haproxy.max_connections_per_client = Some(100),
+        _ => {}
     }
     let dir = scratch();
     let cfg = dir.path().join("haproxy.cfg");
