@@ -169,9 +169,11 @@ def end_with_starter():
 def main(path):
     threading.Thread(target=end_with_starter, daemon=True).start()
     job = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    # Before `enter`, which hides the lab's folder in /run.
+    context = server_context(job["certificates"])
     enter(job["root"])
     install(job["files"])
-    bench = Bench(job, Cluster(server_context(job["certificates"])))
+    bench = Bench(job, Cluster(context))
     assert list(NODES) == job["nodes"]
     json.dump(bench.all(), sys.stdout)
 
