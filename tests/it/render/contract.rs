@@ -260,7 +260,7 @@ fn a_change_that_libvirt_may_hang_with_is_refused_before_anything_is_sent() {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        random += &format!("{state:x}");
+        random.push_str(&state.to_string());
     }
     spec.admin.public_keys.push(random);
     let guest = Guest::new(&prints, "lb");
