@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 
 
 def main() -> int:
     os.umask(0o077)
-    text = sys.stdin.buffer.read()
+    # An agent's command has a limit of size: see MAX_INPUT in lbctl's src/guest/agent.rs.
+    text = zlib.decompress(sys.stdin.buffer.read())
     place = tempfile.mkdtemp(prefix="lbctl-", dir="/run")
     try:
         for name, program in json.loads(text.decode())["programs"].items():

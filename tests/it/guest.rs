@@ -358,6 +358,7 @@ fn on_a_libvirt_network() {
     assert_eq!(first.stdout.trim(), format!("f|{}", guest.primary()));
     guest.rest_api("/primary").ok().says(&["\"role\""]);
     guest.shows_metrics();
+    guest.runs_in_sandboxes();
     guest.keeps_time_and_logs("_SYSTEMD_UNIT=haproxy.service");
 
     // Again, and nothing happens.

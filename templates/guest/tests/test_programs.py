@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import zlib
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_the_programs_are_unpacked_with_their_folders(
 
     class Stdin:
         class buffer:
-            read = staticmethod(lambda: json.dumps(task).encode())
+            read = staticmethod(lambda: zlib.compress(json.dumps(task).encode()))
 
     place.chmod(0o700)
     umasks: list[int] = []

@@ -48,6 +48,9 @@ fn in_a_container() {
     guest.lbctl(60, &["up"]).ok().says(&["up to date"]);
     across_a_switchover(|| guest.http(8405, "/ready"));
     guest.shows_metrics();
+    guest.runs_in_sandboxes();
+    guest.survives_a_haproxy_that_hangs();
+    guest.reaches_the_primary();
     guest.keeps_time_and_logs("CONTAINER_NAME=haproxy");
 
     // HAProxy is nobody in particular, and nobody else reads what is secret.

@@ -100,6 +100,41 @@ impl Guest {
             .says(&["node_uname_info{", "node_load1 "]);
     }
 
+    /// Each service runs, in a sandbox that systemd of this guest calls one.
+    pub fn runs_in_sandboxes(&self) {
+        let running = ["haproxy", "lbctl-liveness", "prometheus-node-exporter"];
+        for unit in running {
+            self.inside(&format!("systemctl is-active {unit}"));
+            let process = format!(
+                "grep NoNewPrivs /proc/$(systemctl show --property=MainPID --value {unit})/status"
+            );
+            assert_eq!(self.inside(&process), "NoNewPrivs:\t1\n", "{unit}");
+        }
+        self.inside("systemctl start lbctl-save-state && test -s /var/lib/haproxy/server-state");
+        for unit in running.iter().chain(&["lbctl-save-state"]) {
+            self.inside(&format!(
+                "systemd-analyze security --no-pager --threshold=40 {unit}.service"
+            ));
+        }
+        assert_eq!(self.inside("cat /proc/sys/kernel/panic"), "10\n");
+        let watchdog = self.inside("systemctl show --property=RuntimeWatchdogUSec --value");
+        assert_eq!(watchdog, "30s\n");
+    }
+
+    /// A worker that hangs is ended and started again; the node exporter goes on.
+    pub fn survives_a_haproxy_that_hangs(&self) {
+        let worker = "pgrep --newest --exact haproxy";
+        let before = self.inside(worker);
+        self.inside(&format!("kill -STOP $({worker})"));
+        self.comes_to(
+            &format!("{worker} || true; systemctl is-active haproxy || true"),
+            |said| said.ends_with("\nactive\n") && !said.starts_with(&before),
+        );
+        self.comes_to("journalctl --boot --no-pager -u lbctl-liveness", |said| {
+            said.contains("HAProxy has neither answered nor run")
+        });
+    }
+
     /// chrony has the sources that were given, none of its package's own, and the journal has each
     /// session.
     pub fn keeps_time_and_logs(&self, entries: &str) {

@@ -17,6 +17,7 @@ use lbctl::testing::render::{GuestSpec, programs};
 use serde_json::{Value, json};
 
 use super::sample::{sample_config, tls};
+use crate::support::unpacked;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -222,7 +223,7 @@ fn task() -> Value {
         .as_str()
         .unwrap()
         .to_owned();
-    let mut task: Value = serde_json::from_slice(&BASE64.decode(input).unwrap()).unwrap();
+    let mut task = unpacked(&input);
     for (_, text) in task["programs"].as_object_mut().unwrap() {
         *text = json!("(text)");
     }
@@ -236,6 +237,41 @@ fn task() -> Value {
         }
     }
     task
+}
+
+/// libvirt hangs with a command that is not taken at once: 178 KiB are, and the programs grow.
+#[test]
+fn a_task_is_half_of_what_may_be_sent_at_most() {
+    let prints = Prints::new(&golden("converge.json")["done"]);
+    let spec = GuestSpec::from_config(&sample_config(), &tls());
+    let guest = Guest::new(&prints, "lb");
+    guest.converge(&spec, Extent::All, DEADLINE).unwrap();
+    let size = prints.1.borrow()[0].to_string().len();
+    assert!(size < 80 * 1024, "{size}");
+}
+
+#[test]
+fn a_change_that_libvirt_may_hang_with_is_refused_before_anything_is_sent() {
+    let prints = Prints::new(&golden("converge.json")["done"]);
+    let mut spec = GuestSpec::from_config(&sample_config(), &tls());
+    // What cannot be packed.
+    let mut random = String::new();
+    let mut state = 1_u64;
+    while random.len() < 400_000 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        random.push_str(&state.to_string());
+    }
+    spec.admin.public_keys.push(random);
+    let guest = Guest::new(&prints, "lb");
+    let Err(ConvergeError::Refused { said, restored }) =
+        guest.converge(&spec, Extent::All, DEADLINE)
+    else {
+        panic!("it is refused")
+    };
+    assert!(said.contains("libvirt may hang") && restored, "{said}");
+    assert!(prints.1.borrow().is_empty());
 }
 
 fn must_equal(name: &str, document: &Value) {

@@ -18,6 +18,8 @@ use lbctl::testing::render::GuestSpec;
 use lbctl::testing::seed::{FoundSeed, SeedContent, recognise};
 use serde_json::{Value, json};
 
+use super::unpacked;
+
 pub const NETWORK: &str = "lab";
 const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -500,7 +502,7 @@ impl AgentChannel for MemoryHost {
             ]}),
             "guest-exec" => {
                 let input = command["arguments"]["input-data"].as_str().unwrap();
-                let task: Value = serde_json::from_slice(&BASE64.decode(input).unwrap()).unwrap();
+                let task = unpacked(input);
                 if self.refusal.borrow().is_none() {
                     self.domain_change(domain, |d| {
                         d.guest = Some(followed(d.guest.as_deref().unwrap(), &task));
