@@ -32,7 +32,8 @@ pub struct Global {
         default_value = "lbctl.toml"
     )]
     pub config: PathBuf,
-    /// libvirt connection [default: libvirt.uri of the configuration, `LIBVIRT_DEFAULT_URI`, `qemu:///system`]
+    /// libvirt connection [default: libvirt.uri of the configuration, `LIBVIRT_DEFAULT_URI`,
+    /// `qemu:///system`]
     #[arg(long, global = true, value_name = "URI")]
     pub connect: Option<String>,
     /// Print one JSON document on standard output
@@ -74,7 +75,8 @@ pub enum Command {
     },
     /// Write everything that the VM is made from, without libvirt
     Render {
-        /// Write the files into this directory, mode 0600, seed.iso among them; otherwise list them on standard output
+        /// Write the files into this directory, mode 0600, seed.iso among them; otherwise list
+        /// them on standard output
         #[arg(short, long, value_name = "DIR")]
         out: Option<PathBuf>,
         /// Show passwords, keys and shared keys instead of masking them
@@ -104,12 +106,14 @@ pub enum Command {
     Status {
         /// Show it again and again, until Ctrl-C [default: 2s]
         ///
-        /// On a terminal the screen is updated in place. Elsewhere each update is a block of lines,
-        /// or with --json one line of JSON. The exit code is that of the last update.
+        /// On a terminal the screen is updated in place. Elsewhere each update is a block of
+        /// lines, or with --json one line of JSON. The exit code is that of the last
+        /// update.
         #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration)]
         watch: Option<Duration>,
     },
-    /// Renew the client certificate if it is due, in the running guest and in the seed, without cutting a session
+    /// Renew the client certificate if it is due, in the running guest and in the seed, without
+    /// cutting a session
     Renew {
         /// Only check whether it is due: exit with 3 if it is
         #[arg(long, conflicts_with = "force")]
@@ -164,8 +168,8 @@ impl Command {
 pub struct UpArgs {
     /// Wait until psql through the load balancer works [default: 10m]
     ///
-    /// Ends at once when it works, and when cloud-init failed or the guest stopped. Ctrl-C ends the
-    /// waiting only.
+    /// Ends at once when it works, and when cloud-init failed or the guest stopped. Ctrl-C ends
+    /// the waiting only.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_parser = duration)]
     pub wait: Option<Duration>,
     /// What to do about changes that need a restart of the guest

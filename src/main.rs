@@ -9,8 +9,8 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing::level_filters::LevelFilter;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes every block of memory that is freed, and what a text that grows leaves behind. `Secret` does so for what it holds;
-/// this is for the copies within parsers, templates and encoders.
+/// Wipes every block of memory that is freed, and what a text that grows leaves behind. `Secret`
+/// does so for what it holds; this is for the copies within parsers, templates and encoders.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

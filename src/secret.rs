@@ -1,5 +1,6 @@
-//! Text that must never be shown: its `Debug` is a mask, it has no `Display`, and its memory is wiped when dropped.
-//! Reading it is spelled out with [`Secret::expose`], so that every place which does so can be found.
+//! Text that must never be shown: its `Debug` is a mask, it has no `Display`, and its memory is
+//! wiped when dropped. Reading it is spelled out with [`Secret::expose`], so that every place which
+//! does so can be found.
 
 use std::fmt;
 

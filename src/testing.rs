@@ -1,5 +1,5 @@
-//! What the tests in `tests/it` and the fuzzers in `fuzz/` use of lbctl. Nothing else is public, so that the compiler sees
-//! what nobody calls. Not an interface for others.
+//! What the tests in `tests/it` and the fuzzers in `fuzz/` use of lbctl. Nothing else is public, so
+//! that the compiler sees what nobody calls. Not an interface for others.
 
 pub mod cert {
     pub use crate::cert::{

@@ -1,5 +1,6 @@
-//! Where bytes that lbctl did not write enter it, a function for each door. A target must neither panic nor take memory out
-//! of proportion, and what it shows must be fit for a terminal: that is asserted here, so a fuzzer sees it as a crash.
+//! Where bytes that lbctl did not write enter it, a function for each door. A target must neither
+//! panic nor take memory out of proportion, and what it shows must be fit for a terminal: that is
+//! asserted here, so a fuzzer sees it as a crash.
 //!
 //! Compiled twice: for the fuzzer, and into lbctl's own tests, which run the corpus.
 
@@ -47,8 +48,9 @@ const CA_PEM: &str = include_str!("../../tests/render/tls/ca.pem");
 const CLIENT_PEM: &str = include_str!("../../tests/render/tls/client.pem");
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
-/// Whether a terminal would do anything else with it than show it: control characters, and the invisible ones that turn
-/// the direction of writing or hide text (Unicode's category Cf, where it concerns terminals).
+/// Whether a terminal would do anything else with it than show it: control characters, and the
+/// invisible ones that turn the direction of writing or hide text (Unicode's category Cf, where it
+/// concerns terminals).
 #[must_use]
 pub fn drives_terminal(c: char) -> bool {
     c.is_control()
@@ -69,7 +71,8 @@ fn assert_lines(text: &str) {
     text.split('\n').for_each(assert_one_line);
 }
 
-/// The text of a configuration. What it refers to is not read from anywhere; one that is accepted is rendered too.
+/// The text of a configuration. What it refers to is not read from anywhere; one that is accepted
+/// is rendered too.
 pub fn config(data: &[u8]) {
     static INPUTS: LazyLock<MemoryInputs> = LazyLock::new(|| MemoryInputs {
         files: [
@@ -104,9 +107,9 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A volume at a seed's place. The image is written sparsely, or no fuzzer would get beyond its zeros: a byte for the
-/// number of its sectors, then pieces of the number of a sector, a length (16 bits, the lower byte first) and that many
-/// bytes.
+/// A volume at a seed's place. The image is written sparsely, or no fuzzer would get beyond its
+/// zeros: a byte for the number of its sectors, then pieces of the number of a sector, a length (16
+/// bits, the lower byte first) and that many bytes.
 pub fn seed(data: &[u8]) {
     let image = unfolded(data);
     let read = iso::read(&image);
@@ -220,8 +223,8 @@ impl AgentChannel for Answers<'_> {
     }
 }
 
-/// The guest agent's answers. The first byte chooses the question. With its lowest bit the rest is one answer to a line;
-/// else it is what a program in the guest wrote, within sound answers.
+/// The guest agent's answers. The first byte chooses the question. With its lowest bit the rest is
+/// one answer to a line; else it is what a program in the guest wrote, within sound answers.
 pub fn agent(data: &[u8]) {
     let Some((first, said)) = data.split_first() else {
         return;

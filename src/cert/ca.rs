@@ -30,7 +30,8 @@ pub enum Part {
     Pair,
 }
 
-/// Why a CA cannot be used. The message fits behind the key's name and never holds a piece of the input.
+/// Why a CA cannot be used. The message fits behind the key's name and never holds a piece of the
+/// input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaError {
     pub part: Part,
@@ -66,7 +67,8 @@ impl fmt::Display for CaError {
 
 impl std::error::Error for CaError {}
 
-/// A certificate authority whose key and certificate belong together and which may issue client certificates.
+/// A certificate authority whose key and certificate belong together and which may issue client
+/// certificates.
 #[derive(Clone)]
 pub struct Ca {
     inner: Arc<Inner>,
@@ -94,9 +96,9 @@ impl Drop for Signer {
 }
 
 impl Ca {
-    /// Reads and checks the pair. Of several certificates, the first that belongs to the key is the one that issues;
-    /// the others (a chain, or the next CA during a rotation) are kept for [`Ca::certificate_pem`].
-    /// No clock is read: see [`Ca::check_time`].
+    /// Reads and checks the pair. Of several certificates, the first that belongs to the key is the
+    /// one that issues; the others (a chain, or the next CA during a rotation) are kept for
+    /// [`Ca::certificate_pem`]. No clock is read: see [`Ca::check_time`].
     pub fn load(key_pem: &Secret, certificate_pem: &str) -> Result<Self, CaError> {
         let signer = pem::private_key(key_pem.expose())
             .and_then(|der| signer(&der))
@@ -381,7 +383,8 @@ fn mismatch(certificates: &[X509Certificate<'_>]) -> CaError {
     CaError::new(Part::Pair, whose, hint)
 }
 
-/// Whether a verifier accepts client certificates under this one (RFC 5280, sections 4.2.1.3, 4.2.1.9, 4.2.1.12).
+/// Whether a verifier accepts client certificates under this one (RFC 5280, sections 4.2.1.3,
+/// 4.2.1.9, 4.2.1.12).
 fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
     const REMEDY: &str = "give the certificate of a CA: basicConstraints CA:TRUE, and keyUsage (where present) with keyCertSign";
     let damaged = |_| {

@@ -1,10 +1,11 @@
-//! The few lines of DER that replacing a certificate's issuer needs. What is parsed here was just written by rcgen;
-//! certificates from outside are read by x509-parser.
+//! The few lines of DER that replacing a certificate's issuer needs. What is parsed here was just
+//! written by rcgen; certificates from outside are read by x509-parser.
 
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
 
-/// Splits the first element (tag, length and content) from `bytes`. Single-byte tags and definite lengths only.
+/// Splits the first element (tag, length and content) from `bytes`. Single-byte tags and definite
+/// lengths only.
 pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, length) = measure(bytes)?;
     bytes.split_at_checked(header.checked_add(length)?)

@@ -1,6 +1,7 @@
-//! Making a client certificate. rcgen builds it; its issuer is then replaced by the CA's subject as the CA's
-//! certificate has it, byte for byte, and the result is signed. Reason: rcgen keeps a name as a map, so that of two OU
-//! or two DC one is lost, and it refuses multi-valued attributes; a verifier compares the whole name.
+//! Making a client certificate. rcgen builds it; its issuer is then replaced by the CA's subject as
+//! the CA's certificate has it, byte for byte, and the result is signed. Reason: rcgen keeps a name
+//! as a map, so that of two OU or two DC one is lost, and it refuses multi-valued attributes; a
+//! verifier compares the whole name.
 
 use aws_lc_rs::rand;
 use rcgen::{
@@ -62,7 +63,8 @@ fn generate(algorithm: KeyAlgorithm) -> Result<Signer, CertError> {
     .map_err(|e| crypto(&e))
 }
 
-/// 126 random bits below a set one: positive, never shorter than 16 bytes (RFC 5280, section 4.1.2.2).
+/// 126 random bits below a set one: positive, never shorter than 16 bytes (RFC 5280, section
+/// 4.1.2.2).
 fn serial() -> Result<SerialNumber, CertError> {
     let mut bytes = [0u8; 16];
     rand::fill(&mut bytes)
@@ -71,7 +73,8 @@ fn serial() -> Result<SerialNumber, CertError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// rcgen's issuer with an empty name (it is replaced) and a signer that leaves the signature empty (it is made after).
+/// rcgen's issuer with an empty name (it is replaced) and a signer that leaves the signature empty
+/// (it is made after).
 fn issuer(ca: &Ca) -> Issuer<'static, Unsigned<'_>> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

@@ -1,6 +1,6 @@
-//! The client certificate for Patroni's health checks: loading the CA, issuing, and deciding whether the one in use
-//! stays. Pure but for the randomness of new keys and serials; the time is always an argument, and nothing is read from
-//! or written to anywhere.
+//! The client certificate for Patroni's health checks: loading the CA, issuing, and deciding
+//! whether the one in use stays. Pure but for the randomness of new keys and serials; the time is
+//! always an argument, and nothing is read from or written to anywhere.
 
 mod ca;
 mod der;

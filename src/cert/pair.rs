@@ -59,9 +59,10 @@ impl fmt::Display for PairError {
 impl std::error::Error for PairError {}
 
 impl ClientPair {
-    /// Reads what [`ClientPair::pem`] wrote: one private key and the client certificate, in any order. Further
-    /// certificates are passed over. Errors: no key or certificate, the two do not belong together, or the
-    /// certificate is not one of lbctl's (name and client authentication).
+    /// Reads what [`ClientPair::pem`] wrote: one private key and the client certificate, in any
+    /// order. Further certificates are passed over. Errors: no key or certificate, the two do
+    /// not belong together, or the certificate is not one of lbctl's (name and client
+    /// authentication).
     pub fn from_pem(text: &str) -> Result<Self, PairError> {
         let key = pem::private_key(text)
             .map_err(|_| PairError("its private key cannot be read".into()))?;
@@ -73,7 +74,8 @@ impl ClientPair {
         Self::new(&key.0, &signer.0, certificate)
     }
 
-    /// Joins the two after checking that they belong together. `der` is the form of `key` that is written out.
+    /// Joins the two after checking that they belong together. `der` is the form of `key` that is
+    /// written out.
     pub(super) fn new(
         der: &PrivateKeyDer<'_>,
         key: &KeyPair,
@@ -114,8 +116,8 @@ impl ClientPair {
         })
     }
 
-    /// The file for HAProxy's `crt`: key and certificate, without empty lines, for an empty line ends a payload on
-    /// HAProxy's runtime socket (management guide, section 9.3).
+    /// The file for HAProxy's `crt`: key and certificate, without empty lines, for an empty line
+    /// ends a payload on HAProxy's runtime socket (management guide, section 9.3).
     #[must_use]
     pub fn pem(&self) -> Secret {
         let key = self.key_pem.expose();

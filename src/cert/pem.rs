@@ -1,5 +1,6 @@
-//! Reading and writing PEM: which blocks a text holds, and in words for a person why it does not hold what was asked.
-//! No error carries a piece of the text, for the text may be a key: rustls-pemfile's own errors quote lines.
+//! Reading and writing PEM: which blocks a text holds, and in words for a person why it does not
+//! hold what was asked. No error carries a piece of the text, for the text may be a key:
+//! rustls-pemfile's own errors quote lines.
 //!
 //! rustls-pemfile splits a text into its blocks here and nowhere else; all other reading of PEM is
 //! rustls-pki-types'.
@@ -67,7 +68,8 @@ pub(super) fn private_key(text: &str) -> Result<KeyDer, Fault> {
     }
 }
 
-/// The certificates in `text`, in their order; at least one. Keys beside them are passed over (and wiped).
+/// The certificates in `text`, in their order; at least one. Keys beside them are passed over (and
+/// wiped).
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let text = clean(text);
     let items = items(&text).map_err(|()| broken(&text, EXPECTED_CERTIFICATE))?;
@@ -84,7 +86,8 @@ pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, F
     Ok(certificates)
 }
 
-/// One PEM block of 64-character lines, ended by a newline. Wiped when dropped, and grown in place once only.
+/// One PEM block of 64-character lines, ended by a newline. Wiped when dropped, and grown in place
+/// once only.
 pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let body = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(der));
     let mut out = Zeroizing::new(String::with_capacity(
@@ -103,8 +106,8 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     out
 }
 
-/// The lines without indentation, empty lines and carriage returns: a block pasted into an indented TOML string is
-/// still the block.
+/// The lines without indentation, empty lines and carriage returns: a block pasted into an indented
+/// TOML string is still the block.
 fn clean(text: &str) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(text.len() + 1));
     for line in text

@@ -1,7 +1,7 @@
 //! Whether the certificate in use stays, and the new one where it does not.
 //!
-//! Architecture invariant: resolving what was just resolved keeps it, whatever the policy: each reason to issue is gone
-//! in the certificate that it issues.
+//! Architecture invariant: resolving what was just resolved keeps it, whatever the policy: each
+//! reason to issue is gone in the certificate that it issues.
 
 use std::fmt;
 
@@ -11,12 +11,13 @@ use super::ca::{Ca, CaError, stamp};
 use super::issue;
 use super::pair::{ClientPair, KeyAlgorithm};
 
-/// How far before its issuing a certificate is valid, for guests and nodes whose clock is behind ours.
+/// How far before its issuing a certificate is valid, for guests and nodes whose clock is behind
+/// ours.
 const BACKDATE: Duration = Duration::hours(1);
 
-/// A certificate that is due is only replaced by one that lasts at least this much longer. Periods are whole hours, so
-/// a certificate issued in full and now due always gains as much; one that ends with its CA gains nothing, and would
-/// otherwise be replaced at every run.
+/// A certificate that is due is only replaced by one that lasts at least this much longer. Periods
+/// are whole hours, so a certificate issued in full and now due always gains as much; one that ends
+/// with its CA gains nothing, and would otherwise be replaced at every run.
 const LEAST_GAIN: Duration = Duration::hours(1);
 
 /// How client certificates are made.
@@ -172,7 +173,8 @@ impl Policy<'_> {
         })
     }
 
-    /// The end of a certificate issued at `now`: in whole seconds, for so it is written, and never after the CA's.
+    /// The end of a certificate issued at `now`: in whole seconds, for so it is written, and never
+    /// after the CA's.
     fn not_after(&self, now: OffsetDateTime) -> OffsetDateTime {
         let end = now
             .checked_add(span(self.validity_hours))
@@ -190,8 +192,9 @@ impl Policy<'_> {
     }
 }
 
-/// Keeps the pair in use (`current`: the text read from the seed) or issues a new one. With `force`, always a new one.
-/// Errors: a CA that is expired or not yet valid (nothing verifies then, neither old nor new), no validity.
+/// Keeps the pair in use (`current`: the text read from the seed) or issues a new one. With
+/// `force`, always a new one. Errors: a CA that is expired or not yet valid (nothing verifies then,
+/// neither old nor new), no validity.
 pub fn resolve(
     current: Option<&str>,
     policy: Policy<'_>,
@@ -220,7 +223,8 @@ pub fn resolve(
     })
 }
 
-/// Why [`resolve`] would issue a new certificate, or `None` where it would keep the one in use. Issues nothing.
+/// Why [`resolve`] would issue a new certificate, or `None` where it would keep the one in use.
+/// Issues nothing.
 #[must_use]
 pub fn due(current: Option<&str>, policy: Policy<'_>, now: OffsetDateTime) -> Option<IssueReason> {
     judge(current, policy, now).err()
@@ -254,7 +258,8 @@ fn judge(
     Ok(pair)
 }
 
-/// Hours as a duration; more than the calendar holds is cut to a million years, which can still be added and compared.
+/// Hours as a duration; more than the calendar holds is cut to a million years, which can still be
+/// added and compared.
 fn span(hours: u64) -> Duration {
     const MOST: u64 = 1_000_000 * 365 * 24;
     Duration::hours(hours.min(MOST).cast_signed())

@@ -1,5 +1,5 @@
-//! One question to a DNS server: which IPv4 addresses a name has. As HAProxy's resolver asks, by UDP. The packets are
-//! `simple-dns`'s.
+//! One question to a DNS server: which IPv4 addresses a name has. As HAProxy's resolver asks, by
+//! UDP. The packets are `simple-dns`'s.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

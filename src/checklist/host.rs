@@ -1,5 +1,5 @@
-//! What the libvirt host is asked. The verdicts on disks, networks and names are the plan's own objections, so the list
-//! and `up` cannot differ.
+//! What the libvirt host is asked. The verdicts on disks, networks and names are the plan's own
+//! objections, so the list and `up` cannot differ.
 
 use std::collections::BTreeSet;
 

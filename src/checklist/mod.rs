@@ -91,7 +91,8 @@ impl Checklist {
         counts.join(", ")
     }
 
-    /// A line for each finding, and more where it does not fit or there is help. `columns`: no line is longer.
+    /// A line for each finding, and more where it does not fit or there is help. `columns`: no line
+    /// is longer.
     #[must_use]
     pub fn lines(&self, columns: Option<usize>) -> Vec<String> {
         self.findings

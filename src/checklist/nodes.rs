@@ -237,7 +237,8 @@ impl RecordingVerifier {
     }
 }
 
-/// By its alternative names, or, where it has none, by its common name, as HAProxy does (`verifyhost`).
+/// By its alternative names, or, where it has none, by its common name, as HAProxy does
+/// (`verifyhost`).
 fn is_named(parsed: &ParsedCertificate<'_>, der: &CertificateDer<'_>, name: &str) -> bool {
     let by_alternative = ServerName::try_from(name.to_owned())
         .is_ok_and(|wanted| verify_server_name(parsed, &wanted).is_ok());

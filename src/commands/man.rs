@@ -40,8 +40,8 @@ pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
     Ok(Box::new(TextReport::done(Vec::new())))
 }
 
-/// The date that builders of packages give to what they make (reproducible-builds.org), and none where there is none: a
-/// page does not change from one day to the next.
+/// The date that builders of packages give to what they make (reproducible-builds.org), and none
+/// where there is none: a page does not change from one day to the next.
 fn date() -> Result<String, Failure> {
     let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") else {
         return Ok(String::new());
@@ -62,7 +62,8 @@ fn date() -> Result<String, Failure> {
 }
 
 pub(super) fn completions(shell: clap_complete::Shell) -> String {
-    // The names of pages are those of commands, which the definition of the command line cannot name while it is made.
+    // The names of pages are those of commands, which the definition of the command line cannot
+    // name while it is made.
     let topics = PossibleValuesParser::new(manual::topics());
     let mut command = Cli::command().mut_subcommand("man", |man| {
         man.mut_arg("command", |page| page.value_parser(topics))

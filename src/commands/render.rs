@@ -140,7 +140,8 @@ fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> 
     Ok(files)
 }
 
-/// The domain as a host would get it, with volumes by pool and name: their paths are known on the host only.
+/// The domain as a host would get it, with volumes by pool and name: their paths are known on the
+/// host only.
 fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
     let root = match &config.disk {
         Disk::Clone(clone) => RootDisk {

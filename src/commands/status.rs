@@ -1,5 +1,5 @@
-//! `lbctl status`: domain, address, certificate, cloud-init's verdict, HAProxy's view of each node, drift; once, or again and
-//! again.
+//! `lbctl status`: domain, address, certificate, cloud-init's verdict, HAProxy's view of each node,
+//! drift; once, or again and again.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};

@@ -50,7 +50,8 @@ pub(super) fn public_keys(text: &str) -> Result<Vec<String>, InvalidValue> {
 }
 
 fn public_key(line: &str) -> Result<(), InvalidValue> {
-    // Not only what ends a line: what cannot be seen in a key has no place in a list of who may log in.
+    // Not only what ends a line: what cannot be seen in a key has no place in a list of who may log
+    // in.
     if let Some(bad) = line.chars().find(|&c| drives_terminal(c) && c != '\t') {
         return Err(InvalidValue::new(
             format!("has {} in it", character(bad)),

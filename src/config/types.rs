@@ -289,7 +289,8 @@ impl HaproxyTime {
     }
 }
 
-/// Addresses with a common beginning, as in `192.168.122.0/24`. An address alone is a network of one.
+/// Addresses with a common beginning, as in `192.168.122.0/24`. An address alone is a network of
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IpNetwork {
     address: IpAddr,
@@ -353,7 +354,8 @@ impl IpNetwork {
         Self { address, ..self }
     }
 
-    /// Whether a client on another machine may have an address of it and reach the VM, which listens on IPv4.
+    /// Whether a client on another machine may have an address of it and reach the VM, which
+    /// listens on IPv4.
     #[must_use]
     pub fn has_clients(&self) -> bool {
         match self.address {

@@ -1,5 +1,6 @@
-//! How a command ends: the exit codes, and an end other than success with all that an operator needs. Plain data: what
-//! makes a failure of an error is `output/failure`, and printing is `output`'s.
+//! How a command ends: the exit codes, and an end other than success with all that an operator
+//! needs. Plain data: what makes a failure of an error is `output/failure`, and printing is
+//! `output`'s.
 
 mod id;
 

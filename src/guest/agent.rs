@@ -19,14 +19,16 @@ use crate::text::sanitize::sanitize_line;
 
 /// lbctl's own program in the guest, put there by the seed.
 const PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
-/// What a program in the guest may say, before it is decoded; a status is some KiB, and 60 of 200 nodes.
+/// What a program in the guest may say, before it is decoded; a status is some KiB, and 60 of 200
+/// nodes.
 const MAX_OUTPUT: usize = 512 * 1024;
-/// One answer of the agent: what a program says on both its outputs, and some room. libvirt lets through 4 MiB, and as a
-/// tree in memory that would be a hundred.
+/// One answer of the agent: what a program says on both its outputs, and some room. libvirt lets
+/// through 4 MiB, and as a tree in memory that would be a hundred.
 const MAX_ANSWER: usize = 3 * MAX_OUTPUT;
-/// What a program in the guest may be given, in base64. libvirt writes a command to a socket of QEMU's that does not wait; where
-/// the socket takes only a part of it, libvirt 9.0.0 begins again at its start, for ever, and neither the guest's agent nor this
-/// call comes back (seen with a command of 259 KiB, of which the socket took 178 each time).
+/// What a program in the guest may be given, in base64. libvirt writes a command to a socket of
+/// QEMU's that does not wait; where the socket takes only a part of it, libvirt 9.0.0 begins again
+/// at its start, for ever, and neither the guest's agent nor this call comes back (seen with a
+/// command of 259 KiB, of which the socket took 178 each time).
 const MAX_INPUT: usize = 160 * 1024;
 /// Of a file of the guest, what is read.
 const MAX_FILE: usize = 128 * 1024;
@@ -52,7 +54,8 @@ pub enum BootProgress {
     Decided,
 }
 
-/// cloud-init's `status.json`, as far as it is needed here (cloud-init documentation, "Exported error data").
+/// cloud-init's `status.json`, as far as it is needed here (cloud-init documentation, "Exported
+/// error data").
 #[derive(Deserialize)]
 struct StatusFile {
     v1: serde_json::Map<String, Value>,
@@ -362,7 +365,8 @@ impl<'a> Guest<'a> {
         self.run_with(path, args, None, deadline)
     }
 
-    /// Secrets go by standard input, which is given in base64: everybody in the guest can see arguments.
+    /// Secrets go by standard input, which is given in base64: everybody in the guest can see
+    /// arguments.
     fn run_with(
         &self,
         path: &str,

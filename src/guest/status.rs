@@ -1,5 +1,5 @@
-//! What the guest says of itself, as types. Its other side is `templates/guest`'s `status.py`. These are wire types: what
-//! lbctl's own `--json` promises (`output/json`) does not follow them.
+//! What the guest says of itself, as types. Its other side is `templates/guest`'s `status.py`.
+//! These are wire types: what lbctl's own `--json` promises (`output/json`) does not follow them.
 
 use serde::Deserialize;
 

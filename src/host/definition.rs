@@ -1,5 +1,6 @@
-//! The facts of a domain's XML that lbctl compares or needs, and how they are read. libvirt rewrites what it is given
-//! (MiB become KiB, controllers and addresses appear), so facts are compared and never the text.
+//! The facts of a domain's XML that lbctl compares or needs, and how they are read. libvirt
+//! rewrites what it is given (MiB become KiB, controllers and addresses appear), so facts are
+//! compared and never the text.
 
 use std::fmt;
 
@@ -104,7 +105,8 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Reads a `<domain>` document. Unknown content is passed over; what is needed and missing is named.
+    /// Reads a `<domain>` document. Unknown content is passed over; what is needed and missing is
+    /// named.
     pub fn parse(xml: &str) -> Result<Self, String> {
         let document =
             Document::parse(xml).map_err(|e| format!("the domain's XML cannot be read: {e}"))?;

@@ -9,7 +9,8 @@ use super::libvirt::LibvirtHost;
 use super::{HostReader, HostResult, xml};
 use crate::config::VolumeRef;
 
-/// `9.0.0`, from libvirt's one number (`virConnectGetLibVersion`: major * 1,000,000 + minor * 1,000 + release).
+/// `9.0.0`, from libvirt's one number (`virConnectGetLibVersion`: major * 1,000,000 + minor * 1,000
+/// + release).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version(pub u32);
 
@@ -34,7 +35,8 @@ pub trait Inspect: HostReader {
     /// Whether the hypervisor could be started with kvm when libvirt tried; else libvirt's words
     /// (`virConnectGetDomainCapabilities`).
     fn kvm(&self, architecture: &str) -> HostResult<Result<(), String>>;
-    /// Path, owner, mode and label of a volume, for people; `None`: it is not there, or libvirt does not say.
+    /// Path, owner, mode and label of a volume, for people; `None`: it is not there, or libvirt
+    /// does not say.
     fn access(&self, at: &VolumeRef) -> HostResult<Option<String>>;
     /// Free bytes of an active pool; `None`: there is no such pool.
     fn available(&self, pool: &str) -> HostResult<Option<u64>>;

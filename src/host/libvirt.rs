@@ -84,7 +84,8 @@ impl LibvirtHost {
         })
     }
 
-    /// Before each call: counts it, and logs what is about to be done, so that the log's last line names a call that hangs.
+    /// Before each call: counts it, and logs what is about to be done, so that the log's last line
+    /// names a call that hangs.
     pub(super) fn begin(&self, doing: impl Display) {
         self.calls.set(self.calls.get() + 1);
         tracing::debug!("libvirt: {doing}");
@@ -404,7 +405,8 @@ impl HostReader for LibvirtHost {
             return Ok(None);
         }
         for device in devices {
-            // `net_<device>_<mac with underscores>`, with other characters of the device's name replaced by underscores.
+            // `net_<device>_<mac with underscores>`, with other characters of the device's name
+            // replaced by underscores.
             let label = device.name().map_err(|e| error(doing, &e))?;
             let flat: String = name
                 .chars()

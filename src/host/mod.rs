@@ -1,5 +1,5 @@
-//! The libvirt host: what can be asked of it ([`HostReader`]), what can be done to it ([`HostWriter`]), and the facts that
-//! come back. No decision is taken here.
+//! The libvirt host: what can be asked of it ([`HostReader`]), what can be done to it
+//! ([`HostWriter`]), and the facts that come back. No decision is taken here.
 //!
 //! Invariant: only this folder uses the `virt` crate. Everything else sees these traits, so a fake
 //! can replace it. Invariant: *absent* is a value (`None`); every other libvirt answer is an error.
@@ -38,8 +38,8 @@ pub enum HostErrorKind {
     NotFound,
     /// It already exists, perhaps made by another run.
     Exists,
-    /// The state that it is in does not allow it (`VIR_ERR_OPERATION_INVALID`): a domain that does not run (any more), a
-    /// pool that is not active.
+    /// The state that it is in does not allow it (`VIR_ERR_OPERATION_INVALID`): a domain that does
+    /// not run (any more), a pool that is not active.
     State,
     /// The guest agent does not answer, or not in time.
     Agent,
@@ -148,7 +148,8 @@ pub struct Claims {
 pub struct VolumeFacts {
     pub at: VolumeRef,
     pub key: String,
-    /// How a domain refers to it: by file path wherever the pool has one (`AppArmor` labels those and not pool volumes).
+    /// How a domain refers to it: by file path wherever the pool has one (`AppArmor` labels those
+    /// and not pool volumes).
     pub source: Source,
     /// Bytes the guest sees.
     pub capacity: u64,
@@ -314,7 +315,8 @@ pub trait HostReader {
     /// What every domain claims but those named.
     fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>>;
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState>;
-    /// Finds a volume by key, by path, or by `pool/name`; only of the last can be said what its pool lacks.
+    /// Finds a volume by key, by path, or by `pool/name`; only of the last can be said what its
+    /// pool lacks.
     fn volume_by_id(&self, id: &str) -> HostResult<VolumeState>;
     /// At most `limit` bytes from the volume's beginning.
     fn read_volume(&self, at: &VolumeRef, limit: u64) -> HostResult<Vec<u8>>;
@@ -324,7 +326,8 @@ pub trait HostReader {
     fn has_device(&self, name: &str) -> HostResult<Option<bool>>;
 }
 
-/// How a guest is asked to stop. libvirt's own order, the agent first, would wait a minute for an agent that hangs or lies.
+/// How a guest is asked to stop. libvirt's own order, the agent first, would wait a minute for an
+/// agent that hangs or lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopBy {
     /// ACPI's, which asks nothing of the guest and returns at once.

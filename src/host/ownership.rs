@@ -1,9 +1,9 @@
 //! lbctl's ownership record in a domain's `<metadata>`: by it lbctl knows what it made. It holds
 //! names and fingerprints, nothing secret.
 //!
-//! The lists may hold more than exists (a step that takes something away runs after the definition that still names it, so
-//! that a crash in between loses nothing), but never less: what lbctl made is always named here or recognised by its own
-//! ownership record (the seed's first bytes).
+//! The lists may hold more than exists (a step that takes something away runs after the definition
+//! that still names it, so that a crash in between loses nothing), but never less: what lbctl made
+//! is always named here or recognised by its own ownership record (the seed's first bytes).
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,8 @@ use crate::text::xml::escape;
 /// never changes.
 pub const NAMESPACE: &str = "urn:lbctl:mark:1";
 
-/// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a guest should get. 2: with
-/// watchdog and panic device.
+/// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a
+/// guest should get. 2: with watchdog and panic device.
 pub const LAYOUT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub struct SeedRecord {
     pub volume: VolumeRef,
     /// SHA-256 over the seed's files, in hexadecimal.
     pub fingerprint: String,
-    /// Of its parts: in the saved definition what the next boot brings, in the running one what the guest has. Empty:
-    /// not known.
+    /// Of its parts: in the saved definition what the next boot brings, in the running one what
+    /// the guest has. Empty: not known.
     pub parts: PartPrints,
 }
 
@@ -67,7 +67,8 @@ pub struct ReservationRecord {
     pub entry: HostEntry,
 }
 
-/// In place of the fingerprint of what a guest has, while it is being changed to what the seed of this fingerprint gives.
+/// In place of the fingerprint of what a guest has, while it is being changed to what the seed of
+/// this fingerprint gives.
 #[must_use]
 pub fn changing_to(seed: &str) -> String {
     format!("changing to {seed}")
@@ -140,7 +141,8 @@ impl Ownership {
         xml
     }
 
-    /// The ownership record in a `<domain>` element; `None` where there is none that this lbctl can read.
+    /// The ownership record in a `<domain>` element; `None` where there is none that this lbctl can
+    /// read.
     pub(crate) fn find(domain: Node<'_, '_>) -> Option<Self> {
         let metadata = domain.children().find(|n| n.has_tag_name("metadata"))?;
         let ownership = metadata

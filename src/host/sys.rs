@@ -1,4 +1,5 @@
-//! The one libvirt call that the `virt` crate has no safe wrapper for: `virNetworkGetDHCPLeases`. The only `unsafe` here.
+//! The one libvirt call that the `virt` crate has no safe wrapper for: `virNetworkGetDHCPLeases`.
+//! The only `unsafe` here.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};
@@ -11,7 +12,8 @@ use virt::sys;
 use super::Lease;
 use crate::config::MacAddr;
 
-/// The leases that a network's DHCP server has handed out (libvirt-network.html#virNetworkGetDHCPLeases).
+/// The leases that a network's DHCP server has handed out
+/// (libvirt-network.html#virNetworkGetDHCPLeases).
 pub(super) fn dhcp_leases(network: &Network) -> Result<Vec<Lease>, Error> {
     let mut list: *mut sys::virNetworkDHCPLeasePtr = ptr::null_mut();
     // SAFETY: the network outlives the call; libvirt allocates the list and its entries and gives
@@ -23,20 +25,23 @@ pub(super) fn dhcp_leases(network: &Network) -> Result<Vec<Lease>, Error> {
     };
     let mut leases = Vec::with_capacity(count);
     for index in 0..count {
-        // SAFETY: index is below the count that libvirt gave; each entry is freed once, after it was copied.
+        // SAFETY: index is below the count that libvirt gave; each entry is freed once, after it
+        // was copied.
         unsafe {
             let entry = *list.add(index);
             leases.extend(lease(&*entry));
             sys::virNetworkDHCPLeaseFree(entry);
         }
     }
-    // SAFETY: the list was allocated by libvirt with malloc, as its documentation says; null is allowed.
+    // SAFETY: the list was allocated by libvirt with malloc, as its documentation says; null is
+    // allowed.
     unsafe { libc::free(list.cast()) };
     Ok(leases)
 }
 
 /// # Safety
-/// The pointers of the entry must be null or point to NUL-terminated strings, as libvirt gives them.
+/// The pointers of the entry must be null or point to NUL-terminated strings, as libvirt gives
+/// them.
 unsafe fn lease(entry: &sys::virNetworkDHCPLease) -> Option<Lease> {
     // SAFETY: as this function's caller promises.
     let string = |p: *const c_char| unsafe {

@@ -1,4 +1,5 @@
-//! Reading libvirt's XML: small helpers, and the documents of networks, volumes and pools. Domains are in `definition`.
+//! Reading libvirt's XML: small helpers, and the documents of networks, volumes and pools. Domains
+//! are in `definition`.
 
 use std::net::Ipv4Addr;
 use std::str::FromStr;

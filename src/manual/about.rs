@@ -1,4 +1,5 @@
-//! What the pages say beyond the command line's own definition. A command that has no entry here still has its page.
+//! What the pages say beyond the command line's own definition. A command that has no entry here
+//! still has its page.
 
 use crate::exit::Exit;
 

@@ -1,6 +1,6 @@
-//! The manual: lbctl(1), a page for each command, and lbctl.toml(5). Commands and options come from the definition of the
-//! command line and keys from the table of keys, so no page can leave one out; what else there is to say is in `about`.
-//! Nothing here prints or writes.
+//! The manual: lbctl(1), a page for each command, and lbctl.toml(5). Commands and options come from
+//! the definition of the command line and keys from the table of keys, so no page can leave one
+//! out; what else there is to say is in `about`. Nothing here prints or writes.
 
 mod about;
 mod keys;
@@ -30,7 +30,8 @@ impl Page {
     }
 }
 
-/// Every page, that of lbctl itself first. The date, as 2026-11-22, is that of the program's source; it may be empty.
+/// Every page, that of lbctl itself first. The date, as 2026-11-22, is that of the program's
+/// source; it may be empty.
 #[must_use]
 pub fn pages(date: &str) -> Vec<Page> {
     let mut main = Cli::command();

@@ -1,5 +1,5 @@
-//! The little of roff that the pages need, by the macros of man(7) that groff and mandoc share. Text in, escaped; nothing
-//! here knows what a page says.
+//! The little of roff that the pages need, by the macros of man(7) that groff and mandoc share.
+//! Text in, escaped; nothing here knows what a page says.
 
 use std::fmt::Write as _;
 

@@ -13,7 +13,8 @@ use crate::output::Output;
 /// What lbctl is doing, and so what a signal does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manner {
-    /// End at once, with these words where there are any. `exit`: where the end has a meaning other than "interrupted".
+    /// End at once, with these words where there are any. `exit`: where the end has a meaning other
+    /// than "interrupted".
     AtOnce { words: String, exit: Option<Exit> },
     /// Complete the present step first. These words are printed if a second signal ends it.
     AfterStep { words: String },

@@ -22,7 +22,8 @@ use crate::reconcile::plan::{OwnershipKind, StepKind, SubjectKind};
 /// Version of every document that lbctl prints.
 pub const SCHEMA: u32 = 1;
 
-/// What lbctl prints on standard output with `--json`: one document, and with `status --watch` one a line.
+/// What lbctl prints on standard output with `--json`: one document, and with `status --watch` one
+/// a line.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(title = "Output of lbctl --json")]
 pub struct Document {
@@ -215,7 +216,8 @@ pub struct ChangeDocument {
     pub from: String,
     pub to: String,
     pub class: ClassDocument,
-    /// Unified diff of a file in the guest; empty where there is none, or where the file holds a secret.
+    /// Unified diff of a file in the guest; empty where there is none, or where the file holds a
+    /// secret.
     pub diff: String,
 }
 
@@ -387,7 +389,8 @@ pub struct HaproxyDocument {
     pub primary: Option<String>,
     pub sessions: Option<u64>,
     pub max_connections: Option<u64>,
-    /// Clients whose new connection waits for a primary; `null`: unknown, or this HAProxy lets none wait.
+    /// Clients whose new connection waits for a primary; `null`: unknown, or this HAProxy lets
+    /// none wait.
     pub held_clients: Option<u64>,
     pub servers: Vec<ServerDocument>,
     /// Why HAProxy does not say more.

@@ -105,8 +105,8 @@ impl Pictures {
         state.draw_line();
     }
 
-    /// Draws the whole screen; the first time, on a screen of its own. The foot is always seen; what does not fit above
-    /// it stays out, and is counted.
+    /// Draws the whole screen; the first time, on a screen of its own. The foot is always seen;
+    /// what does not fit above it stays out, and is counted.
     pub(super) fn screen(&self, text: String, foot: &[String]) {
         let mut state = self.state();
         let enter = if state.screen.is_none() { ENTER } else { "" };

@@ -1,5 +1,5 @@
-//! What the configuration asks for on this host at this time. The last place where the clock and randomness are used (a
-//! fresh certificate); what comes out is a value that a plan compares.
+//! What the configuration asks for on this host at this time. The last place where the clock and
+//! randomness are used (a fresh certificate); what comes out is a value that a plan compares.
 
 use std::fmt;
 
@@ -174,7 +174,8 @@ fn resolve(
     Ok((pair, certificate))
 }
 
-/// The seed in use: the one the domain's definition points at, else one that an earlier `up` left before it was killed.
+/// The seed in use: the one the domain's definition points at, else one that an earlier `up` left
+/// before it was killed.
 #[must_use]
 pub fn current_seed(observed: &Observed) -> Option<&FoundSeed> {
     let recorded = observed

@@ -26,7 +26,8 @@ pub struct Observed {
     /// `None`: not asked, because the answer would change nothing.
     pub offers_kvm: Option<bool>,
     pub domain: Option<DomainFacts>,
-    /// What the host's other domains claim. Asked only where something is about to be claimed; empty otherwise.
+    /// What the host's other domains claim. Asked only where something is about to be claimed;
+    /// empty otherwise.
     pub claims: Vec<Claims>,
     pub networks: BTreeMap<NetworkRef, ObservedNetwork>,
     /// Of the network devices that are named: whether the host has them. `None`: libvirt does not

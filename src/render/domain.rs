@@ -1,4 +1,5 @@
-//! The domain's XML, from a [`DomainSpec`]. Pure. What libvirt makes of it is read back in `host::Definition`.
+//! The domain's XML, from a [`DomainSpec`]. Pure. What libvirt makes of it is read back in
+//! `host::Definition`.
 
 use std::fmt;
 
@@ -128,7 +129,8 @@ pub fn render(
         // ARM machines have no BIOS.
         efi: spec.architecture == "aarch64",
         x86: spec.is_x86(),
-        // `maximum` is what TCG can emulate; host-passthrough needs kvm (formatdomain.html, "CPU model and topology").
+        // `maximum` is what TCG can emulate; host-passthrough needs kvm (formatdomain.html, "CPU
+        // model and topology").
         cpu_mode: match spec.kind {
             DomainKind::Kvm => "host-passthrough",
             DomainKind::Qemu => "maximum",

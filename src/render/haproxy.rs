@@ -33,7 +33,8 @@ struct HaproxyCfg<'a> {
     haproxy: &'a Haproxy,
     /// The package starts as root and becomes `haproxy`; the image is never root.
     own_user: bool,
-    /// Whether the version has what the Lua needs. HAProxy itself leaves it out where it was built without Lua.
+    /// Whether the version has what the Lua needs. HAProxy itself leaves it out where it was built
+    /// without Lua.
     lua: bool,
     global_maxconn: u32,
     /// In front of a port.
@@ -62,7 +63,8 @@ struct HoldView {
     millis: u64,
     /// Sessions that the primary may have; 0: any number.
     room: u32,
-    /// For how many milliseconds a primary must be the only one: where there was none, and where there were several.
+    /// For how many milliseconds a primary must be the only one: where there was none, and where
+    /// there were several.
     sure: u64,
     sure_after_several: u64,
     inspect_delay: String,
@@ -132,8 +134,8 @@ pub(super) fn global_maxconn(config: &Config) -> u32 {
     limits.fold(SPARE_CONNECTIONS, u32::saturating_add)
 }
 
-/// `init-state` came with 3.1; before it, a server is up from the moment in which DNS names it, and the Lua says whether it
-/// was checked.
+/// `init-state` came with 3.1; before it, a server is up from the moment in which DNS names it, and
+/// the Lua says whether it was checked.
 fn has_init_state(version: HaproxyVersion) -> bool {
     version >= HaproxyVersion { major: 3, minor: 1 }
 }

@@ -1,11 +1,13 @@
-//! What the guest gets, as text: the seed's three files, `haproxy.cfg`, and the list of files in the guest they are made
-//! from. Pure: the same input gives the same bytes, and nothing here reads a file, the environment or the clock.
+//! What the guest gets, as text: the seed's three files, `haproxy.cfg`, and the list of files in
+//! the guest they are made from. Pure: the same input gives the same bytes, and nothing here reads
+//! a file, the environment or the clock.
 //!
 //! Not here: the domain's XML (beside the planner), the ISO image, the making of certificates.
 //!
-//! Invariants: the templates under `templates/` read like the file they become, and decide nothing but repetition and
-//! presence; every string of the configuration enters YAML through [`yaml::Quoted`] or [`yaml::Block`] and never bare; a
-//! secret is read only through [`Secrets::show`], so that the masked text has the same shape as the real one.
+//! Invariants: the templates under `templates/` read like the file they become, and decide nothing
+//! but repetition and presence; every string of the configuration enters YAML through
+//! [`yaml::Quoted`] or [`yaml::Block`] and never bare; a secret is read only through
+//! [`Secrets::show`], so that the masked text has the same shape as the real one.
 
 pub mod domain;
 mod exposed;
@@ -36,7 +38,8 @@ use crate::secret::{MASK, Secret};
 pub struct CheckTls {
     /// Private key and certificate in one PEM text: HAProxy's `crt`.
     pub client_pem: Secret,
-    /// One or more certificates, PEM: HAProxy's `ca-file`. While the CA is being changed it holds the old and the new.
+    /// One or more certificates, PEM: HAProxy's `ca-file`. While the CA is being changed it holds
+    /// the old and the new.
     pub ca_pem: String,
 }
 
@@ -56,8 +59,9 @@ impl Secrets {
     }
 }
 
-/// The template's text. No input can make this fail: writing to a `String` cannot fail, and no template calls anything that
-/// can. An empty text in its place would be an empty configuration for HAProxy.
+/// The template's text. No input can make this fail: writing to a `String` cannot fail, and no
+/// template calls anything that can. An empty text in its place would be an empty configuration for
+/// HAProxy.
 #[expect(clippy::expect_used, reason = "rendering into a String cannot fail")]
 fn render(template: &impl askama::Template) -> String {
     // askama drops the line break at a template's end, and HAProxy refuses a file that has none.

@@ -1,4 +1,5 @@
-//! `network-config`, version 2, for the renderers of cloud-init from 22.4 on (netplan, networkd, ifupdown).
+//! `network-config`, version 2, for the renderers of cloud-init from 22.4 on (netplan, networkd,
+//! ifupdown).
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -8,7 +8,8 @@ use sha_crypt::{Params, sha512_crypt};
 use crate::config::Config;
 use crate::secret::Secret;
 
-/// What crypt(5) and passwd(1) take for SHA-512; some 5 ms, paid on every run, also the one that changes nothing.
+/// What crypt(5) and passwd(1) take for SHA-512; some 5 ms, paid on every run, also the one that
+/// changes nothing.
 const ROUNDS: u32 = 5_000;
 
 /// The alphabet of crypt(3), which is not that of base64.
@@ -52,7 +53,8 @@ fn letter(six_bits: u32) -> char {
     char::from(ALPHABET[(six_bits & 0x3f) as usize])
 }
 
-/// crypt(3) takes the bytes in groups of three, 21 places apart and each time in another order, lowest bits first.
+/// crypt(3) takes the bytes in groups of three, 21 places apart and each time in another order,
+/// lowest bits first.
 fn encode(raw: &[u8; 64]) -> String {
     let mut text = String::with_capacity(86);
     let mut push =

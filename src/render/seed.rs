@@ -44,8 +44,8 @@ struct MetaData<'a> {
     name: Quoted<'a>,
 }
 
-/// The seed as the guest gets it. A changed instance-id makes cloud-init run everything again, so a guest that was off
-/// during a change has it after its next boot; it is made from all the rest.
+/// The seed as the guest gets it. A changed instance-id makes cloud-init run everything again, so a
+/// guest that was off during a change has it after its next boot; it is made from all the rest.
 #[must_use]
 pub fn seed_files(spec: &GuestSpec, network_config: String) -> SeedFiles {
     let user_data = Secret::new(user_data(spec));

@@ -42,7 +42,8 @@ pub struct AdminSpec {
     pub public_keys: Vec<String>,
 }
 
-/// What HAProxy's process is born with: a difference takes a new process, which has none of the old one's sessions.
+/// What HAProxy's process is born with: a difference takes a new process, which has none of the old
+/// one's sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The container's image; `None`: the distribution's package.
@@ -105,8 +106,8 @@ impl GuestSpec {
         self
     }
 
-    /// Fingerprint of what cannot change under a running HAProxy's sessions: how its process is started, and the account
-    /// that cloud-init makes.
+    /// Fingerprint of what cannot change under a running HAProxy's sessions: how its process is
+    /// started, and the account that cloud-init makes.
     #[must_use]
     pub fn start_print(&self) -> String {
         let Start { image, nofile } = &self.start;

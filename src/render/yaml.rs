@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write};
 
-/// A double-quoted scalar on one line. Pure ASCII: everything else is escaped, so that no reader's idea of line breaks
-/// (NEL, U+2028), byte order marks or printable characters matters.
+/// A double-quoted scalar on one line. Pure ASCII: everything else is escaped, so that no reader's
+/// idea of line breaks (NEL, U+2028), byte order marks or printable characters matters.
 #[derive(Debug, Clone, Copy)]
 pub struct Quoted<'a>(pub &'a str);
 
@@ -36,8 +36,9 @@ pub struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// A literal block keeps a text exactly when it ends in one line break, its first line shows its indentation, and it
-    /// holds no character that a reader may refuse or take for a line break.
+    /// A literal block keeps a text exactly when it ends in one line break, its first line shows
+    /// its indentation, and it holds no character that a reader may refuse or take for a line
+    /// break.
     fn literal_is_exact(&self) -> bool {
         let plain = |b: u8| matches!(b, b'\n' | b'\t' | b' '..=b'~');
         self.text.bytes().all(plain)

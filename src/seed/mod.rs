@@ -1,7 +1,8 @@
-//! The seed: the cloud-init volume that a guest boots from, as files, as image and as what is found in a pool.
+//! The seed: the cloud-init volume that a guest boots from, as files, as image and as what is found
+//! in a pool.
 //!
-//! libvirt volumes carry no metadata, so a seed carries lbctl's tag in its own first bytes, with the VM's name. The
-//! fingerprint is over the files, never over the image.
+//! libvirt volumes carry no metadata, so a seed carries lbctl's tag in its own first bytes, with
+//! the VM's name. The fingerprint is over the files, never over the image.
 
 pub mod iso;
 
@@ -62,7 +63,8 @@ fn part_prints(guest: &GuestSpec, network_config: &str) -> PartPrints {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeedContent {
     Ours(Box<FoundSeed>),
-    /// Nothing but zeros, or lbctl's tag for this VM and then no whole image: an upload that was cut off.
+    /// Nothing but zeros, or lbctl's tag for this VM and then no whole image: an upload that was
+    /// cut off.
     Unfinished,
     /// lbctl's, of the VM named.
     OfAnother(String),
@@ -113,8 +115,8 @@ impl Seed {
         Self::assemble(guest, render::network_config(config), &pem)
     }
 
-    /// The seed found, with another certificate (and the configuration's CA) and nothing else changed. `None`: it is of
-    /// another generation of lbctl.
+    /// The seed found, with another certificate (and the configuration's CA) and nothing else
+    /// changed. `None`: it is of another generation of lbctl.
     #[must_use]
     pub fn renewed(
         found: &FoundSeed,
@@ -128,7 +130,8 @@ impl Seed {
         Some(Self::assemble(guest, network_config, &pem))
     }
 
-    /// The seed as it may be shown, each secret masked. It starts no load balancer. Its instance-id is the real one's.
+    /// The seed as it may be shown, each secret masked. It starts no load balancer. Its instance-id
+    /// is the real one's.
     pub fn masked(&self, config: &Config) -> Result<Self, SeedError> {
         let pem = text(&self.files, CLIENT_PEM).unwrap_or_default();
         let guest = GuestSpec::masked(config, &check_tls(config, Secret::new(pem)));

@@ -21,7 +21,8 @@ struct Lines {
 }
 
 impl Status {
-    /// The first line is the heading. `columns`: no line is longer; `None`: lines are as long as they are.
+    /// The first line is the heading. `columns`: no line is longer; `None`: lines are as long as
+    /// they are.
     #[must_use]
     pub fn lines(&self, columns: Option<usize>) -> Vec<String> {
         let verdict = self

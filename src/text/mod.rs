@@ -1,4 +1,5 @@
-//! Text as such: what of it a terminal may see, columns, sizes, XML's escapes. Knows nothing of lbctl's other modules.
+//! Text as such: what of it a terminal may see, columns, sizes, XML's escapes. Knows nothing of
+//! lbctl's other modules.
 
 pub mod sanitize;
 pub mod size;

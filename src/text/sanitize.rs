@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthChar;
 
-/// How many characters without a width of their own may follow one that has: enough for accents on any letter, too few
-/// to cover the lines above.
+/// How many characters without a width of their own may follow one that has: enough for accents on
+/// any letter, too few to cover the lines above.
 const MOST_MARKS: usize = 2;
 
 /// Whether a terminal would do anything but show it: control characters (C0, DEL and C1, with which
@@ -95,7 +95,8 @@ fn colour(text: &str) -> usize {
 /// like as they are.
 #[must_use]
 pub fn escape_json(document: &str) -> Cow<'_, str> {
-    // Outside of texts there are no such characters but line breaks; within, JSON has escaped those.
+    // Outside of texts there are no such characters but line breaks; within, JSON has escaped
+    // those.
     let harmful = |c: char| drives_terminal(c) && c != '\n';
     if !document.chars().any(harmful) {
         return document.into();

@@ -1,4 +1,5 @@
-//! Text in columns of a terminal: cut to fit, or broken into lines. Where the columns come from is `output`'s.
+//! Text in columns of a terminal: cut to fit, or broken into lines. Where the columns come from is
+//! `output`'s.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

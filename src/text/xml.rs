@@ -1,6 +1,7 @@
 //! Text as XML holds it. Reading libvirt's documents is `host/xml`'s.
 
-/// Escapes text for an attribute or an element, and drops what XML 1.0 cannot hold (section 2.2 of its specification).
+/// Escapes text for an attribute or an element, and drops what XML 1.0 cannot hold (section 2.2 of
+/// its specification).
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

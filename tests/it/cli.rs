@@ -1,5 +1,5 @@
-//! The command itself, as a person or a script meets it, on a machine without libvirt: what it prints where, how it
-//! ends, and what it leaves on disk.
+//! The command itself, as a person or a script meets it, on a machine without libvirt: what it
+//! prints where, how it ends, and what it leaves on disk.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

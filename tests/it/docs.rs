@@ -318,7 +318,8 @@ fn every_module_and_every_suite_has_its_row() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// A file of this repository, as comments and pages name it: from its top, or a page of the top level.
+/// A file of this repository, as comments and pages name it: from its top, or a page of the top
+/// level.
 fn cited(line: &str) -> impl Iterator<Item = &str> {
     const FOLDERS: &str = "src templates tests docs fuzz packaging";
     let ends = |c: char| !c.is_ascii_alphanumeric() && !"_./-".contains(c);

@@ -1,5 +1,5 @@
-//! What the table of effects says of each key is what `plan` says when its value changes: every key of the configuration
-//! is changed, one at a time, below a guest that runs and answers.
+//! What the table of effects says of each key is what `plan` says when its value changes: every key
+//! of the configuration is changed, one at a time, below a guest that runs and answers.
 
 use std::time::Duration;
 

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Lab, Ran, run_for};
 
-/// Seconds that a guest may take until it is ready. Emulated, beside another one, on two cores: minutes.
+/// Seconds that a guest may take until it is ready. Emulated, beside another one, on two cores:
+/// minutes.
 const BOOT: u64 = 1200;
 
 struct Guest {
@@ -162,7 +163,8 @@ certificate_early_renewal_period = 24
         )
     }
 
-    /// `check --host`, from the host's place in the network: DNS and a real Patroni's REST API say what they should.
+    /// `check --host`, from the host's place in the network: DNS and a real Patroni's REST API say
+    /// what they should.
     fn assert_the_cluster_is_seen_from_the_host(&self) {
         let config = self.directory.path().join("lbctl.toml");
         let arguments = [

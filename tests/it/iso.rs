@@ -1,5 +1,5 @@
-//! The image against the tools that others read and write it with: isoinfo, xorriso, blkid, 7z, genisoimage; and the
-//! reader against damaged and hostile bytes.
+//! The image against the tools that others read and write it with: isoinfo, xorriso, blkid, 7z,
+//! genisoimage; and the reader against damaged and hostile bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The order of the layers: a module of `src/` uses itself and those before it, never one that comes after. Without this
-//! test the tree would grow into a circle again.
+//! The order of the layers: a module of `src/` uses itself and those before it, never one that
+//! comes after. Without this test the tree would grow into a circle again.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,6 @@
-//! lbctl on a real libvirtd, without waiting for a guest: the guests have an empty disk and stay in their firmware. Each
-//! test has a network and a pool of its own (see `sandbox`), so all of them run side by side in one lab.
+//! lbctl on a real libvirtd, without waiting for a guest: the guests have an empty disk and stay in
+//! their firmware. Each test has a network and a pool of its own (see `sandbox`), so all of them
+//! run side by side in one lab.
 //!
 //! `LBCTL_LAB_BARE` names the env file of a lab that is up: `./dev test` sees to it.
 

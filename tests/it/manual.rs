@@ -1,4 +1,5 @@
-//! The manual and the completions, judged by those who read them: mandoc, groff, bash, zsh and fish.
+//! The manual and the completions, judged by those who read them: mandoc, groff, bash, zsh and
+//! fish.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

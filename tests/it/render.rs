@@ -1,4 +1,5 @@
-//! What the guest is given, judged by those who will read it: PyYAML, cloud-init, netplan, HAProxy and chrony.
+//! What the guest is given, judged by those who will read it: PyYAML, cloud-init, netplan, HAProxy
+//! and chrony.
 
 mod contract;
 mod documents;

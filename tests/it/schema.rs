@@ -1,5 +1,6 @@
-//! The JSON Schemas that lbctl prints: they describe what lbctl takes and prints, and one that was published is kept.
-//! To publish what is new in them: `UPDATE_DOCS=1 cargo test --test it schema::`.
+//! The JSON Schemas that lbctl prints: they describe what lbctl takes and prints, and one that was
+//! published is kept. To publish what is new in them: `UPDATE_DOCS=1 cargo test --test it
+//! schema::`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +32,8 @@ fn objections(schema: &Value, files: &[String]) -> BTreeMap<String, String> {
     pairs.map(|(f, s)| (f.to_owned(), s.to_owned())).collect()
 }
 
-/// Whether `check` says of a wrong shape, and not of a wrong value or of what one key means for another.
+/// Whether `check` says of a wrong shape, and not of a wrong value or of what one key means for
+/// another.
 fn is_about_shape(line: &str) -> bool {
     let words = ["unknown key", "must be a", "must be true", "the section"];
     let missing = line

@@ -1,5 +1,6 @@
-//! No secret is anywhere but where it belongs: each secret of a configuration is searched for, in every form, in what lbctl
-//! prints, in its process, and in the `Debug` of its types. What needs a real libvirt is in tests/it/libvirt/secrets.rs.
+//! No secret is anywhere but where it belongs: each secret of a configuration is searched for, in
+//! every form, in what lbctl prints, in its process, and in the `Debug` of its types. What needs a
+//! real libvirt is in tests/it/libvirt/secrets.rs.
 
 use std::fmt::Debug;
 use std::fs;
@@ -208,7 +209,8 @@ fn nothing_that_lbctl_prints() {
         let mut search = place.given.search();
         for command in commands {
             let levels: [&[&str]; 3] = [&["-vv", "--color=always"], &["-v", "--json"], &[]];
-            // How they are given makes no difference later; and `check --host` waits for name servers that are not there.
+            // How they are given makes no difference later; and `check --host` waits for name
+            // servers that are not there.
             let many = form == Form::Inline && !command.contains(&"--host");
             for more in &levels[..if many { 3 } else { 1 }] {
                 let ran = place.run(&[command, *more].concat());
@@ -516,8 +518,8 @@ fn no_argument_variable_or_child_of_the_process() {
     );
 }
 
-/// Every freed block is wiped, so of the many copies that reading a configuration makes only those in use are left: the
-/// values themselves, and libvirt's and the compiler's own, which are few.
+/// Every freed block is wiped, so of the many copies that reading a configuration makes only those
+/// in use are left: the values themselves, and libvirt's and the compiler's own, which are few.
 #[test]
 fn memory_holds_only_what_is_in_use() {
     let place = Place::new(Form::Inline);
@@ -535,7 +537,8 @@ fn memory_holds_only_what_is_in_use() {
         "copies in {} KiB of memory: {counts:?}",
         memory.len() / 1024
     );
-    // The first two stay in the configuration; the key is kept as numbers by the cryptographic library.
+    // The first two stay in the configuration; the key is kept as numbers by the cryptographic
+    // library.
     assert!(
         counts[0] >= 1 && counts[1] >= 1,
         "nothing at all was found: {found:?}"
@@ -546,7 +549,8 @@ fn memory_holds_only_what_is_in_use() {
     );
 }
 
-/// No core dump and no debugger of the same user can take the CA's key: the kernel gives such a process's files to root.
+/// No core dump and no debugger of the same user can take the CA's key: the kernel gives such a
+/// process's files to root.
 #[test]
 fn another_process_of_the_same_user_cannot_look_into_it() {
     if !rustix_is_root() {

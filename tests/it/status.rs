@@ -1,4 +1,5 @@
-//! What `lbctl status` shows, as a value becomes lines and a document. Nothing is asked of anybody here.
+//! What `lbctl status` shows, as a value becomes lines and a document. Nothing is asked of anybody
+//! here.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Every prefix of a plan is safe: lbctl is stopped after each single change that it makes to a host, and then the same
-//! command ends it well, and `down` leaves nothing behind. On a host in memory, with the real observe, plan and apply.
+//! Every prefix of a plan is safe: lbctl is stopped after each single change that it makes to a
+//! host, and then the same command ends it well, and `down` leaves nothing behind. On a host in
+//! memory, with the real observe, plan and apply.
 
 mod rivals;
 
@@ -148,7 +149,8 @@ fn a_booting_guest_finds_a_whole_seed(config: &Config, host: &MemoryHost) {
     }
 }
 
-/// Stops lbctl after each number of changes on the way from the state that `prepare` makes to the configuration's.
+/// Stops lbctl after each number of changes on the way from the state that `prepare` makes to the
+/// configuration's.
 fn stop_everywhere(prepare: impl Fn(&MemoryHost), target: &Config) -> usize {
     let complete = MemoryHost::new();
     prepare(&complete);

@@ -234,8 +234,8 @@ fn render_lists_and_writes() {
     transcript.compare();
 }
 
-/// What is printed for other programs is not compared here: each has a test of its own. It comes whole, and a reader that
-/// has seen enough ends it without a word.
+/// What is printed for other programs is not compared here: each has a test of its own. It comes
+/// whole, and a reader that has seen enough ends it without a word.
 #[test]
 fn data_for_other_programs() {
     for typed in [

@@ -1,4 +1,5 @@
-//! Waiting for a guest, told as stories: what each look at it finds, and what is told of it. On a host in memory.
+//! Waiting for a guest, told as stories: what each look at it finds, and what is told of it. On a
+//! host in memory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -128,7 +128,8 @@ fn cloned(
     }
 }
 
-/// A disk that is there is used if it is the domain's own, or recognisably the clone that this configuration describes.
+/// A disk that is there is used if it is the domain's own, or recognisably the clone that this
+/// configuration describes.
 fn reuse(
     clone: &CloneVolume,
     facts: &VolumeFacts,

@@ -1,4 +1,5 @@
-//! What `up` and `down` would do, as values. Pure: no I/O, no clock, no randomness. Text is only in `Display`.
+//! What `up` and `down` would do, as values. Pure: no I/O, no clock, no randomness. Text is only in
+//! `Display`.
 //!
 //! Invariant: every prefix of the steps is safe. On the way up: reserve → volume → seed → define →
 //! autostart → start; on the way down the reverse. A seed is never replaced in place under a domain

@@ -128,7 +128,8 @@ fn reserve(
     Ok(())
 }
 
-/// Whether libvirt would call both the same host: one of mac, ip and name is equal, and they are not one entry.
+/// Whether libvirt would call both the same host: one of mac, ip and name is equal, and they are
+/// not one entry.
 fn clashes(other: &HostEntry, entry: &HostEntry) -> bool {
     other != entry
         && (other.ip == entry.ip
@@ -201,7 +202,8 @@ fn check_leases(
             )
         },
     );
-    // dnsmasq gives a leased address to nobody else, whatever is reserved: the guest would come up with another one.
+    // dnsmasq gives a leased address to nobody else, whatever is reserved: the guest would come up
+    // with another one.
     Err(Objection::new(
         MessageId::AddressLeased,
         RefusalKind::NotOurs,
@@ -212,8 +214,9 @@ fn check_leases(
     ))
 }
 
-/// An entry is ours if the ownership record lists it, or if MAC and host name are both this VM's and no other domain has that MAC: so
-/// it is found again after a crash that came before the domain was defined.
+/// An entry is ours if the ownership record lists it, or if MAC and host name are both this VM's
+/// and no other domain has that MAC: so it is found again after a crash that came before the domain
+/// was defined.
 fn is_ours(
     other: &HostEntry,
     name: Option<&str>,

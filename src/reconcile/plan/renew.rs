@@ -1,5 +1,5 @@
-//! The plan of `renew`: another certificate in the seed and in the running guest, and nothing else. What of the
-//! configuration was edited and not applied yet stays so: a timer runs this at night.
+//! The plan of `renew`: another certificate in the seed and in the running guest, and nothing else.
+//! What of the configuration was edited and not applied yet stays so: a timer runs this at night.
 
 use super::guest::converge;
 use super::seeds::{self, delete_seed};

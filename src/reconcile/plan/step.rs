@@ -130,7 +130,8 @@ pub struct ConvergeStep {
     pub ownership: Option<Ownership>,
 }
 
-/// Paths of volumes are known only once the volumes are there, so the definition is rendered when it is applied.
+/// Paths of volumes are known only once the volumes are there, so the definition is rendered when
+/// it is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefineStep {
     pub spec: DomainSpec,

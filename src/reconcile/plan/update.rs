@@ -176,8 +176,8 @@ impl Update<'_> {
             let (from, to) = (Condition::Unsaved, Condition::Saved);
             self.push(Subject::Definition, from, to, Class::Live);
         }
-        // The definition is changed now, without a word to the guest, which gets its devices when it next starts: by
-        // itself that is no reason to restart it.
+        // The definition is changed now, without a word to the guest, which gets its devices when
+        // it next starts: by itself that is no reason to restart it.
         let ownership = self.domain.config.ownership.as_ref();
         if ownership.is_some_and(|ownership| ownership.layout < LAYOUT) {
             let to = if desired.domain.is_x86() {
@@ -215,7 +215,8 @@ impl Update<'_> {
         }
     }
 
-    /// The running definition's ownership record after a live change: what the guest booted with stays in it until it boots again.
+    /// The running definition's ownership record after a live change: what the guest booted with
+    /// stays in it until it boots again.
     fn noted(&self) -> Option<Step> {
         if !self.guest.converge {
             return None;

@@ -50,8 +50,8 @@ fn files(config: &Config, _: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
 /// The key under which Docker looks up the login for Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// Merged into `/etc/docker/daemon.json` by the guest program. `live-restore` lets the load balancer
-/// outlive an upgrade of Docker.
+/// Merged into `/etc/docker/daemon.json` by the guest program. `live-restore` lets the load
+/// balancer outlive an upgrade of Docker.
 fn daemon(registry: Option<&ContainerRegistry>) -> String {
     let mut settings = json!({ "live-restore": true });
     if let Some(host) = registry

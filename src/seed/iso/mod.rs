@@ -1,9 +1,10 @@
-//! The seed's image: ISO 9660 with Rock Ridge and Joliet for a few flat files, written and read without any tool.
-//! Deterministic: the same files, label and tag are the same bytes, in whatever order the files come.
-//! What does not belong here: what the files say, and where the image is stored.
+//! The seed's image: ISO 9660 with Rock Ridge and Joliet for a few flat files, written and read
+//! without any tool. Deterministic: the same files, label and tag are the same bytes, in whatever
+//! order the files come. What does not belong here: what the files say, and where the image is
+//! stored.
 //!
-//! Sources: ECMA-119 (ISO 9660), IEEE P1281 (SUSP) and P1282 (Rock Ridge, as `RRIP_1991A`), Microsoft's Joliet
-//! specification. Section numbers in comments are ECMA-119's (4th edition).
+//! Sources: ECMA-119 (ISO 9660), IEEE P1281 (SUSP) and P1282 (Rock Ridge, as `RRIP_1991A`),
+//! Microsoft's Joliet specification. Section numbers in comments are ECMA-119's (4th edition).
 
 mod names;
 mod read;
@@ -50,10 +51,11 @@ impl fmt::Debug for File {
 /// A whole image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The volume label, which blkid reports: `cidata` for cloud-init. 1 to 16 characters of `a-z A-Z 0-9 _ -`.
+    /// The volume label, which blkid reports: `cidata` for cloud-init. 1 to 16 characters of `a-z
+    /// A-Z 0-9 _ -`.
     pub label: String,
-    /// A line in the system area by which lbctl knows its own seed, for a libvirt volume has no metadata. Printable
-    /// ASCII without the line's end, at most [`TAG_MAX`] bytes.
+    /// A line in the system area by which lbctl knows its own seed, for a libvirt volume has no
+    /// metadata. Printable ASCII without the line's end, at most [`TAG_MAX`] bytes.
     pub tag: Option<String>,
     pub files: Vec<File>,
 }
@@ -71,7 +73,8 @@ pub enum IsoError {
     Duplicate(String),
     /// More than [`FILES_MAX`] files.
     TooMany,
-    /// Writing: the image would be larger than [`IMAGE_MAX`]. Reading: its files claim more than the image holds.
+    /// Writing: the image would be larger than [`IMAGE_MAX`]. Reading: its files claim more than
+    /// the image holds.
     TooBig,
     /// Reading: no ISO 9660 at all.
     NotIso,

@@ -1,9 +1,10 @@
-//! Names: which ones are written, and what they become in the primary tree, where only `A-Z 0-9 _`, one dot and a
-//! version are legal (section 7.5).
+//! Names: which ones are written, and what they become in the primary tree, where only `A-Z 0-9 _`,
+//! one dot and a version are legal (section 7.5).
 
 use super::IsoError;
 
-/// Characters, so that each name fits a Joliet record (64) and its Rock Ridge record with all its fields (255 bytes).
+/// Characters, so that each name fits a Joliet record (64) and its Rock Ridge record with all its
+/// fields (255 bytes).
 const NAME_MAX: usize = 64;
 const STEM_MAX: usize = 17;
 const EXTENSION_MAX: usize = 8;
@@ -29,7 +30,8 @@ pub(super) fn check_label(label: &str) -> Result<(), IsoError> {
     }
 }
 
-/// Level-2 identifiers for the names, in their order and all different: `user-data` becomes `USER_DATA.;1`.
+/// Level-2 identifiers for the names, in their order and all different: `user-data` becomes
+/// `USER_DATA.;1`.
 pub(super) fn primary(names: &[&str]) -> Vec<String> {
     let mut taken: Vec<String> = Vec::with_capacity(names.len());
     for name in names {

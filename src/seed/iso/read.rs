@@ -1,8 +1,9 @@
-//! Reading: what [`super::write`] writes, and the flat images of genisoimage, xorriso and cloud-localds. Names come from
-//! Rock Ridge where there is one, else from Joliet, else from the primary tree (lower case, without version).
+//! Reading: what [`super::write`] writes, and the flat images of genisoimage, xorriso and
+//! cloud-localds. Names come from Rock Ridge where there is one, else from Joliet, else from the
+//! primary tree (lower case, without version).
 //!
-//! The bytes may be hostile. Every offset is checked by `get`, every loop moves forward in the input or is counted, and
-//! what is copied (names and data) is never more than the input.
+//! The bytes may be hostile. Every offset is checked by `get`, every loop moves forward in the
+//! input or is counted, and what is copied (names and data) is never more than the input.
 
 use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, read_tag};
 
@@ -20,8 +21,8 @@ const IS_CONTINUED: u8 = 0x80;
 
 type Slice<'a> = Result<&'a [u8], IsoError>;
 
-/// The files in the root directory, sorted by name, with the label and the tag. Directories, links and devices are
-/// passed over.
+/// The files in the root directory, sorted by name, with the label and the tag. Directories, links
+/// and devices are passed over.
 ///
 /// Errors: not ISO 9660, a damaged one, or one with what this reader does not know (other block
 /// sizes, files in several pieces or compressed).

@@ -3,11 +3,13 @@
 
 use super::{IsoError, SECTOR, SYSTEM_AREA};
 
-/// Most bytes of a tag. With the line's end it fits the first 512 bytes, so that reading those is enough.
+/// Most bytes of a tag. With the line's end it fits the first 512 bytes, so that reading those is
+/// enough.
 pub const TAG_MAX: usize = 511;
 
-/// The tag of an image, or of as much of its beginning as was read (at least 512 bytes). `None` for everything that
-/// [`super::write`] does not put there: no line, characters other than printable ASCII, anything but zeros behind it.
+/// The tag of an image, or of as much of its beginning as was read (at least 512 bytes). `None` for
+/// everything that [`super::write`] does not put there: no line, characters other than printable
+/// ASCII, anything but zeros behind it.
 #[must_use]
 pub fn read_tag(bytes: &[u8]) -> Option<&str> {
     let head = bytes.get(..=TAG_MAX)?;

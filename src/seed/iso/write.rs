@@ -1,13 +1,14 @@
-//! Writing. Order of the image: tag and zeros, primary and Joliet descriptors, terminator, path tables (one sector
-//! each), the two directories, the files' data, each from a sector's beginning. Nothing behind it.
+//! Writing. Order of the image: tag and zeros, primary and Joliet descriptors, terminator, path
+//! tables (one sector each), the two directories, the files' data, each from a sector's beginning.
+//! Nothing behind it.
 
 use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, names, tag};
 
 /// Most bytes of an image: far above any seed, and low enough that every number in it fits 32 bits.
 pub const IMAGE_MAX: usize = 64 << 20;
 
-/// The moment in all timestamps, 1980-01-01 00:00:00 UTC: long past for every reader, and the same for ever.
-/// As in directory records (section 9.1.5: years since 1900 … offset from GMT).
+/// The moment in all timestamps, 1980-01-01 00:00:00 UTC: long past for every reader, and the same
+/// for ever. As in directory records (section 9.1.5: years since 1900 … offset from GMT).
 const TIME: [u8; 7] = [80, 1, 1, 0, 0, 0, 0];
 /// As in descriptors (section 8.4.26.1: digits, then the offset from GMT).
 const LONG_TIME: &[u8; 17] = b"1980010100000000\0";
@@ -44,7 +45,8 @@ enum Tree {
 pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
     names::check_label(&image.label)?;
     let files = sorted(&image.files)?;
-    // Sizes do not depend on where things lie: a first pass with null extents measures the directories.
+    // Sizes do not depend on where things lie: a first pass with null extents measures the
+    // directories.
     let null = vec![
         FileExtent {
             sector: 0,
@@ -190,7 +192,8 @@ fn directory(tree: Tree, files: &[&File], extents: &[FileExtent], root: FileExte
     let given: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
     let names = match tree {
         Tree::Primary => names::primary(&given),
-        // Without the version that the specification asks for, as genisoimage and xorriso write them.
+        // Without the version that the specification asks for, as genisoimage and xorriso write
+        // them.
         Tree::Joliet => given.iter().map(|name| (*name).to_owned()).collect(),
     };
     let mut entries: Vec<(String, &str, FileExtent)> = names

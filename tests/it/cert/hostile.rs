@@ -1,4 +1,5 @@
-//! Inputs that nobody means well with: whatever they are, an answer without a panic and without a piece of the key.
+//! Inputs that nobody means well with: whatever they are, an answer without a panic and without a
+//! piece of the key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +21,8 @@ fn body(pem: &str) -> String {
 /// Loads and reads the texts; where they are refused, nothing of `secret` may be in the words.
 fn answer(key: &str, certificate: &str, secret: &str) {
     let body = body(secret);
-    // Any leak of 24 characters holds one of these whole. Base64 is ASCII, so every offset is a character's.
+    // Any leak of 24 characters holds one of these whole. Base64 is ASCII, so every offset is a
+    // character's.
     let pieces: Vec<&str> = (16..=body.len())
         .step_by(8)
         .map(|end| &body[end - 16..end])

@@ -39,7 +39,8 @@ fn a_ca_out_of_its_time_is_refused_at_issuing_not_at_loading() {
     }
 }
 
-/// `(hours since issuing, validity, early renewal, expected)` for a certificate of 30 days under a CA of 20 years.
+/// `(hours since issuing, validity, early renewal, expected)` for a certificate of 30 days under a
+/// CA of 20 years.
 #[test]
 fn a_certificate_is_kept_until_it_is_due() {
     let shop = Workshop::new();

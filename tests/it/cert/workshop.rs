@@ -1,4 +1,5 @@
-//! Makes CAs of every kind with `openssl` in a temporary directory, and a TLS server that asks for their certificates.
+//! Makes CAs of every kind with `openssl` in a temporary directory, and a TLS server that asks for
+//! their certificates.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -262,7 +263,8 @@ impl Drop for TlsServer<'_> {
     }
 }
 
-/// What the command wrote, both streams; a test whose tool is missing fails with the package's name.
+/// What the command wrote, both streams; a test whose tool is missing fails with the package's
+/// name.
 pub fn run(command: &[&str]) -> String {
     let package = if command[0] == "ssh-keygen" {
         "openssh-client"
@@ -328,7 +330,8 @@ fn key(kind: &str) -> String {
     }
 }
 
-/// A SEC1 key without the name of its curve inside, as the standard allows where it is known from elsewhere.
+/// A SEC1 key without the name of its curve inside, as the standard allows where it is known from
+/// elsewhere.
 fn bare(pem: &str) -> String {
     let body: String = pem.lines().filter(|l| !l.starts_with("-----")).collect();
     let der = STANDARD.decode(body).unwrap();

@@ -1,4 +1,5 @@
-//! What the keys of `[haproxy]` do: from a line of the file to the line that HAProxy, or Docker, reads.
+//! What the keys of `[haproxy]` do: from a line of the file to the line that HAProxy, or Docker,
+//! reads.
 
 use lbctl::testing::config::{self, Config};
 use lbctl::testing::render::{haproxy_cfg, image_reference};

@@ -17,7 +17,8 @@ const AGENT: &str = include_str!(concat!(
     "/tests/guest/lying_agent.py"
 ));
 
-/// What lbctl may take of memory, whatever the guest says: its address space, in KiB. It uses a tenth.
+/// What lbctl may take of memory, whatever the guest says: its address space, in KiB. It uses a
+/// tenth.
 const SPACE: u64 = 400 << 10;
 /// What it may print: a status of 200 servers.
 const PRINTED: usize = 256 << 10;
@@ -114,7 +115,8 @@ pub(super) fn story(guest: &Guest, interface: &str) {
     guest.lie("silent");
 }
 
-/// No escape sequence, nothing else that a terminal obeys, and no more than a person or a script can take.
+/// No escape sequence, nothing else that a terminal obeys, and no more than a person or a script
+/// can take.
 #[track_caller]
 fn harmless(ran: &Ran) {
     for text in [&ran.stdout, &ran.stderr] {

@@ -1,6 +1,6 @@
-//! A load balancer that works takes its changes without dropping a session: twenty psql sessions are busy through it while
-//! the certificate is renewed, settings change, changes are refused, lbctl is killed. What cannot be done so is done by a
-//! restart, and lbctl says so.
+//! A load balancer that works takes its changes without dropping a session: twenty psql sessions
+//! are busy through it while the certificate is renewed, settings change, changes are refused,
+//! lbctl is killed. What cannot be done so is done by a restart, and lbctl says so.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -317,7 +317,8 @@ fn a_guest_that_was_off_has_it_at_its_next_boot(guest: &Guest, interface: &str) 
 }
 
 impl Guest {
-    /// Logs a fresh serial number in the REST API of all nodes: the lab's Patroni writes down each that it sees.
+    /// Logs a fresh serial number in the REST API of all nodes: the lab's Patroni writes down each
+    /// that it sees.
     fn nodes_see(&self, serial: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         for node in ["pg1", "pg2", "pg3"] {

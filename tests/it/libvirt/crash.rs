@@ -1,5 +1,5 @@
-//! lbctl is stopped at every call that changes something, and killed at any moment. What it leaves starts no guest from a
-//! torn seed; the next `up` ends it, or `down` takes it all away.
+//! lbctl is stopped at every call that changes something, and killed at any moment. What it leaves
+//! starts no guest from a torn seed; the next `up` ends it, or `down` takes it all away.
 
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
@@ -179,8 +179,9 @@ fn stop_everywhere(way: &Way) {
     ));
 }
 
-/// All of them under `./dev soak`. CI, where the same is done to a host in memory (`tests/it/steps.rs`), takes some of each
-/// way, and leaves out what is the same for the host: before a call is after the one before.
+/// All of them under `./dev soak`. CI, where the same is done to a host in memory
+/// (`tests/it/steps.rs`), takes some of each way, and leaves out what is the same for the host:
+/// before a call is after the one before.
 fn stops(calls: &[&'static str]) -> Vec<Stop> {
     let mut stops = Faulty::stops(calls);
     if !soaking() {
@@ -235,7 +236,8 @@ fn killed_at_random_moments() {
     let mut there = false;
     while done < kills {
         let arguments = next(&mut vm, &mut dice, there, done);
-        // Longer than any of them takes here, so that some end before they are killed, and some at once after the start.
+        // Longer than any of them takes here, so that some end before they are killed, and some at
+        // once after the start.
         let moment = Duration::from_millis(dice.below(if there { 900 } else { 700 }));
         eprintln!("{}: `lbctl {arguments}` for {moment:?}", done + 1);
         if kill_after(&vm, arguments, moment) {

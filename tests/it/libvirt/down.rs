@@ -116,7 +116,8 @@ fn a_disk_that_another_domain_uses_is_not_deleted() {
     before.assert_same(&vm.snapshot());
 }
 
-/// What belongs to the load balancer is known from its ownership record, also when the configuration has moved on.
+/// What belongs to the load balancer is known from its ownership record, also when the
+/// configuration has moved on.
 #[test]
 fn down_after_the_configuration_changed() {
     let mut vm = Sandbox::new();

@@ -135,7 +135,8 @@ fn of_the_reservation() {
     ]);
 }
 
-/// The certificate in use was in the seed, so the new seed has a new one, and the guest gets it by a restart.
+/// The certificate in use was in the seed, so the new seed has a new one, and the guest gets it by
+/// a restart.
 #[test]
 fn of_the_seed_volume_itself() {
     for (by_hand, place, left) in [

@@ -1,4 +1,5 @@
-//! The first `up` and the second one: everything is there as it should be, and running it again changes nothing.
+//! The first `up` and the second one: everything is there as it should be, and running it again
+//! changes nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -100,8 +100,8 @@ impl Progress for Quiet {
     fn note(&mut self, _: &str) {}
 }
 
-/// Whatever the drive of the domain holds, now and at its next start, is a whole seed. An upload that was cut off leaves
-/// zeros, which no file of a seed has.
+/// Whatever the drive of the domain holds, now and at its next start, is a whole seed. An upload
+/// that was cut off leaves zeros, which no file of a seed has.
 #[track_caller]
 pub fn a_booting_guest_finds_a_whole_seed(vm: &Sandbox, host: &impl HostReader) {
     let Some(domain) = host.domain(&vm.name).unwrap() else {

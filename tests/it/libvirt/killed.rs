@@ -1,5 +1,5 @@
-//! A run that was killed half-way: whatever it left, the next `up` finishes and `down` removes. The states are made with
-//! virsh, as they are between two steps of an `up`.
+//! A run that was killed half-way: whatever it left, the next `up` finishes and `down` removes. The
+//! states are made with virsh, as they are between two steps of an `up`.
 
 use super::sandbox::Sandbox;
 use crate::support::run;
@@ -31,7 +31,8 @@ const STATES: [(&str, &str); 6] = [
     ),
 ];
 
-/// Puts each of the states in place, one after the other, and hands it over; it is `down` again in the end.
+/// Puts each of the states in place, one after the other, and hands it over; it is `down` again in
+/// the end.
 fn in_each_state(check: impl Fn(&Sandbox)) {
     let vm = Sandbox::new();
     let before = vm.snapshot();
@@ -111,7 +112,8 @@ fn a_domain_defined_and_not_started_is_started_or_removed() {
     }
 }
 
-/// Killed between the redefinition and the end of an update: both seeds are there, or the new one in half.
+/// Killed between the redefinition and the end of an update: both seeds are there, or the new one
+/// in half.
 #[test]
 fn an_update_that_was_killed_is_finished_or_reverted() {
     for (what, by_hand) in [
@@ -178,7 +180,8 @@ fn an_up_killed_at_any_time_is_finished_or_removed() {
     }
 }
 
-/// Two at once: at worst one of them fails, and nothing is left that one more run does not put right.
+/// Two at once: at worst one of them fails, and nothing is left that one more run does not put
+/// right.
 #[test]
 fn two_at_the_same_time() {
     let vm = Sandbox::new();

@@ -132,8 +132,8 @@ fn the_connection_is_cut_anywhere() {
             _ => Fate::Pass,
         });
         eprintln!("cut after {last} of {answers} answers");
-        // How often a start is asked after differs from run to run: the last place may lie behind this one's end, or where
-        // it has nothing to say any more but good-bye.
+        // How often a start is asked after differs from run to run: the last place may lie behind
+        // this one's end, or where it has nothing to say any more but good-bye.
         let late = happened.load(Ordering::Relaxed) == 0 && last * 10 >= answers * 9;
         let behind = late || last + 2 >= answers;
         if behind && ran.code == 0 {

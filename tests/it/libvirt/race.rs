@@ -1,4 +1,5 @@
-//! Several lbctl at once, which share nothing but libvirtd: in the end it is as if one after the other had been run.
+//! Several lbctl at once, which share nothing but libvirtd: in the end it is as if one after the
+//! other had been run.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +14,8 @@ use super::proxy::{Fate, proxy};
 use super::sandbox::Sandbox;
 use crate::support::{Ran, run};
 
-/// Who runs lbctl: root at libvirt's own socket, over one form of the URI or another, or nobody, by way of a proxy.
+/// Who runs lbctl: root at libvirt's own socket, over one form of the URI or another, or nobody, by
+/// way of a proxy.
 fn run_as(vm: &Sandbox, number: usize, arguments: &str) -> Ran {
     let (user, uri) = match number % 3 {
         0 => ("0", vm.fill("@uri")),

@@ -153,7 +153,8 @@ fn the_mac_address_of_another_domain() {
 #[test]
 fn a_name_that_controls_a_terminal_is_shown_without_that() {
     let vm = Sandbox::new();
-    // libvirt takes every character that XML takes: C1 controls, too, with which escape sequences begin.
+    // libvirt takes every character that XML takes: C1 controls, too, with which escape sequences
+    // begin.
     let name = "@other\u{9b}31m\u{85}\u{202e}live\u{200b}";
     let devices =
         "<interface type='network'><source network='@net'/><mac address='@mac'/></interface>";

@@ -1,5 +1,5 @@
-//! The client certificate of a VM on a real libvirtd, renewed by itself. Its guest stays in its firmware, so it runs
-//! without an agent, or is off.
+//! The client certificate of a VM on a real libvirtd, renewed by itself. Its guest stays in its
+//! firmware, so it runs without an agent, or is off.
 
 use super::sandbox::Sandbox;
 

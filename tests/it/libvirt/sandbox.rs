@@ -335,8 +335,8 @@ impl Drop for Sandbox {
 pub struct Snapshot(BTreeMap<String, Vec<u8>>);
 
 impl Snapshot {
-    /// Leaves out what a start of the domain changes (its id, its taps, its sockets), and the order of elements, which a
-    /// redefinition changes.
+    /// Leaves out what a start of the domain changes (its id, its taps, its sockets), and the order
+    /// of elements, which a redefinition changes.
     pub fn without_live(mut self) -> Self {
         self.0.retain(|item, _| !item.ends_with(", live"));
         for (item, content) in &mut self.0 {

@@ -1,5 +1,5 @@
-//! No secret of a configuration is anywhere on a real host but in the seed: not in libvirt's documents and logs, not in
-//! arguments, variables or files, not in what lbctl calls.
+//! No secret of a configuration is anywhere on a real host but in the seed: not in libvirt's
+//! documents and logs, not in arguments, variables or files, not in what lbctl calls.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -68,7 +68,8 @@ fn are_in_the_seed_and_nowhere_else() {
     search.nothing_found();
 }
 
-/// Everything that lbctl opens and calls while a command does its work: it calls no program and writes no file.
+/// Everything that lbctl opens and calls while a command does its work: it calls no program and
+/// writes no file.
 fn opened_and_called(sandbox: &Sandbox, search: &mut Search, command: &str) {
     let home = sandbox.home.path();
     let trace = home.join("trace");
@@ -132,7 +133,8 @@ fn opened_and_called(sandbox: &Sandbox, search: &mut Search, command: &str) {
     );
 }
 
-/// The one place where they belong. The client's key and the password's hash of that seed are known from here.
+/// The one place where they belong. The client's key and the password's hash of that seed are known
+/// from here.
 fn in_the_seed(sandbox: &Sandbox, search: &mut Search) {
     let seeds = sandbox.volumes().into_iter().filter(|v| v.contains("iso"));
     let [seed] = &seeds.collect::<Vec<_>>()[..] else {

@@ -1,4 +1,5 @@
-//! The shapes that a configuration can ask for: network interfaces, disks, and how a volume is named.
+//! The shapes that a configuration can ask for: network interfaces, disks, and how a volume is
+//! named.
 
 use super::sandbox::Sandbox;
 use crate::support::run;

@@ -1,4 +1,5 @@
-//! A lab beside the others' whose libvirtd may be ended and started again. One test at a time has it (`.config/nextest.toml`).
+//! A lab beside the others' whose libvirtd may be ended and started again. One test at a time has
+//! it (`.config/nextest.toml`).
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A changed configuration reaches a running guest, or lbctl says how it will; uuid, MAC and disk stay.
+//! A changed configuration reaches a running guest, or lbctl says how it will; uuid, MAC and disk
+//! stay.
 
 use super::sandbox::Sandbox;
 use crate::support::run;

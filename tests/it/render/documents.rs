@@ -1,4 +1,5 @@
-//! The seed's documents as their readers see them, how they depend on the configuration, and golden files to look at.
+//! The seed's documents as their readers see them, how they depend on the configuration, and golden
+//! files to look at.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Fluentd's configuration by its structure: sections in sections, as fluentd's own parser sees them. The daemon itself
-//! cannot be had from the distribution's packages, so it is not run here.
+//! Fluentd's configuration by its structure: sections in sections, as fluentd's own parser sees
+//! them. The daemon itself cannot be had from the distribution's packages, so it is not run here.
 
 use lbctl::testing::config::{Config, Runtime};
 use lbctl::testing::render::{GuestFile, Owner};

@@ -8,8 +8,9 @@ use lbctl::testing::render::haproxy_cfg;
 use super::oracle::{haproxy_root, run, words, write};
 use super::sample::{port, sample_config, time};
 
-/// The suites whose HAProxy can be had, and versions whose syntax it reads: an older version's configuration must be good
-/// for a newer program too, for `haproxy.version` may be wrong about the image.
+/// The suites whose HAProxy can be had, and versions whose syntax it reads: an older version's
+/// configuration must be good for a newer program too, for `haproxy.version` may be wrong about the
+/// image.
 const READERS: [(&str, &[(u8, u8)]); 3] = [
     ("bookworm", &[(2, 4), (2, 6)]),
     ("trixie", &[(2, 4), (2, 6), (2, 8), (3, 0)]),

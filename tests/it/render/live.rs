@@ -1,5 +1,5 @@
-//! A rendered configuration and the guest script, run by the HAProxy of each suite before fake Patroni nodes.
-//! Where nobody waits for a primary, and where new connections do (`hold.py`).
+//! A rendered configuration and the guest script, run by the HAProxy of each suite before fake
+//! Patroni nodes. Where nobody waits for a primary, and where new connections do (`hold.py`).
 
 use std::path::Path;
 use std::process::Command;
@@ -97,7 +97,8 @@ fn haproxy_3_2_takes_changes() {
     behaves("change.py", "sid", (3, 2));
 }
 
-/// Also with the configuration for 2.6: it is the default for HAProxy's package, and Debian 13 has 3.0.
+/// Also with the configuration for 2.6: it is the default for HAProxy's package, and Debian 13 has
+/// 3.0.
 #[test]
 fn haproxy_3_0_leaves_no_client_waiting() {
     behaves("hang.py", "trixie", (3, 0));

@@ -1,5 +1,5 @@
-//! Strings that break what was quoted carelessly: YAML 1.1's traps, control characters, other people's line breaks, and
-//! attempts to add keys, commands and files.
+//! Strings that break what was quoted carelessly: YAML 1.1's traps, control characters, other
+//! people's line breaks, and attempts to add keys, commands and files.
 
 pub fn nasty() -> Vec<String> {
     let mut all: Vec<String> = TRAPS.iter().chain(ATTACKS).map(|&s| s.to_owned()).collect();

@@ -1,4 +1,5 @@
-//! The programs that judge what was rendered. One that is missing fails the test and names its package.
+//! The programs that judge what was rendered. One that is missing fails the test and names its
+//! package.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,8 @@ pub fn pyyaml(documents: &[String]) -> Vec<serde_json::Value> {
     serde_json::from_str(&output).unwrap()
 }
 
-/// A root directory with the HAProxy of that Debian suite, and the certificates the configuration names.
+/// A root directory with the HAProxy of that Debian suite, and the certificates the configuration
+/// names.
 pub fn haproxy_root(suite: &str) -> PathBuf {
     static ROOTS: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {

@@ -50,8 +50,8 @@ fn filled_with(text: &str) -> Config {
     config
 }
 
-/// A string, the configuration filled with it, and PyYAML's reading of the user-data without the guest's scripts, which are
-/// always the same and as long as all the rest.
+/// A string, the configuration filled with it, and PyYAML's reading of the user-data without the
+/// guest's scripts, which are always the same and as long as all the rest.
 type Case = (String, Config, Value);
 
 fn read_back(texts: Vec<String>) -> Vec<Case> {
@@ -182,7 +182,8 @@ fn inside_the_files_every_string_stays_in_its_place() {
     }
 }
 
-/// The value of `key "…"` as fluentd's `scan_double_quoted_string` reads it. Embedded Ruby fails the test.
+/// The value of `key "…"` as fluentd's `scan_double_quoted_string` reads it. Embedded Ruby fails
+/// the test.
 fn fluentd_string(line: &str, key: &str) -> Option<String> {
     let quoted = line
         .trim_start_matches(' ')

@@ -1,5 +1,6 @@
-//! Another lbctl does all of its work between two changes of this one, before each of them in turn. In the end it is as if
-//! one after the other had been run. On a real libvirt, and at random moments, it is `tests/it/libvirt/race.rs`.
+//! Another lbctl does all of its work between two changes of this one, before each of them in turn.
+//! In the end it is as if one after the other had been run. On a real libvirt, and at random
+//! moments, it is `tests/it/libvirt/race.rs`.
 
 use lbctl::testing::exit::{Exit, Failure, MessageId};
 use lbctl::testing::reconcile::apply::{ApplyError, apply};

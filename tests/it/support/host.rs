@@ -1,5 +1,6 @@
-//! A libvirt host in memory, with a switch that stops it after a number of changes, as a killed lbctl would. It judges
-//! nothing: what libvirt would refuse (a name that is taken, a volume that is not there) it refuses too.
+//! A libvirt host in memory, with a switch that stops it after a number of changes, as a killed
+//! lbctl would. It judges nothing: what libvirt would refuse (a name that is taken, a volume that
+//! is not there) it refuses too.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -491,7 +492,8 @@ fn followed(before: &str, task: &Value) -> String {
         .to_owned()
 }
 
-/// A guest agent whose guest does what lbctl's program there does: it follows the spec. One command runs at a time.
+/// A guest agent whose guest does what lbctl's program there does: it follows the spec. One command
+/// runs at a time.
 impl AgentChannel for MemoryHost {
     fn agent(&self, domain: &str, command: &str, _: Duration) -> HostResult<String> {
         let command: Value = serde_json::from_str(command).unwrap();

@@ -1,5 +1,5 @@
-//! What the cases refer to: CAs made on the spot (no private key is kept in the repository), files and variables in
-//! memory, and a fixed time.
+//! What the cases refer to: CAs made on the spot (no private key is kept in the repository), files
+//! and variables in memory, and a fixed time.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -77,7 +77,8 @@ fn make() -> MemoryInputs {
     inputs
 }
 
-/// A self-signed certificate and its key, in PEM, valid from the first day of one year to that of another.
+/// A self-signed certificate and its key, in PEM, valid from the first day of one year to that of
+/// another.
 fn certificate(is_ca: IsCa, from: i32, to: i32) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();

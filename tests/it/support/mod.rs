@@ -1,5 +1,5 @@
-//! What tests on a lab share: the lab's facts, and running programs with an end that can be asserted. Nothing here knows
-//! what is tested.
+//! What tests on a lab share: the lab's facts, and running programs with an end that can be
+//! asserted. Nothing here knows what is tested.
 //!
 //! A lab that is not there is a failure, never a skipped test.
 
@@ -95,7 +95,8 @@ pub fn run_for<A: AsRef<OsStr>>(
     finish(command.args(arguments))
 }
 
-/// The lbctl under test, with what the caller's own environment says of libvirt and configurations taken away.
+/// The lbctl under test, with what the caller's own environment says of libvirt and configurations
+/// taken away.
 pub fn lbctl<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ran {
     run(env!("CARGO_BIN_EXE_lbctl"), arguments)
 }

@@ -1,5 +1,6 @@
-//! Looking for secrets, in every form they could have taken. A search that finds nothing proves nothing by itself: beside
-//! the secrets there is a marker that is none, and each kind of place must have it somewhere.
+//! Looking for secrets, in every form they could have taken. A search that finds nothing proves
+//! nothing by itself: beside the secrets there is a marker that is none, and each kind of place
+//! must have it somewhere.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,5 @@
-//! What a person sees of a command, kept in a file beside the test and compared with what is seen now. What differs from
-//! run to run (names, times, serial numbers) stands there as a word.
+//! What a person sees of a command, kept in a file beside the test and compared with what is seen
+//! now. What differs from run to run (names, times, serial numbers) stands there as a word.
 //!
 //! To write the files again: `LBCTL_BLESS=1`, then read every one as its reader would.
 
@@ -139,8 +139,8 @@ fn seconds(line: &str) -> String {
     line
 }
 
-/// Runs a command line on a terminal of [`COLUMNS`] columns, colours and all; what is left on it, line by line, as plain
-/// text, and how it ended.
+/// Runs a command line on a terminal of [`COLUMNS`] columns, colours and all; what is left on it,
+/// line by line, as plain text, and how it ended.
 pub fn on_a_terminal(command: &str) -> (Vec<String>, i32) {
     let inner = format!("stty cols {COLUMNS} rows 50; {command}");
     let arguments = [
@@ -187,7 +187,8 @@ pub fn fits_a_terminal(command: &str, piped: &Ran) -> Vec<String> {
     lines
 }
 
-/// No line is longer than the terminal, and the words are those that a pipe gets, in the same order.
+/// No line is longer than the terminal, and the words are those that a pipe gets, in the same
+/// order.
 #[track_caller]
 pub fn same_on_a_terminal(command: &str, piped: &Ran) {
     let lines = fits_a_terminal(command, piped);

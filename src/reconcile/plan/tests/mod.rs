@@ -1,4 +1,5 @@
-//! Stories of plans: first that nothing is done where nothing differs, then one difference at a time.
+//! Stories of plans: first that nothing is done where nothing differs, then one difference at a
+//! time.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod actions;
@@ -512,7 +513,8 @@ fn drift_is_seen_and_ended() {
     );
 }
 
-/// A domain of lbctl 0.1.0 gets its devices when it starts next, and nobody has to restart it for them.
+/// A domain of lbctl 0.1.0 gets its devices when it starts next, and nobody has to restart it for
+/// them.
 #[test]
 fn an_earlier_layout_is_brought_up_to_date_for_the_next_start() {
     let earlier = |definition: &mut Definition| {
