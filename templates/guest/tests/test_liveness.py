@@ -120,8 +120,9 @@ def test_a_haproxy_that_goes_on_is_left(haproxy: Haproxy) -> None:
         time.sleep(0.05)
     assert not silence.is_proof()
     haproxy.signal(signal.SIGSTOP)
-    assert [silence.is_proof() for _ in range(liveness.ROUNDS)] == [False] * liveness.ROUNDS
-    assert silence.is_proof()
+    # On a busy machine the first round may still see it run.
+    proof = [silence.is_proof() for _ in range(liveness.ROUNDS + 2)]
+    assert proof.index(True) >= liveness.ROUNDS
 
 
 def test_a_haproxy_whose_socket_is_taken_is_left(haproxy: Haproxy) -> None:
