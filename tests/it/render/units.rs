@@ -139,8 +139,8 @@ fn the_unit_of_haproxy_is_that_of_0_1_0() {
     }
 }
 
-/// systemd 252 makes folders on the disk for some settings, and starts nothing where it cannot (seen in a guest with a full
-/// and with a read-only disk).
+/// systemd 252 makes folders on the disk for some settings, and starts nothing where it cannot
+/// (seen in a guest with a full and with a read-only disk).
 #[test]
 fn no_sandbox_needs_a_disk_that_can_be_written() {
     for runtime in [Runtime::Package, Runtime::Container] {
