@@ -67,9 +67,10 @@ fn fixed(node_exporter: bool) -> Vec<Listener> {
 fn chosen(section: &Section<'_>) -> Vec<Listener> {
     let metrics = section.section_or_defaults("metrics");
     let serves = metrics.boolean("enabled").map(Spanned::into_value);
-    let port = match section.gives("port") {
-        true => "also `haproxy.port`",
-        false => "PostgreSQL's own port",
+    let port = if section.gives("port") {
+        "also `haproxy.port`"
+    } else {
+        "PostgreSQL's own port"
     };
     let listeners = [
         Listener::configured(section, "port", port),

@@ -232,12 +232,11 @@ impl<'a> Section<'a> {
 
     pub fn switch_or_port(&self, name: &str) -> Read<Spanned<SwitchOrPort>> {
         let raw = self.raw(name)?;
-        match raw.value {
-            Raw::Boolean(value) => Ok(raw.with(SwitchOrPort::Switch(value))),
-            _ => {
-                let port = self.port(name)?;
-                Ok(port.with(SwitchOrPort::Port(port.value)))
-            }
+        if let Raw::Boolean(value) = raw.value {
+            Ok(raw.with(SwitchOrPort::Switch(value)))
+        } else {
+            let port = self.port(name)?;
+            Ok(port.with(SwitchOrPort::Port(port.value)))
         }
     }
 

@@ -242,6 +242,7 @@ pub const MAX_HAPROXY_MILLIS: u64 = 2_147_483_647;
 
 impl HaproxyTime {
     /// No time at all.
+    #[must_use]
     pub fn zero() -> Self {
         Self("0s".to_owned())
     }

@@ -197,7 +197,8 @@ class Cluster:
                     code = 200 if role == "replica" else 503
                 if path in self.unknown:
                     code, role = 404, "none"
-                body = json.dumps({"state": self.states.get(ip, "running"), "role": role, "patroni": {"name": NODES.get(ip, ip)}})
+                state = self.states.get(ip, "running")
+                body = json.dumps({"state": state, "role": role, "patroni": {"name": NODES.get(ip, ip)}})
                 tls.sendall(("HTTP/1.0 %d X\r\nContent-Type: application/json\r\n\r\n%s" % (code, body)).encode())
         except (OSError, IndexError):
             pass

@@ -14,7 +14,6 @@ import ssl
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dataplane"))
@@ -131,7 +130,6 @@ def slow():
     said = []
     for what, slow, still in (("handshake of 1.5 s for 15 s", {ONE: 1.5}, ()), ("REST API of 2.5 s", {}, "rest_frozen"),
                               ("node of 2.5 s", {}, "frozen")):
-        began = time.monotonic()
         place.cluster.slow = slow
         if still:
             setattr(place.cluster, still, {ONE})
@@ -246,7 +244,7 @@ def switchovers():
     order = (ONE, TWO, THREE, ONE)
     with Loops(20) as loops:
         time.sleep(1)
-        for old, new in zip(order, order[1:]):
+        for old, new in zip(order, order[1:], strict=False):
             session = Session()
             place.cluster.switch_over(old, new)
             check(session.cut is not None, "a session outlived its primary")
@@ -302,7 +300,7 @@ def starts():
             subprocess.run("rm -f /var/lib/haproxy/*", shell=True, check=True)
         place.haproxy.start()
         with Loops(10, patience=10) as loops:
-            eventually(lambda: any(who == primary for _, who in loops.answers), 10)
+            eventually(lambda now=primary: any(who == now for _, who in loops.answers), 10)
             time.sleep(0.5)
         place.haproxy.stop_saved()
         seen.update("right" if who == primary else who for _, who in loops.answers if who)

@@ -66,7 +66,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             c.haproxy.patroni_passthrough = Some(port(8008));
         }),
         ("no port for Patroni", |c| {
-            c.haproxy.patroni_passthrough = None
+            c.haproxy.patroni_passthrough = None;
         }),
         ("many nodes, other times", |c| {
             c.haproxy.postgres_nodes_max_count = 100;
