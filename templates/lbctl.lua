@@ -1,6 +1,5 @@
 -- What HAProxy has no option for: new connections wait for the primary, and sessions are closed
--- only on proof. From HAProxy 3.1 on no connection runs any of it while there is one primary. Lua
--- 5.3, HAProxy 2.6 or newer.
+-- only on proof. In normal operation no connection runs any of it. Lua 5.3, HAProxy 2.6 or newer.
 
 -- What the last check says of a node that is not the primary, or where nobody listens. A check
 -- that had no answer in time says nothing.
@@ -140,8 +139,7 @@ end, 4)
 -- ---- what others ask
 
 core.register_fetches("held", function() return held end)
--- Asked for each connection before 3.1, so it must be quick: a converter gets no transaction.
-core.register_converters("settled", function() return primary ~= nil and 1 or 0 end)
+core.register_fetches("settled", function(txn) return is_settled(txn) and 1 or 0 end)
 core.register_fetches("primary", function() return primary_address end)
 core.register_cli({ "show", "lbctl" }, "show lbctl : clients that wait for a primary", function(applet)
     applet:send("held: " .. held .. "\n")

@@ -95,7 +95,7 @@ pub fn haproxy_cfg(config: &Config) -> String {
         settled: if init_state {
             ""
         } else {
-            " { int(0),lua.settled -m int 1 }"
+            " { lua.settled -m int 1 }"
         },
         has_room: haproxy
             .primary_connections
