@@ -15,12 +15,17 @@
 //! The order of the layers; a module uses itself and those before it (`tests/it/layers.rs`):
 //!
 //! ```text
-//! text  secret  exit  cli      use no other module cert  config                 what is wanted, as
-//! checked values host                         libvirt: facts and calls render  manual
-//! files from values seed  guest                  the cloud-init volume; the guest through its
-//! agent reconcile                    desired, observed, plan, apply, again until nothing differs
-//! output                       the only place that prints status  checklist  commands  what an
-//! operator asks for
+//! text  secret  exit  release  cli
+//!                              use no other module
+//! cert  config                 what is wanted, as checked values
+//! image                        an operating system's, fetched and verified
+//! host                         libvirt: facts and calls
+//! render  manual               files from values
+//! seed  guest                  the cloud-init volume; the guest through its agent
+//! import                       a configuration from a VM that somebody else made
+//! reconcile                    desired, observed, plan, apply, again until nothing differs
+//! output                       the only place that prints
+//! status  checklist  commands  what an operator asks for
 //! ```
 
 mod cert;
@@ -31,9 +36,12 @@ mod config;
 mod exit;
 mod guest;
 mod host;
+mod image;
+mod import;
 mod manual;
 mod output;
 mod reconcile;
+mod release;
 mod render;
 mod secret;
 mod seed;
@@ -43,5 +51,6 @@ pub mod testing;
 mod text;
 
 pub use cli::Cli;
-pub use commands::run;
+pub use commands::{asks_for_json, run, usage, values, version};
+pub use host::leave;
 pub use output::{Log, colored};

@@ -2,6 +2,7 @@
 //! wiped when dropped. Reading it is spelled out with [`Secret::expose`], so that every place which
 //! does so can be found.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use zeroize::Zeroize;
@@ -10,19 +11,34 @@ use zeroize::Zeroize;
 pub const MASK: &str = "********";
 
 /// A password, private key or shared key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Cow<'static, str>);
 
 impl Secret {
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Cow::Owned(text.into()))
+    }
+
+    /// A text of the program itself, which is no secret and stands where one may stand. It is not
+    /// copied.
+    #[must_use]
+    pub const fn fixed(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
     }
 
     /// The text itself. Only for the place that writes it where it belongs (the seed, the signer).
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Secret {
+    /// The text as bytes of somebody who takes care of them from now on; nothing is copied.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0).into_owned().into_bytes()
     }
 }
 
@@ -34,7 +50,9 @@ impl fmt::Debug for Secret {
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        self.0.zeroize();
+        if let Cow::Owned(text) = &mut self.0 {
+            text.zeroize();
+        }
     }
 }
 

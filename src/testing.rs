@@ -3,11 +3,14 @@
 
 pub mod cert {
     pub use crate::cert::{
-        Ca, CaError, ClientPair, Facts, IssueReason, KeyAlgorithm, Part, Policy, Resolution, due,
-        resolve,
+        Ca, CaCertificates, CaError, CaSource, ClientPair, Facts, GivenError, IssueReason,
+        KeyAlgorithm, KeyError, Part, PathVerdict, Policy, Purpose, Resolution, due, due_given,
+        new_key, resolve, resolve_given, verify,
     };
 }
 pub mod checklist {
+    pub use crate::checklist::Outcome;
+    pub use crate::checklist::outside::judge as judge_node;
     pub mod dns {
         pub use crate::checklist::dns::{DnsAnswer, MOST, read};
     }
@@ -18,12 +21,17 @@ pub mod checklist {
 pub mod cli {
     pub use crate::cli::Cli;
 }
+pub mod commands {
+    pub use crate::commands::plan_text;
+}
 pub mod config {
     pub use crate::config::{
-        Addressing, Config, Disk, Effect, HaproxyTime, HaproxyVersion, Inputs, IpNetwork, KEYS,
-        Key, Loaded, MAX_INPUT, MacAddr, MemoryInputs, Metrics, Name, Need, NetworkRef, Port,
-        Replicas, Report, Runtime, SystemInputs, TimeSource, VolumeRef, load, parse,
-        render_warnings,
+        Addressing, Balance, CertificateSource, ClientService, CloneVolume, Config, Disk,
+        DiskFormat, DomainName, Effect, FirstBoot, HaproxyTime, HaproxyVersion, Hop, Inputs,
+        Interface, InterfaceAddress, IpNetwork, KEYS, Key, Loaded, MAX_INPUT, MacAddr, MainRole,
+        MemoryInputs, Metrics, Name, Need, NetworkRef, Node, NodeAddress, Nodes, PatroniTls, Peer,
+        Port, Replicas, Report, Role, Route, Runtime, Sha256, StaticAddressing, Switch,
+        SystemInputs, TimeSource, VirtualIp, VolumeRef, load, parse, render_warnings,
     };
     pub mod keys {
         pub use crate::config::keys::{Bounds, KEYS, Key, Kind, Literal};
@@ -35,7 +43,7 @@ pub mod exit {
 pub mod guest {
     pub use crate::guest::{
         AgentAvailability, BootProgress, CertificateFacts, Certificates, CloudInit, ConvergeError,
-        Extent, Guest, GuestStatus, HaproxyStatus, Server,
+        Extent, Guest, GuestStatus, HaproxyStatus, PeerStatus, Server, VirtualIpStatus,
     };
     pub mod ready {
         pub use crate::guest::ready::{News, Outcome, Patience, wait};
@@ -43,9 +51,10 @@ pub mod guest {
 }
 pub mod host {
     pub use crate::host::{
-        AgentChannel, Claims, CloneSpec, Definition, DomainFacts, DomainState, HostEntry,
-        HostError, HostErrorKind, HostReader, HostResult, HostWriter, Lease, NetworkFacts,
-        NetworkId, Reconnect, Scope, Source, StopBy, Subnet, VolumeFacts, VolumeState, xml,
+        AgentChannel, BridgeFacts, Claims, CloneSpec, Definition, DeviceState, DomainFacts,
+        DomainState, HostEntry, HostError, HostErrorKind, HostReader, HostResult, HostWriter,
+        Lease, Listed, NetworkFacts, NetworkId, Node, Reconnect, RunState, SavedState, Scope,
+        Snapshot, Source, StateReason, StopBy, Subnet, VolumeFacts, VolumeState, xml,
     };
     pub mod libvirt {
         pub use crate::host::libvirt::LibvirtHost;
@@ -54,7 +63,17 @@ pub mod host {
         pub use crate::host::ownership::Ownership;
     }
 }
+pub mod image {
+    pub use crate::image::{Image, ImageFacts};
+}
+pub mod import {
+    pub use crate::import::{
+        ChoiceError, Chosen, Content, Imported, Leaving, MAX_STATE, Missing, State, StateError,
+        UserData, Wanted, choose, ethernets, from_host, import,
+    };
+}
 pub mod output {
+    pub use crate::output::report::TextPart;
     pub mod json {
         pub use crate::output::json::json_schema;
     }
@@ -64,10 +83,15 @@ pub mod reconcile {
         pub use crate::reconcile::apply::{ApplyError, Progress, apply};
     }
     pub mod rounds {
-        pub use crate::reconcile::rounds::{Reconciler, Remaining, in_rounds};
+        pub use crate::reconcile::rounds::{Again, Reconciler, Remaining, in_rounds};
+    }
+    pub mod turns {
+        pub use crate::reconcile::turns::{
+            AnotherReady, Ended, Gate, Member, Shares, Work, in_turns,
+        };
     }
     pub mod desired {
-        pub use crate::reconcile::desired::{Desired, Renewal, current_seed, policy};
+        pub use crate::reconcile::desired::{Adoption, Desired, Intent, Renewal, current_seed};
     }
     pub mod observe {
         pub use crate::reconcile::observe::{Ask, Observed, observe};
@@ -92,12 +116,14 @@ pub mod seed {
     pub use crate::seed::{FoundSeed, Seed, SeedContent, places, recognise};
     pub mod iso {
         pub use crate::seed::iso::{
-            FILES_MAX, File, IMAGE_MAX, Image, IsoError, read, read_tag, write,
+            FILES_MAX, File, IMAGE_MAX, Image, IsoError, ensure_writable, read, read_tag, write,
         };
     }
 }
 pub mod status {
-    pub use crate::status::{Address, Certificate, GuestAnswer, Status};
+    pub use crate::status::{
+        Address, Certificate, GuestAnswer, Look, SIGNS, Sign, Status, TWO, exposition, role_word,
+    };
 }
 pub mod text {
     pub mod sanitize {

@@ -19,6 +19,7 @@ use lbctl::testing::guest::{AgentAvailability, Guest, GuestStatus};
 use lbctl::testing::host::{
     AgentChannel, Definition, HostError, HostErrorKind, HostResult, xml as documents,
 };
+use lbctl::testing::import::{Imported, State, UserData, Wanted, choose, ethernets, import};
 use lbctl::testing::render::{self, CheckTls, GuestSpec};
 use lbctl::testing::secret::Secret;
 use lbctl::testing::seed::iso;
@@ -33,7 +34,7 @@ use unicode_width::UnicodeWidthStr as _;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and its folder of the corpus.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 9] = [
     ("config", config),
     ("seed", seed),
     ("xml", xml),
@@ -41,6 +42,8 @@ pub const ALL: [(&str, Target); 7] = [
     ("pem", pem),
     ("spec", spec),
     ("dns", dns),
+    ("state", state),
+    ("userdata", userdata),
 ];
 
 const CA_KEY: &str = include_str!("../../tests/render/tls/ca.key");
@@ -83,6 +86,7 @@ pub fn config(data: &[u8]) {
         .map(|(name, text)| (name.into(), Ok(text.into())))
         .into(),
         env: BTreeMap::from([("PW".into(), "hunter2".into())]),
+        open_to_all: std::collections::BTreeSet::new(),
     });
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -95,8 +99,8 @@ pub fn config(data: &[u8]) {
         Ok(loaded) => {
             assert_lines(&config::render_warnings(&loaded.warnings, false, None));
             let tls = CheckTls {
-                client_pem: Secret::new(CLIENT_PEM),
-                ca_pem: CA_PEM.into(),
+                client_pem: Some(Secret::new(CLIENT_PEM)),
+                ca_pem: Some(CA_PEM.into()),
             };
             let guest = GuestSpec::masked(&loaded.config, &tls);
             let network = render::network_config(&loaded.config);
@@ -300,7 +304,7 @@ fn converge(guest: &Guest<'_>) {
     let Some(spec) = &*SPEC else {
         panic!("the corpus has no sound spec");
     };
-    match guest.converge(spec, Extent::All, Duration::ZERO) {
+    match guest.converge(spec, Extent::All, &[], Duration::ZERO) {
         Ok(done) => done.notes.iter().for_each(|note| assert_one_line(note)),
         Err(error) => {
             let error = error.into_host_error("changing the guest");
@@ -317,18 +321,28 @@ fn shown(guest: GuestStatus) {
         at: NOW,
         uri: "qemu:///system".into(),
         state: "running".into(),
+        reason: None,
         addresses: Vec::new(),
         certificate: None,
+        patroni_tls: "mutual",
+        seed_unknown: None,
         verify_host: None,
+        verified: String::new(),
+        known_as: None,
         holds: true,
+        leader: "primary",
+        is_ours: true,
         guest: GuestAnswer::Status(Box::new(guest)),
         drift: Ok(Vec::new()),
+        restart_pending: false,
+        notes: Vec::new(),
     };
     for columns in [20, 80] {
-        let lines = status.lines(Some(columns));
+        let lines = status.lines(Some(columns), true);
         assert!(lines.len() < 20_000, "{} lines", lines.len());
         for line in lines {
-            assert_one_line(&line);
+            let line = line.text();
+            assert_one_line(line);
             assert!(
                 line.width() <= columns,
                 "{} columns: {line:?}",
@@ -337,9 +351,9 @@ fn shown(guest: GuestStatus) {
         }
     }
     status
-        .lines(None)
+        .lines(None, false)
         .iter()
-        .for_each(|line| assert_one_line(line));
+        .for_each(|line| assert_one_line(line.text()));
     let document = serde_json::to_string(&status.to_document()).unwrap_or_default();
     assert!((2..1_000_000).contains(&document.len()));
 }
@@ -403,4 +417,83 @@ pub fn dns(data: &[u8]) {
         Some(DnsAnswer::Silent(_)) => unreachable!("bytes are no silence"),
         None => {}
     }
+}
+
+/// A Terraform state that `lbctl import` is given. The first byte chooses which of its domains is
+/// meant, where there are several.
+pub fn state(data: &[u8]) {
+    let Some((first, text)) = data.split_first() else {
+        return;
+    };
+    let state = match State::parse(text) {
+        Ok(state) => state,
+        Err(error) => return assert_one_line(&error.to_string()),
+    };
+    let addresses: Vec<String> = state
+        .of("libvirt_domain")
+        .map(|domain| domain.address.to_string())
+        .collect();
+    let address = addresses.get(usize::from(*first) % addresses.len().max(1));
+    let wanted = Wanted {
+        address: address.map(String::as_str),
+        ..Wanted::default()
+    };
+    if let Ok(chosen) = choose(&state, &wanted) {
+        let imported = import(None, Some((&state, &chosen)), "a state", None);
+        assert_imported(&imported);
+    }
+}
+
+/// The configuration is TOML whatever the names are, and what is said of it is fit for a terminal.
+fn assert_imported(imported: &Imported) {
+    let text = &imported.written.text;
+    assert!(
+        !text
+            .chars()
+            .any(|c| c.is_control() && c != '\n' && c != '\t'),
+        "{text:?}"
+    );
+    if let Err(error) = toml::from_str::<toml::Table>(text) {
+        panic!("{error} in {text}");
+    }
+    for said in imported.notes.iter().chain(&imported.differences) {
+        assert_one_line(said);
+    }
+    if let Some(leaving) = &imported.leaving {
+        leaving
+            .state_rm
+            .iter()
+            .for_each(|line| assert_one_line(line));
+    }
+}
+
+/// User-data and network-config of a seed that is found. The first byte says which it is.
+pub fn userdata(data: &[u8]) {
+    let Some((first, text)) = data.split_first() else {
+        return;
+    };
+    if first & 1 == 1 {
+        let (found, _) = ethernets(text);
+        assert!(found.len() <= 64);
+        return;
+    }
+    let found = UserData::read(text);
+    assert!(!format!("{found:?}").contains("PRIVATE"));
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    let state = json!({"version": 4, "resources": [
+        {"type": "libvirt_domain", "name": "n", "instances": [{"attributes": {"name": "lb-1", "cloudinit": "s"}}]},
+        {"type": "libvirt_cloudinit_disk", "name": "n", "instances": [{"attributes": {"id": "s", "user_data": text}}]}]});
+    let Ok(state) = State::parse(state.to_string().as_bytes()) else {
+        panic!("a state of this form is read");
+    };
+    let wanted = Wanted {
+        name: Some("lb-1"),
+        ..Wanted::default()
+    };
+    let Ok(chosen) = choose(&state, &wanted) else {
+        panic!("it has one domain");
+    };
+    assert_imported(&import(None, Some((&state, &chosen)), "a seed", None));
 }

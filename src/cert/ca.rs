@@ -6,16 +6,18 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use aws_lc_rs::{digest, signature};
-use rcgen::{KeyPair, SignatureAlgorithm};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use aws_lc_rs::digest;
+use rcgen::KeyPair;
+use rustls_pki_types::PrivateKeyDer;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
+use x509_parser::x509::X509Version;
 use zeroize::Zeroize as _;
 
-use super::pem::{self, Fault, KeyDer, SUPPORTED};
+use super::pem::{self, Fault, KeyDer, SUPPORTED, Whose};
+use super::trust::{CaCertificates, TrustError};
 use crate::secret::Secret;
 use crate::text::sanitize::drives_terminal;
 
@@ -54,6 +56,16 @@ impl CaError {
     }
 }
 
+impl From<TrustError> for CaError {
+    fn from(error: TrustError) -> Self {
+        Self {
+            part: Part::Certificate,
+            message: error.message,
+            hint: error.hint,
+        }
+    }
+}
+
 impl fmt::Display for CaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = match self.part {
@@ -76,14 +88,15 @@ pub struct Ca {
 
 struct Inner {
     signer: Signer,
-    der: CertificateDer<'static>,
+    certificates: CaCertificates,
+    /// Which of them is the key's.
+    own: usize,
     /// The subject as the certificate has it, byte for byte: issuer of what is issued.
     subject_der: Vec<u8>,
     subject: String,
     subject_key_id: Option<Vec<u8>>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-    pem: String,
 }
 
 /// rcgen's key pair, whose DER is wiped when dropped.
@@ -96,45 +109,63 @@ impl Drop for Signer {
 }
 
 impl Ca {
-    /// Reads and checks the pair. Of several certificates, the first that belongs to the key is the
-    /// one that issues; the others (a chain, or the next CA during a rotation) are kept for
-    /// [`Ca::certificate_pem`]. No clock is read: see [`Ca::check_time`].
+    /// Reads and checks the pair. Of several certificates, the one that belongs to the key
+    /// issues; the others (a chain, or the next CA during a rotation) are kept for
+    /// [`Ca::certificates`]. No clock is read: see [`Ca::check_time`].
     pub fn load(key_pem: &Secret, certificate_pem: &str) -> Result<Self, CaError> {
-        let signer = pem::private_key(key_pem.expose())
+        // A key that is damaged is reported whatever the certificates are.
+        let signer = Self::signer(key_pem)?;
+        Self::with_signer(signer, &CaCertificates::load(certificate_pem)?)
+    }
+
+    /// The same with certificates that are read already.
+    pub fn new(key_pem: &Secret, certificates: &CaCertificates) -> Result<Self, CaError> {
+        Self::with_signer(Self::signer(key_pem)?, certificates)
+    }
+
+    fn signer(key_pem: &Secret) -> Result<Signer, CaError> {
+        pem::private_key(key_pem.expose(), Whose::Ca)
             .and_then(|der| signer(&der))
-            .map_err(|fault| CaError::from_fault(Part::Key, fault))?;
-        let certificates = pem::certificates(certificate_pem)
-            .map_err(|fault| CaError::from_fault(Part::Certificate, fault))?;
-        let mut parsed = Vec::new();
-        for der in &certificates {
-            parsed.push(parse(der).ok_or_else(|| {
-                CaError::new(
-                    Part::Certificate,
-                    "a PEM block that holds no X.509 certificate",
-                    "export the CA's certificate again",
-                )
-            })?);
-        }
+            .map_err(|fault| CaError::from_fault(Part::Key, fault))
+    }
+
+    fn with_signer(signer: Signer, certificates: &CaCertificates) -> Result<Self, CaError> {
+        let parsed: Vec<_> = certificates.parsed().collect();
         let own = parsed
             .iter()
-            .position(|c| is_key_of(&signer.0, c))
+            .enumerate()
+            .filter(|(_, c)| is_key_of(&signer.0, c))
+            // Of a CA that was renewed, the certificate that lasts longest, and of equals the
+            // first.
+            .max_by_key(|(at, c)| (c.validity().not_after.timestamp(), std::cmp::Reverse(*at)))
+            .map(|(at, _)| at)
             .ok_or_else(|| mismatch(&parsed))?;
-        let certificate = &parsed[own];
-        check_may_issue(certificate)
-            .map_err(|fault| CaError::from_fault(Part::Certificate, fault))?;
+        drop(parsed);
+        if let Some(fault) = certificates.issuer_fault(own, None) {
+            return Err(CaError::from_fault(Part::Certificate, fault));
+        }
+        Self::of(signer, certificates, own)
+    }
+
+    /// Without the check that the key belongs to the certificate.
+    pub(super) fn of(
+        signer: Signer,
+        certificates: &CaCertificates,
+        own: usize,
+    ) -> Result<Self, CaError> {
+        let certificate = certificates
+            .at(own)
+            .ok_or_else(|| CaError::new(Part::Certificate, "a text without a certificate", ""))?;
         let validity = certificate.validity();
         let inner = Inner {
             subject_der: certificate.subject().as_raw().to_vec(),
             subject: printable(&certificate.subject().to_string()),
-            subject_key_id: subject_key_id(certificate),
+            subject_key_id: subject_key_id(&certificate),
             not_before: validity.not_before.to_datetime(),
             not_after: validity.not_after.to_datetime(),
-            pem: certificates
-                .iter()
-                .map(|der| pem::encode("CERTIFICATE", der).to_string())
-                .collect(),
-            der: certificates[own].clone(),
             signer,
+            own,
+            certificates: certificates.clone(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -157,18 +188,28 @@ impl Ca {
         &self.inner.subject
     }
 
-    /// Every certificate of the input, in its order, written again: no text between the blocks, no
-    /// empty lines and no key that may have stood beside them. This is what the nodes' certificates
-    /// are verified with.
+    /// Every certificate of the input. This is what the nodes' certificates are verified with.
     #[must_use]
-    pub fn certificate_pem(&self) -> &str {
-        &self.inner.pem
+    pub fn certificates(&self) -> &CaCertificates {
+        &self.inner.certificates
     }
 
     /// SHA-256 of the issuing certificate's DER, in lower-case hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        fingerprint(&self.inner.der)
+        fingerprint(&self.inner.certificates.ders()[self.inner.own])
+    }
+
+    /// Whether a root that is given stands above it: a node's certificate of this CA verifies.
+    #[must_use]
+    pub fn leads_to_root(&self) -> bool {
+        self.inner.certificates.leads_to_root(self.inner.own)
+    }
+
+    /// Why nodes with strict rules refuse what it issues; `None`: they do not.
+    #[must_use]
+    pub fn strict_fault(&self) -> Option<&'static str> {
+        strict_fault(&self.inner.certificates.at(self.inner.own)?)
     }
 
     /// Refuses a CA that is expired or not yet valid.
@@ -193,7 +234,14 @@ impl Ca {
                 "look at this machine's clock, or wait",
             ));
         }
-        Ok(())
+        // A CA above it may have ended before.
+        let fault = self
+            .inner
+            .certificates
+            .issuer_fault(self.inner.own, Some(now));
+        fault.map_or(Ok(()), |fault| {
+            Err(CaError::from_fault(Part::Certificate, fault))
+        })
     }
 
     pub(super) fn key(&self) -> &KeyPair {
@@ -208,29 +256,9 @@ impl Ca {
         self.inner.subject_key_id.as_deref()
     }
 
-    /// Whether this CA's key signed `certificate` and a verifier finds from it to this CA.
-    /// A CA renewed with the same key, subject and key identifier still is the issuer.
-    pub(super) fn issued(&self, certificate: &X509Certificate<'_>) -> bool {
-        let names_us = certificate.issuer().as_raw() == self.inner.subject_der;
-        let id_fits = match (authority_key_id(certificate), &self.inner.subject_key_id) {
-            (Some(theirs), Some(ours)) => theirs == ours.as_slice(),
-            // OpenSSL compares the two only where both are there.
-            _ => true,
-        };
-        names_us && id_fits && self.signed(certificate)
-    }
-
-    fn signed(&self, certificate: &X509Certificate<'_>) -> bool {
-        let key = self.key();
-        let Some(algorithm) = verification(key.algorithm()) else {
-            return false;
-        };
-        signature::UnparsedPublicKey::new(algorithm, key.public_key_raw())
-            .verify(
-                certificate.tbs_certificate.as_ref(),
-                &certificate.signature_value.data,
-            )
-            .is_ok()
+    /// Whether it has the same key as that certificate.
+    pub(super) fn has_key_of(&self, certificate: &X509Certificate<'_>) -> bool {
+        is_key_of(self.key(), certificate)
     }
 }
 
@@ -383,9 +411,26 @@ fn mismatch(certificates: &[X509Certificate<'_>]) -> CaError {
     CaError::new(Part::Pair, whose, hint)
 }
 
-/// Whether a verifier accepts client certificates under this one (RFC 5280, sections 4.2.1.3,
-/// 4.2.1.9, 4.2.1.12).
-fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
+fn is_version_1_root(certificate: &X509Certificate<'_>) -> bool {
+    certificate.version() == X509Version::V1 && certificate.subject() == certificate.issuer()
+}
+
+/// Why nodes whose Python is 3.13 or newer refuse client certificates of this CA: its `ssl` sets
+/// OpenSSL's `X509_V_FLAG_X509_STRICT`. `None`: they do not.
+pub(super) fn strict_fault(certificate: &X509Certificate<'_>) -> Option<&'static str> {
+    let constraints = certificate.basic_constraints().ok().flatten();
+    match constraints {
+        None => Some("it has no basicConstraints"),
+        Some(constraints) if !constraints.critical => Some("its basicConstraints are not critical"),
+        _ if certificate.key_usage().ok().flatten().is_none() => Some("it has no keyUsage"),
+        _ if subject_key_id(certificate).is_none() => Some("it has no subject key identifier"),
+        _ => None,
+    }
+}
+
+/// Whether OpenSSL accepts client certificates under this one (RFC 5280, sections 4.2.1.3, 4.2.1.9,
+/// 4.2.1.12; `X509_check_ca`).
+pub(super) fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
     const REMEDY: &str = "give the certificate of a CA: basicConstraints CA:TRUE, and keyUsage (where present) with keyCertSign";
     let damaged = |_| {
         Fault::new(
@@ -395,6 +440,9 @@ fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
     };
     match certificate.basic_constraints().map_err(damaged)? {
         Some(constraints) if constraints.value.ca => {}
+        // OpenSSL accepts roots of version 1, and CAs whose only sign is keyCertSign.
+        None if is_version_1_root(certificate)
+            || certificate.key_usage().ok().flatten().is_some() => {}
         Some(_) => {
             return Err(Fault::new(
                 "not a certificate of a CA (basicConstraints says CA:FALSE)",
@@ -421,8 +469,9 @@ fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
     if certificate
         .extended_key_usage()
         .map_err(damaged)?
-        .is_some_and(|usage| !usage.value.any && !usage.value.client_auth)
+        .is_some_and(|usage| !usage.value.client_auth)
     {
+        // OpenSSL takes anyExtendedKeyUsage for neither use of TLS.
         return Err(Fault::new(
             "a CA certificate that may not issue client certificates (extendedKeyUsage lacks clientAuth)",
             "use a CA without extendedKeyUsage, or with clientAuth in it",
@@ -439,25 +488,7 @@ fn check_may_issue(certificate: &X509Certificate<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn verification(
-    algorithm: &SignatureAlgorithm,
-) -> Option<&'static dyn signature::VerificationAlgorithm> {
-    if *algorithm == rcgen::PKCS_RSA_SHA256 {
-        Some(&signature::RSA_PKCS1_2048_8192_SHA256)
-    } else if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 {
-        Some(&signature::ECDSA_P256_SHA256_ASN1)
-    } else if *algorithm == rcgen::PKCS_ECDSA_P384_SHA384 {
-        Some(&signature::ECDSA_P384_SHA384_ASN1)
-    } else if *algorithm == rcgen::PKCS_ECDSA_P521_SHA512 {
-        Some(&signature::ECDSA_P521_SHA512_ASN1)
-    } else if *algorithm == rcgen::PKCS_ED25519 {
-        Some(&signature::ED25519)
-    } else {
-        None
-    }
-}
-
-fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+pub(super) fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     certificate
         .iter_extensions()
         .find_map(|e| match e.parsed_extension() {
@@ -466,7 +497,7 @@ fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
         })
 }
 
-fn authority_key_id<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
+pub(super) fn authority_key_id<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
     certificate
         .iter_extensions()
         .find_map(|e| match e.parsed_extension() {

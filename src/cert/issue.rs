@@ -14,6 +14,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::ca::{Ca, Signer};
 use super::pair::{ClientPair, KeyAlgorithm};
+use super::path::{PathVerdict, Purpose, Rules, verify_by};
 use super::{COMMON_NAME, CertError, der};
 
 /// A fresh key and a certificate for it. Times are cut to whole seconds.
@@ -24,35 +25,76 @@ pub(super) fn issue(
     not_after: OffsetDateTime,
 ) -> Result<ClientPair, CertError> {
     let key = generate(algorithm)?;
+    let certificate = sign(ca, &key.0, not_before, not_after)?;
+    let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.0.serialized_der()));
+    let pair = ClientPair::new(&pkcs8, &key.0, &certificate)
+        .map_err(|e| CertError::Issuing(e.to_string()))?;
+    Ok(pair.with_chain(ca.certificates().chain_of(&certificate, &[])))
+}
+
+/// Whether OpenSSL will accept what was issued, as far as the CA's own certificates say.
+pub(super) fn verify(ca: &Ca, pair: &ClientPair, now: OffsetDateTime) -> Result<(), CertError> {
+    let rules = Rules {
+        purpose: Purpose::Client,
+        now: Some(now),
+        partial: !ca.leads_to_root(),
+        leaf_signature: true,
+    };
+    match verify_by(pair.der(), pair.chain(), ca.certificates().ders(), rules) {
+        PathVerdict::Bad(said) => Err(CertError::Issuing(format!(
+            "the nodes would refuse the new certificate: {said}"
+        ))),
+        PathVerdict::Good | PathVerdict::Unsure(_) => Ok(()),
+    }
+}
+
+/// What the CA would issue, for as long as it lasts: to see whether it would verify.
+pub(super) fn sample(ca: &Ca) -> Result<Vec<u8>, CertError> {
+    let key = generate_p256()?;
+    sign(ca, &key.0, ca.not_before(), ca.not_after())
+}
+
+/// A request for a certificate of that key (PKCS #10), PEM.
+pub(super) fn request(key: &KeyPair) -> Result<String, CertError> {
+    let request = client_params().serialize_request(key);
+    let request = request.and_then(|request| request.pem());
+    request.map_err(|e| crypto(&e))
+}
+
+/// What a client certificate says of itself.
+fn client_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
         .push(DnType::CommonName, COMMON_NAME);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+fn sign(
+    ca: &Ca,
+    key: &KeyPair,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<Vec<u8>, CertError> {
+    let mut params = client_params();
     // rcgen writes the time's digits and ignores its offset.
     params.not_before = not_before.to_offset(UtcOffset::UTC);
     params.not_after = not_after.to_offset(UtcOffset::UTC);
     params.serial_number = Some(serial()?);
     params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    let draft = params
-        .signed_by(&key.0, &issuer(ca))
-        .map_err(|e| crypto(&e))?;
-    let certificate = name_issuer(draft.der(), ca)?;
-    let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.0.serialized_der()));
-    let pair = ClientPair::new(&pkcs8, &key.0, &certificate)
-        .map_err(|e| CertError::Issuing(e.to_string()))?;
-    if !pair.is_issued_by(ca) {
-        return Err(CertError::Issuing(
-            "the new certificate does not verify with its CA".into(),
-        ));
-    }
-    Ok(pair)
+    let draft = params.signed_by(key, &issuer(ca)).map_err(|e| crypto(&e))?;
+    name_issuer(draft.der(), ca)
 }
 
-fn generate(algorithm: KeyAlgorithm) -> Result<Signer, CertError> {
+pub(super) fn generate_p256() -> Result<Signer, CertError> {
+    generate(KeyAlgorithm::EcdsaP256)
+}
+
+pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<Signer, CertError> {
     match algorithm {
         KeyAlgorithm::EcdsaP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
         KeyAlgorithm::Rsa4096 => {

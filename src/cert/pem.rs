@@ -39,40 +39,100 @@ impl Drop for KeyDer {
 
 /// The key kinds lbctl can sign with, as a hint.
 pub(super) const SUPPORTED: &str =
-    "use a CA key of RSA (2048 to 8192 bits), of EC on P-256, P-384 or P-521, or Ed25519";
+    "use a key of RSA (2048 to 8192 bits), of EC on P-256, P-384 or P-521, or Ed25519";
 
-const DECRYPT: &str = "decrypt it once and give lbctl the result: openssl pkey -in ENCRYPTED.key -out ca.key && chmod 600 ca.key";
-const EXPECTED_KEY: &str = "give the CA's private key in PEM: PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY between BEGIN and END lines";
-const EXPECTED_CERTIFICATE: &str =
-    "give the CA's certificate in PEM: between BEGIN CERTIFICATE and END CERTIFICATE lines";
+/// Whose key and certificate a text should hold, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The CA's: `ca_key`, `ca_certificate`.
+    Ca,
+    /// The client's: `key`, `certificate`.
+    Client,
+}
+
+impl Whose {
+    fn who(self) -> &'static str {
+        match self {
+            Self::Ca => "the CA's",
+            Self::Client => "the client's",
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Ca => "ca",
+            Self::Client => "client",
+        }
+    }
+
+    fn keys(self) -> [&'static str; 2] {
+        match self {
+            Self::Ca => ["ca_key", "ca_certificate"],
+            Self::Client => ["key", "certificate"],
+        }
+    }
+
+    fn decrypt(self) -> String {
+        let file = self.file();
+        format!(
+            "decrypt it once and give lbctl the result: openssl pkey -in ENCRYPTED.key -out {file}.key && chmod 600 {file}.key"
+        )
+    }
+
+    fn expected_key(self) -> String {
+        format!(
+            "give {} private key in PEM: PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY between BEGIN and END lines",
+            self.who()
+        )
+    }
+
+    fn expected_certificate(self) -> String {
+        format!(
+            "give {} certificate in PEM: between BEGIN CERTIFICATE and END CERTIFICATE lines",
+            self.who()
+        )
+    }
+
+    fn swapped(self) -> String {
+        let [key, certificate] = self.keys();
+        format!("if the two are exchanged, swap {key} and {certificate}")
+    }
+}
 
 /// The one private key in `text`. Certificates and EC PARAMETERS beside it are passed over.
-pub(super) fn private_key(text: &str) -> Result<KeyDer, Fault> {
+pub(super) fn private_key(text: &str, whose: Whose) -> Result<KeyDer, Fault> {
     let text = clean(text);
     let labels = labels(&text);
     if is_encrypted(&text, &labels) {
         return Err(Fault::new(
             "an encrypted private key: lbctl has no way to ask for its passphrase",
-            DECRYPT,
+            &whose.decrypt(),
         ));
     }
-    let items = items(&text).map_err(|()| broken(&text, EXPECTED_KEY))?;
+    let items = items(&text).map_err(|()| broken(&text, &whose.expected_key()))?;
     let mut keys: Vec<KeyDer> = items.into_iter().filter_map(key_of).collect();
-    match (keys.pop(), keys.len()) {
-        (Some(key), 0) => Ok(key),
-        (Some(_), more) => Err(Fault::new(
-            format!("{} private keys, where one is expected", more + 1),
-            "leave only the CA's key in it",
+    let begun = labels.iter().filter(|l| l.ends_with("PRIVATE KEY")).count();
+    match (keys.pop(), begun) {
+        (Some(key), 1) => Ok(key),
+        (Some(_), 0) => Err(broken(&text, &whose.expected_key())),
+        (Some(_), several) => Err(Fault::new(
+            format!("{several} private keys, where one is expected"),
+            &format!("leave only {} key in it", whose.who()),
         )),
-        (None, _) => Err(no_key(&text, &labels)),
+        (None, _) => Err(no_key(&text, &labels, whose)),
     }
 }
 
-/// The certificates in `text`, in their order; at least one. Keys beside them are passed over (and
-/// wiped).
-pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
+/// The certificates in `text`, in their order; at least one, and as many as it begins: a reader
+/// that passes over what it cannot read would lose the next CA of a rotation. Keys beside them are
+/// passed over (and wiped).
+pub(super) fn certificates(
+    text: &str,
+    whose: Whose,
+) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let text = clean(text);
-    let items = items(&text).map_err(|()| broken(&text, EXPECTED_CERTIFICATE))?;
+    let expected = whose.expected_certificate();
+    let items = items(&text).map_err(|()| broken(&text, &expected))?;
     let mut certificates = Vec::new();
     for item in items {
         match item {
@@ -80,10 +140,46 @@ pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, F
             other => drop(key_of(other)),
         }
     }
+    let labels = labels(&text);
     if certificates.is_empty() {
-        return Err(no_certificate(&text, &labels(&text)));
+        return Err(no_certificate(&text, &labels, whose));
+    }
+    if labels.iter().any(|label| is_openssls(label)) {
+        return Err(openssls());
+    }
+    let begun = labels.iter().filter(|l| **l == "CERTIFICATE").count();
+    if begun != certificates.len() {
+        return Err(Fault::new(
+            format!(
+                "a damaged PEM text: it begins {begun} certificates, and {} can be read",
+                certificates.len()
+            ),
+            "put each BEGIN and END line on a line of its own, with five dashes on both sides of its words",
+        ));
     }
     Ok(certificates)
+}
+
+/// The certificates in a text for other programs, which read it as it is, or as it is returned
+/// here: without a byte order mark, which OpenSSL takes for a part of the first line. The error:
+/// what is wrong, and what to do.
+pub fn certificates_for_others(text: &str) -> Result<String, (String, String)> {
+    let found = certificates(text, Whose::Ca).map_err(|fault| {
+        let hint = fault.hint.unwrap_or_default();
+        (fault.message, hint)
+    })?;
+    if found.iter().any(|der| super::ca::parse(der).is_none()) {
+        return Err((
+            "a PEM block that is not a certificate".into(),
+            "give the PEM text of the CA's certificate: it begins with -----BEGIN CERTIFICATE-----"
+                .into(),
+        ));
+    }
+    if !text.contains('\u{feff}') {
+        return Ok(text.to_owned());
+    }
+    let blocks = found.iter().map(|der| encode("CERTIFICATE", der));
+    Ok(blocks.map(|block| block.to_string()).collect())
 }
 
 /// One PEM block of 64-character lines, ended by a newline. Wiped when dropped, and grown in place
@@ -106,14 +202,13 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     out
 }
 
-/// The lines without indentation, empty lines and carriage returns: a block pasted into an indented
-/// TOML string is still the block.
+/// The lines without indentation, byte order marks, empty lines and carriage returns: a block
+/// pasted into an indented TOML string is still the block.
 fn clean(text: &str) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(text.len() + 1));
     for line in text
-        .trim_start_matches('\u{feff}')
         .split(['\n', '\r'])
-        .map(str::trim)
+        .map(|line| line.trim().trim_start_matches('\u{feff}').trim())
         .filter(|l| !l.is_empty())
     {
         out.push_str(line);
@@ -141,10 +236,28 @@ fn key_of(item: Item) -> Option<KeyDer> {
     }
 }
 
+/// What the BEGIN marks announce, also those that are not whole or not on a line of their own.
 fn labels(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
-        .collect()
+    let marks = text.match_indices("-BEGIN ");
+    let labels = marks.filter_map(|(at, mark)| {
+        let rest = text.get(at + mark.len()..)?;
+        let label = rest.split(['-', '\n']).next()?;
+        // A comment, not a mark.
+        let of_marks = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ' ';
+        label.chars().all(of_marks).then(|| label.trim_end())
+    });
+    labels.collect()
+}
+
+fn is_openssls(label: &str) -> bool {
+    matches!(label, "TRUSTED CERTIFICATE" | "X509 CERTIFICATE")
+}
+
+fn openssls() -> Fault {
+    Fault::new(
+        "a certificate in OpenSSL's own format",
+        "convert it: openssl x509 -in FILE -out FILE.pem",
+    )
 }
 
 fn is_encrypted(text: &str, labels: &[&str]) -> bool {
@@ -174,7 +287,7 @@ fn shapeless(text: &str, expected: &str) -> Fault {
     if text.trim().is_empty() {
         return Fault::new("empty", expected);
     }
-    if text.contains("-----BEGIN ") {
+    if text.contains("-BEGIN ") {
         return broken(text, expected);
     }
     if text.starts_with('0')
@@ -191,7 +304,8 @@ fn shapeless(text: &str, expected: &str) -> Fault {
     Fault::new("not a PEM text: it has no BEGIN line", expected)
 }
 
-fn no_key(text: &str, labels: &[&str]) -> Fault {
+fn no_key(text: &str, labels: &[&str], whose: Whose) -> Fault {
+    let (who, expected) = (whose.who(), whose.expected_key());
     let has = |label: &str| labels.contains(&label);
     if has("OPENSSH PRIVATE KEY") {
         Fault::new(
@@ -205,46 +319,44 @@ fn no_key(text: &str, labels: &[&str]) -> Fault {
         )
     } else if has("PUBLIC KEY") || has("RSA PUBLIC KEY") {
         Fault::new(
-            "a public key, where the CA's private key is expected",
-            EXPECTED_KEY,
+            format!("a public key, where {who} private key is expected"),
+            &expected,
         )
     } else if labels.iter().any(|l| l.ends_with("CERTIFICATE")) {
         Fault::new(
-            "a certificate, where the CA's private key is expected",
-            "if the two are exchanged, swap ca_key and ca_certificate",
+            format!("a certificate, where {who} private key is expected"),
+            &whose.swapped(),
         )
     } else if labels.is_empty() {
-        shapeless(text, EXPECTED_KEY)
+        shapeless(text, &expected)
     } else {
-        Fault::new("a PEM text without a private key", EXPECTED_KEY)
+        Fault::new("a PEM text without a private key", &expected)
     }
 }
 
-fn no_certificate(text: &str, labels: &[&str]) -> Fault {
+fn no_certificate(text: &str, labels: &[&str], whose: Whose) -> Fault {
+    let (who, expected) = (whose.who(), whose.expected_certificate());
     let has = |label: &str| labels.contains(&label);
     if labels.iter().any(|l| l.ends_with("PRIVATE KEY")) {
         Fault::new(
-            "a private key, where the CA's certificate is expected",
-            "if the two are exchanged, swap ca_key and ca_certificate",
+            format!("a private key, where {who} certificate is expected"),
+            &whose.swapped(),
         )
     } else if labels.iter().any(|l| l.ends_with("CERTIFICATE REQUEST")) {
         Fault::new(
-            "a signing request, where the CA's certificate is expected",
-            EXPECTED_CERTIFICATE,
+            format!("a signing request, where {who} certificate is expected"),
+            &expected,
         )
-    } else if has("TRUSTED CERTIFICATE") || has("X509 CERTIFICATE") {
-        Fault::new(
-            "a certificate in OpenSSL's own format",
-            "convert it: openssl x509 -in FILE -out FILE.pem",
-        )
+    } else if labels.iter().any(|label| is_openssls(label)) {
+        openssls()
     } else if has("PUBLIC KEY") {
         Fault::new(
-            "a public key, where the CA's certificate is expected",
-            EXPECTED_CERTIFICATE,
+            format!("a public key, where {who} certificate is expected"),
+            &expected,
         )
     } else if labels.is_empty() {
-        shapeless(text, EXPECTED_CERTIFICATE)
+        shapeless(text, &expected)
     } else {
-        Fault::new("a PEM text without a certificate", EXPECTED_CERTIFICATE)
+        Fault::new("a PEM text without a certificate", &expected)
     }
 }

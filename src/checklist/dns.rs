@@ -21,7 +21,7 @@ pub const MOST: usize = 64;
 pub enum DnsAnswer {
     /// Sorted; maybe none.
     Addresses(Vec<Ipv4Addr>),
-    /// In DNS's own words: `NameError`, `ServerFailure`, …
+    /// What the server's code means, with its name.
     Refused(String),
     /// Nobody answered, or not a DNS server.
     Silent(String),
@@ -93,7 +93,7 @@ pub fn read(bytes: &[u8], id: u16) -> Option<DnsAnswer> {
         return None;
     }
     if packet.rcode() != RCODE::NoError {
-        return Some(DnsAnswer::Refused(format!("{:?}", packet.rcode())));
+        return Some(DnsAnswer::Refused(words(packet.rcode())));
     }
     let mut addresses: Vec<Ipv4Addr> = packet
         .answers
@@ -107,6 +107,19 @@ pub fn read(bytes: &[u8], id: u16) -> Option<DnsAnswer> {
     addresses.dedup();
     addresses.truncate(MOST);
     Some(DnsAnswer::Addresses(addresses))
+}
+
+/// What a server's code says (RFC 1035, 4.1.1), with the code's own name.
+fn words(code: RCODE) -> String {
+    let words = match code {
+        RCODE::NameError => "no such name (NXDOMAIN)",
+        RCODE::ServerFailure => "the server failed (SERVFAIL)",
+        RCODE::Refused => "the server refuses to answer (REFUSED)",
+        RCODE::FormatError => "the server does not understand the question (FORMERR)",
+        RCODE::NotImplemented => "the server cannot do that (NOTIMP)",
+        other => return format!("the server answers with code {}", other as u8),
+    };
+    words.to_owned()
 }
 
 #[cfg(test)]
@@ -185,7 +198,7 @@ mod tests {
         });
         assert_eq!(
             ask(at, "pg.example.org"),
-            DnsAnswer::Refused("NameError".into())
+            DnsAnswer::Refused("no such name (NXDOMAIN)".into())
         );
     }
 

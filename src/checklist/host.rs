@@ -2,16 +2,25 @@
 //! objections, so the list and `up` cannot differ.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use time::OffsetDateTime;
 
 use super::{Checklist, Outcome};
-use crate::config::{Addressing, Config, Disk, DiskFormat, DomainType, HostLink, Interface};
+use crate::cert::ClientPair;
+use crate::config::{
+    BaseImage, CloneVolume, Config, Disk, DiskFormat, DomainType, HostLink, ImageSource, Interface,
+    Switch,
+};
 use crate::exit::MessageId;
-use crate::host::{DomainFacts, HostResult, Inspect, NetworkFacts, VolumeState};
-use crate::reconcile::desired::Desired;
+use crate::host::{DeviceState, DomainFacts, HostResult, Inspect, VolumeState};
+use crate::image::ImageFacts;
+use crate::reconcile::desired::{Desired, Intent, current_seed};
 use crate::reconcile::observe::{Ask, Observed, ObservedDisk, observe};
-use crate::reconcile::plan::{Objection, ObjectionSubject, Refusal, RefusalKind, Restart, plan_up};
+use crate::reconcile::plan::{
+    Objection, ObjectionSubject, Refusal, RefusalKind, Remark, Restart, base_is_lost, plan_up,
+    remarks, subnets,
+};
 use crate::text::size::Bytes;
 
 /// A seed is some 200 KiB; two of them exist while one replaces the other.
@@ -23,6 +32,8 @@ pub struct Host {
     pub list: Checklist,
     /// Whether something is another's, so that `up` would refuse rather than fail.
     pub is_about_ownership: bool,
+    /// The client certificate of the load balancer that is there.
+    pub in_use: Option<ClientPair>,
 }
 
 /// Asks a host that is connected; an error is a host that does not answer.
@@ -36,14 +47,16 @@ pub fn inspect(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Ho
             versions.libvirt, versions.hypervisor
         ),
     );
-    let observed = observe(config, host, Ask::Everything)?;
+    let mut observed = observe(config, host, Ask::Everything)?;
+    observed.look_at_image();
     kvm(config, host, &observed, &mut list)?;
-    let objections = objections(config, &observed);
+    let (objections, remarks) = opinion(config, &observed, &mut list);
     let is_about_ownership = objections.iter().any(|o| o.kind != RefusalKind::Unfit);
     let mut host_list = HostList {
         config,
         observed: &observed,
         objections,
+        remarks,
         list,
     };
     host_list.domain();
@@ -55,30 +68,40 @@ pub fn inspect(config: &Config, host: &impl Inspect, uri: &str) -> HostResult<Ho
             space(pool, available, needed, &mut list);
         }
     }
+    let in_use = current_seed(&observed).and_then(|seed| seed.client_pem.as_ref());
     Ok(Host {
         list,
         is_about_ownership,
+        in_use: in_use.and_then(|pem| ClientPair::from_pem(pem.expose()).ok()),
     })
 }
 
-/// What `up` would object to. An objection to the domain ends the plan early: so it is asked again
-/// without the domain.
-fn objections(config: &Config, observed: &Observed) -> Vec<Objection> {
-    let refused = |observed: &Observed| {
-        // A certificate that cannot be issued is reported when the configuration is read.
-        let desired = Desired::from_config(config, observed, OffsetDateTime::now_utc()).ok()?;
-        let refusal: Refusal = plan_up(&desired, observed, Restart::Later).err()?;
-        Some(refusal.objections)
+/// What `up` would object to, and what it would say beside. What it would miss is noted.
+fn opinion(
+    config: &Config,
+    observed: &Observed,
+    list: &mut Checklist,
+) -> (Vec<Objection>, Vec<Remark>) {
+    let now = OffsetDateTime::now_utc();
+    // A certificate that cannot be issued is reported when the configuration is read.
+    let Ok(desired) = Desired::from_config(config, observed, now, Intent::Show) else {
+        return (Vec::new(), Vec::new());
     };
-    let mut all = refused(observed).unwrap_or_default();
-    if all.iter().any(|o| o.about == ObjectionSubject::Domain) {
-        let without = Observed {
-            domain: None,
-            ..observed.clone()
-        };
-        all.extend(refused(&without).unwrap_or_default());
+    let certificate = desired.certificate.as_ref();
+    if let Some(missing) = certificate.and_then(|certificate| certificate.keyless.as_ref()) {
+        list.add(
+            Outcome::Fails(MessageId::CaKeyUnavailable),
+            "CA's key",
+            format!(
+                "{}: `lbctl up` issues the client certificate with it",
+                missing.message
+            ),
+            missing.hint.clone(),
+        );
     }
-    all
+    let refusal: Option<Refusal> = plan_up(&desired, observed, Restart::Later).err();
+    let objections = refusal.map(|refusal| refusal.objections);
+    (objections.unwrap_or_default(), remarks(&desired, observed))
 }
 
 fn kvm(
@@ -124,6 +147,7 @@ struct HostList<'a> {
     config: &'a Config,
     observed: &'a Observed,
     objections: Vec<Objection>,
+    remarks: Vec<Remark>,
     list: Checklist,
 }
 
@@ -136,7 +160,14 @@ impl HostList<'_> {
             .filter(|o| o.about == *about)
             .peekable();
         if found.peek().is_none() {
-            return self.list.ok(what, well);
+            let mut remarks = self.remarks.iter().filter(|r| r.about == *about).peekable();
+            if remarks.peek().is_none() {
+                return self.list.ok(what, well);
+            }
+            for remark in remarks {
+                self.list.add(Outcome::Warning, what, &remark.message, "");
+            }
+            return;
         }
         for objection in found {
             let Objection {
@@ -162,17 +193,18 @@ impl HostList<'_> {
                 wanted,
                 volume,
                 base,
-            } => (volume, Some((wanted, base))),
+                image,
+                pool: _,
+            } => (volume, Some((wanted, base, image))),
         };
-        if let Some((clone, base)) = clone {
-            let facts = base.present().map_or_else(
-                || format!("{}: does not exist, and is not needed any more", clone.base),
-                |facts| {
-                    let (size, format) = (Bytes(facts.capacity), &facts.format);
-                    format!("{}, {format}, {size}", clone.base)
-                },
-            );
-            self.report(&ObjectionSubject::Base, "base volume", facts);
+        if let Some((clone, base, image)) = clone {
+            match (image.as_deref(), &clone.image) {
+                (Some(Ok(found)), Some(image)) => {
+                    let facts = made_of(clone, image, found);
+                    self.report(&ObjectionSubject::Base, "base volume", facts);
+                }
+                _ => self.base(clone, base, volume),
+            }
         }
         let well = match (volume, &self.config.disk) {
             (VolumeState::Present(facts), _) => {
@@ -187,9 +219,53 @@ impl HostList<'_> {
                 let format = clone.format.as_str();
                 format!("{} would be created, {format}, {size}", clone.volume)
             }
-            (_, Disk::Existing { id }) => id.clone(),
+            (_, Disk::Existing { id, .. }) => id.clone(),
         };
         self.report(&ObjectionSubject::RootDisk, "root disk", well);
+    }
+
+    /// A clone that shares its bytes with the base needs it for ever; a copy does not.
+    fn base(&mut self, clone: &CloneVolume, base: &VolumeState, disk: &VolumeState) {
+        let (what, about, at) = ("base volume", ObjectionSubject::Base, &clone.base);
+        let shares = disk.present().is_some_and(|facts| facts.backing.is_some());
+        let lost = disk
+            .present()
+            .is_some_and(|facts| base_is_lost(clone, facts, self.observed));
+        let objected = self.objections.iter().any(|o| o.about == about);
+        if lost && !objected {
+            // The guest runs, and has its file open.
+            let said = format!("{at} does not exist any more, and the root disk is a clone of it");
+            let help = "put the image back under its name before the guest stops: it cannot start without it";
+            let outcome = Outcome::Fails(MessageId::BackingVolumeMissing);
+            return self.list.add(outcome, what, said, help);
+        }
+        let well = match base {
+            VolumeState::Present(facts) => {
+                format!("{at}, {}, {}", facts.format, Bytes(facts.capacity))
+            }
+            VolumeState::PoolInactive | VolumeState::NoPool if shares && !objected => {
+                let pool = &at.pool;
+                let said = format!("{at} cannot be looked at, because pool {pool} is not active");
+                let help = format!("`virsh pool-start {pool}` starts it; the root disk is a clone");
+                return self.list.add(Outcome::Unknown, what, said, help);
+            }
+            // Then nobody knows whether a clone is there already.
+            _ if matches!(disk, VolumeState::PoolInactive | VolumeState::NoPool) && !objected => {
+                let said = format!("{at} was not found");
+                let help = format!(
+                    "a root disk in pool {} would be cloned from it, if none is there already",
+                    clone.volume.pool
+                );
+                return self.list.add(Outcome::Unknown, what, said, help);
+            }
+            VolumeState::NoPool
+            | VolumeState::PoolInactive
+            | VolumeState::Absent
+            | VolumeState::Vanished => {
+                format!("{at}: does not exist, and is not needed any more")
+            }
+        };
+        self.report(&about, what, well);
     }
 
     fn seed(&mut self) {
@@ -211,11 +287,35 @@ impl HostList<'_> {
             if named.insert(link) {
                 self.link(link);
             }
-            self.address(interface);
+            self.addresses(interface);
             let mac = ObjectionSubject::Mac(interface.mac);
             self.report(&mac, &format!("mac {}", interface.mac), "free".into());
         }
+        let shared = self.config.virtual_ip.as_ref();
+        let carried = shared.and_then(|s| Some((s, self.config.interfaces.get(s.interface)?)));
+        if let Some((shared, interface)) = carried {
+            self.shared_address(shared.address, interface);
+        }
         self.list
+    }
+
+    fn shared_address(&mut self, address: Ipv4Addr, interface: &Interface) {
+        let what = format!("shared address {address}");
+        let about = ObjectionSubject::Address(address);
+        let is_remarked = self.remarks.iter().any(|remark| remark.about == about);
+        match self.observed.network_of(&interface.source) {
+            Some(facts) => {
+                let well = format!("in no DHCP range of network {}", facts.id);
+                self.report(&about, &what, well);
+            }
+            None if is_remarked => self.report(&about, &what, String::new()),
+            None => self.list.add(
+                Outcome::Unknown,
+                what,
+                "whether another machine has it, or DHCP may give it away, is known only in its network",
+                "",
+            ),
+        }
     }
 
     fn link(&mut self, link: HostLink<'_>) {
@@ -226,55 +326,108 @@ impl HostList<'_> {
             }
             HostLink::Device(device) => {
                 let what = format!("interface {device}");
-                if self.observed.devices.get(device) == Some(&Some(true)) {
-                    return self.report(&about, &what, "there".into());
-                }
-                if self.objections.iter().any(|o| o.about == about) {
-                    return self.report(&about, &what, String::new());
-                }
-                self.list.add(
-                    Outcome::Unknown,
-                    what,
-                    "libvirt does not say whether the host has it",
-                    "`ip link` on the host shows it",
-                );
+                let exists = match self.observed.devices.get(device) {
+                    Some(DeviceState::Present { .. }) => Some(true),
+                    Some(DeviceState::Absent) => Some(false),
+                    Some(DeviceState::Unknown) | None => None,
+                };
+                self.device(&about, what, exists, "there".into());
+            }
+            HostLink::Bridge(bridge) => {
+                let facts = self.observed.bridges.get(bridge);
+                let kind = match facts.and_then(|facts| facts.switch) {
+                    Some(Switch::Linux) => "there, of the kernel",
+                    Some(Switch::OpenVswitch) => "there, not of the kernel: taken for Open vSwitch",
+                    None => "there; libvirt does not say of what kind: taken for the kernel's",
+                };
+                let exists = facts.and_then(|facts| facts.exists);
+                self.device(&about, format!("bridge {bridge}"), exists, kind.into());
             }
         }
     }
 
-    fn address(&mut self, interface: &Interface) {
-        let what = format!("address {}", interface.ip);
-        let about = ObjectionSubject::Address(interface.ip);
-        let network = interface.source.network();
-        let network = network.and_then(|which| self.observed.network(which));
-        let reserved = interface.addressing == Addressing::DhcpReservation;
-        match network {
-            Some(facts) if reserved => {
-                let well = format!("free in {}", subnets(facts));
-                self.report(&about, &what, well);
+    fn device(
+        &mut self,
+        about: &ObjectionSubject,
+        what: String,
+        exists: Option<bool>,
+        well: String,
+    ) {
+        if exists == Some(true) || self.objections.iter().any(|o| o.about == *about) {
+            return self.report(about, &what, well);
+        }
+        self.list.add(
+            Outcome::Unknown,
+            what,
+            "libvirt does not say whether the host has it",
+            "`ip link` on the host shows it",
+        );
+    }
+
+    fn addresses(&mut self, interface: &Interface) {
+        if let Some(ip) = interface.reserved() {
+            return self.reservation(ip, interface);
+        }
+        for ip in interface.ips() {
+            let what = format!("address {ip}");
+            if let IpAddr::V4(ip) = ip {
+                let about = ObjectionSubject::Address(ip);
+                let objected = self.objections.iter().any(|o| o.about == about);
+                if objected || self.remarks.iter().any(|r| r.about == about) {
+                    self.report(&about, &what, String::new());
+                    continue;
+                }
             }
-            // The network's own line reports it; nothing is known of the address then.
-            None if reserved => {
-                self.list
-                    .add(Outcome::Unknown, what, "its network does not exist", "");
-            }
-            _ => self.list.add(
+            self.list.add(
                 Outcome::Unknown,
                 what,
                 "static: whether another machine uses it is known only in its network",
                 "",
-            ),
+            );
+        }
+        if interface.ip().is_none() {
+            self.list.add(
+                Outcome::Unknown,
+                format!("address on {}", interface.source),
+                "a DHCP server gives it: `lbctl status` shows it when the guest runs",
+                "",
+            );
+        }
+    }
+
+    fn reservation(&mut self, ip: Ipv4Addr, interface: &Interface) {
+        let what = format!("address {ip}");
+        let network = interface.source.network();
+        match network.and_then(|which| self.observed.network(which)) {
+            Some(facts) => {
+                let well = format!("free in {}", subnets(facts));
+                self.report(&ObjectionSubject::Address(ip), &what, well);
+            }
+            // The network's own line reports it; nothing is known of the address then.
+            None => {
+                self.list
+                    .add(Outcome::Unknown, what, "its network does not exist", "");
+            }
         }
     }
 }
 
-fn subnets(facts: &NetworkFacts) -> String {
-    let all: Vec<String> = facts
-        .subnets
-        .iter()
-        .map(|s| format!("{}/{}", s.address, s.prefix_length))
-        .collect();
-    all.join(", ")
+/// The base volume that `up` would bring.
+fn made_of(clone: &CloneVolume, image: &BaseImage, found: &ImageFacts) -> String {
+    let size = found.size.map_or_else(
+        || "of a size that its server does not say".to_owned(),
+        |size| Bytes(size).to_string(),
+    );
+    let digest = match image.source {
+        ImageSource::File(_) => "its digest is right",
+        ImageSource::Url(_) => "its digest is known when it is fetched",
+    };
+    format!(
+        "{} would be made from {}, {size}, for {}; {digest}",
+        clone.base,
+        image.source,
+        Bytes(found.capacity)
+    )
 }
 
 /// What is needed of a pool.
@@ -300,9 +453,24 @@ fn pools<'c>(config: &'c Config, observed: &'c Observed) -> Vec<(&'c str, Needed
         wanted: clone,
         volume,
         base,
+        image,
+        pool: _,
     } = &observed.disk
     {
-        let of_base = base.present().map_or(0, |facts| facts.capacity);
+        let found = image.as_deref().and_then(|image| image.as_ref().ok());
+        let of_image = found.map(|facts| facts.capacity);
+        let of_base = base.present().map(|facts| facts.capacity);
+        let of_base = of_image.or(of_base).unwrap_or(0);
+        if let Some(size) = found.and_then(|facts| facts.size) {
+            add(
+                &mut all,
+                &clone.base.pool,
+                Needed {
+                    now: size,
+                    later: size,
+                },
+            );
+        }
         let size = clone.size.unwrap_or(of_base);
         let used = volume.present().map(|facts| facts.allocation);
         let later = size.saturating_sub(used.unwrap_or(0));
@@ -310,15 +478,19 @@ fn pools<'c>(config: &'c Config, observed: &'c Observed) -> Vec<(&'c str, Needed
             (None, DiskFormat::Raw) => size,
             _ => 0,
         };
-        match all.iter_mut().find(|(pool, _)| *pool == clone.volume.pool) {
-            Some((_, needed)) => {
-                needed.now += now;
-                needed.later += later;
-            }
-            None => all.push((&clone.volume.pool, Needed { now, later })),
-        }
+        add(&mut all, &clone.volume.pool, Needed { now, later });
     }
     all
+}
+
+fn add<'c>(all: &mut Vec<(&'c str, Needed)>, pool: &'c str, more: Needed) {
+    match all.iter_mut().find(|(known, _)| *known == pool) {
+        Some((_, needed)) => {
+            needed.now += more.now;
+            needed.later += more.later;
+        }
+        None => all.push((pool, more)),
+    }
 }
 
 fn space(pool: &str, available: u64, needed: Needed, list: &mut Checklist) {

@@ -1,18 +1,17 @@
-//! `lbctl man` and `lbctl completions`: what a package or an operator installs beside the program.
+//! `lbctl man`: pages, for a package or an operator to install beside the program.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
-use clap::CommandFactory;
-use clap::builder::PossibleValuesParser;
 use time::OffsetDateTime;
 
 use super::files::{Readers, write_all as write_files};
 use super::{CommandResult, text};
-use crate::cli::Cli;
 use crate::exit::{Exit, Failure, MessageId};
 use crate::manual;
 use crate::output::Output;
 use crate::output::report::{TextPart, TextReport};
+use crate::release;
 
 pub(super) fn page(command: Option<&str>) -> CommandResult {
     let Some(page) = manual::page(command, &date()?) else {
@@ -30,6 +29,12 @@ pub(super) fn page(command: Option<&str>) -> CommandResult {
         };
         return Err(Failure::new(Exit::Usage, MessageId::PageUnknown, text, hint).into());
     };
+    if std::io::stdout().is_terminal() {
+        let what = command.map_or_else(String::new, |name| format!(" {name}"));
+        let text = "a manual page is written for man, not for a terminal";
+        let hint = format!("read it: lbctl man{what} | man -l -");
+        return Err(Failure::new(Exit::Usage, MessageId::PageUnreadable, text, hint).into());
+    }
     Ok(text(TextPart::Data(page.text)))
 }
 
@@ -40,11 +45,11 @@ pub(super) fn write_all(directory: &Path, out: &Output) -> CommandResult {
     Ok(Box::new(TextReport::done(Vec::new())))
 }
 
-/// The date that builders of packages give to what they make (reproducible-builds.org), and none
-/// where there is none: a page does not change from one day to the next.
+/// The date that builders of packages give to what they make (reproducible-builds.org); else that
+/// of the commit, and none where neither is known: a page does not change from one day to the next.
 fn date() -> Result<String, Failure> {
     let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") else {
-        return Ok(String::new());
+        return Ok(release::DATE.unwrap_or_default().to_owned());
     };
     let given = given.to_string_lossy();
     let seconds = given.parse().ok();
@@ -59,16 +64,4 @@ fn date() -> Result<String, Failure> {
         )
     })?;
     Ok(time.date().to_string())
-}
-
-pub(super) fn completions(shell: clap_complete::Shell) -> String {
-    // The names of pages are those of commands, which the definition of the command line cannot
-    // name while it is made.
-    let topics = PossibleValuesParser::new(manual::topics());
-    let mut command = Cli::command().mut_subcommand("man", |man| {
-        man.mut_arg("command", |page| page.value_parser(topics))
-    });
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "lbctl", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
 }

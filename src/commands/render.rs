@@ -1,27 +1,36 @@
 //! `lbctl render`: everything that the VM is made from, on a machine that needs no libvirt.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use super::files::{Readers, write_all};
+use super::files::{Readers, exists, write_all};
+use super::vms::{SeveralReport, VmResult, Vms};
 use super::{CommandError, CommandResult, load};
 use crate::cli::Cli;
-use crate::config::{Config, Disk, VolumeRef};
+use crate::config::{Config, Disk, DiskFormat, VolumeRef};
 use crate::exit::{Exit, Failure, MessageId};
 use crate::host::Source;
 use crate::host::ownership::{LAYOUT, Ownership, SeedRecord};
 use crate::output::Output;
 use crate::output::json::{Answer, RenderDocument};
 use crate::output::report::{CommandReport, TextOptions, TextPart};
-use crate::reconcile::desired;
+use crate::reconcile::desired::{self, Intent};
 use crate::render::domain::{self, RootDisk};
 use crate::render::haproxy_cfg;
-use crate::seed::Seed;
+use crate::seed::{self, Seed};
 
 /// The seed's image, which is bytes and is listed by its size.
 const IMAGE: &str = "seed.iso";
+const HAPROXY: &str = "haproxy.cfg";
+const DOMAIN: &str = "domain.xml";
+/// Those that are in the seed, too.
+const OF_SEED: [&str; 3] = ["user-data", "meta-data", "network-config"];
+/// All that is written.
+const FILES: [&str; 6] = [OF_SEED[0], OF_SEED[1], OF_SEED[2], HAPROXY, DOMAIN, IMAGE];
 
 struct Rendered {
     name: &'static str,
@@ -40,33 +49,107 @@ pub(super) fn run(
     directory: Option<&Path>,
     show_secrets: bool,
 ) -> CommandResult {
-    let config = load(cli, out)?;
-    let (seed, _) = desired::seed(&config, None, OffsetDateTime::now_utc())?;
+    match load(cli, out)? {
+        Vms::One(config) => {
+            ensure_replaceable(directory)?;
+            let report = render(&config, out, directory, show_secrets, false)?;
+            say_masked(out, directory, show_secrets);
+            Ok(Box::new(report))
+        }
+        Vms::Several(vms) => {
+            for config in &vms {
+                let folder = directory.map(|directory| directory.join(config.name.as_str()));
+                ensure_replaceable(folder.as_deref())?;
+            }
+            let mut results = Vec::new();
+            for config in &vms {
+                let name = config.name.as_str();
+                let folder = directory.map(|directory| directory.join(name));
+                let report = render(config, out, folder.as_deref(), show_secrets, true)?;
+                results.push(VmResult::done(name, report));
+            }
+            say_masked(out, directory, show_secrets);
+            Ok(Box::new(SeveralReport {
+                command: "render",
+                vms: results,
+                apart: false,
+            }))
+        }
+    }
+}
+
+/// Only what lbctl rendered is replaced: files of these names in a folder with a seed of lbctl's.
+fn ensure_replaceable(directory: Option<&Path>) -> Result<(), Failure> {
+    let Some(directory) = directory else {
+        return Ok(());
+    };
+    let mut paths = FILES.iter().map(|name| directory.join(name));
+    match paths.find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) if !has_our_seed(directory) => Err(exists(&path)),
+        _ => Ok(()),
+    }
+}
+
+fn has_our_seed(directory: &Path) -> bool {
+    let image = directory.join(IMAGE);
+    let is_file = image.symlink_metadata().is_ok_and(|facts| facts.is_file());
+    let mut head = Vec::new();
+    let read = is_file.then(|| File::open(image)?.take(seed::HEAD).read_to_end(&mut head));
+    read.is_some_and(|read| read.is_ok()) && seed::owner(&head).is_some()
+}
+
+fn say_masked(out: &Output, directory: Option<&Path>, show_secrets: bool) {
+    if directory.is_some() && !show_secrets {
+        out.say(
+            "secrets are masked, also in seed.iso, which therefore cannot start a load balancer: \
+                 --show-secrets writes the real ones",
+        );
+    }
+}
+
+/// `of_several`: the VM's name stands before those of its files.
+fn render(
+    config: &Config,
+    out: &Output,
+    directory: Option<&Path>,
+    show_secrets: bool,
+    of_several: bool,
+) -> Result<RenderReport, CommandError> {
+    // What is masked needs no key.
+    let intent = if show_secrets {
+        Intent::Apply
+    } else {
+        Intent::Show
+    };
+    let (seed, _) = desired::seed(config, None, OffsetDateTime::now_utc(), intent)?;
     let shown = if show_secrets {
         seed
     } else {
-        seed.masked(&config)
+        seed.masked(config)
             .map_err(|e| other(MessageId::SeedNotMade, e.to_string()))?
     };
-    let files = rendered(&config, shown)?;
+    let files = rendered(config, &shown)?;
     if let Some(directory) = directory {
-        let named = files.iter().map(|f| (f.name.to_owned(), &*f.data));
+        // The seed first: where another lbctl is killed in between, what is there is known as
+        // lbctl's.
+        let (image, texts): (Vec<&Rendered>, Vec<&Rendered>) =
+            files.iter().partition(|file| file.name == IMAGE);
+        let ordered = image.into_iter().chain(texts);
+        let named = ordered.map(|f| (f.name.to_owned(), &*f.data));
         write_all(directory, Readers::Owner, named, out)?;
-        if !show_secrets {
-            out.say("secrets are masked, also in seed.iso, which therefore cannot start a load balancer: \
-                     --show-secrets writes the real ones");
-        }
     }
-    Ok(Box::new(RenderReport {
+    Ok(RenderReport {
         name: config.name.to_string(),
+        of_several,
         masked: !show_secrets,
         files,
         directory: directory.map(Path::to_owned),
-    }))
+    })
 }
 
 struct RenderReport {
     name: String,
+    of_several: bool,
     masked: bool,
     files: Vec<Rendered>,
     /// Where they were written; `None`: they are to be shown.
@@ -101,41 +184,46 @@ impl CommandReport for RenderReport {
         }
         let mut text = Vec::new();
         for file in &self.files {
-            text.push(TextPart::Heading(format!("==> {} <==", file.name)));
+            let name = if self.of_several {
+                format!("{}/{}", self.name, file.name)
+            } else {
+                file.name.to_owned()
+            };
+            text.push(TextPart::Heading(format!("==> {name} <==").into()));
             text.push(if file.name == IMAGE {
                 let size = file.data.len();
-                TextPart::LongLine(format!("({size} bytes; --out DIR writes it)"))
+                TextPart::LongLine(format!("({size} bytes; --out DIR writes it)").into())
             } else {
                 TextPart::Data(file.text())
             });
-            text.push(TextPart::LongLine(String::new()));
+            text.push(TextPart::LongLine("".into()));
         }
         text
     }
 }
 
-fn rendered(config: &Config, seed: Seed) -> Result<Vec<Rendered>, CommandError> {
+fn rendered(config: &Config, seed: &Seed) -> Result<Vec<Rendered>, CommandError> {
     let text = |name, text: String| Rendered {
         name,
         data: text.into_bytes(),
     };
-    let domain = domain_xml(config, &seed)
-        .map_err(|e| other(MessageId::DefinitionNotMade, e.to_string()))?;
+    let domain =
+        domain_xml(config, seed).map_err(|e| other(MessageId::DefinitionNotMade, e.to_string()))?;
     let mut files = Vec::new();
-    for name in ["user-data", "meta-data", "network-config"] {
-        let data = seed
-            .files
-            .iter()
-            .find(|f| f.name == name)
-            .map(|f| f.data.clone())
-            .unwrap_or_default();
+    let mut of_seed = seed.files();
+    for name in OF_SEED {
+        let file = of_seed.iter_mut().find(|f| f.name == name);
+        let data = file.map(|f| std::mem::take(&mut f.data));
+        let data = data.unwrap_or_default();
         files.push(Rendered { name, data });
     }
-    files.push(text("haproxy.cfg", haproxy_cfg(config)));
-    files.push(text("domain.xml", domain));
+    files.push(text(HAPROXY, haproxy_cfg(config)));
+    files.push(text(DOMAIN, domain));
     files.push(Rendered {
         name: IMAGE,
-        data: seed.image,
+        data: seed
+            .image()
+            .map_err(|e| other(MessageId::SeedNotMade, e.to_string()))?,
     });
     Ok(files)
 }
@@ -148,11 +236,11 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
             source: Source::Volume(clone.volume.clone()),
             format: clone.format.as_str().to_owned(),
         },
-        Disk::Existing { id } if id.starts_with('/') => RootDisk {
+        Disk::Existing { id, format } if id.starts_with('/') => RootDisk {
             source: Source::File(id.clone()),
-            format: "qcow2".into(),
+            format: format.unwrap_or(DiskFormat::Qcow2).as_str().into(),
         },
-        Disk::Existing { id } => {
+        Disk::Existing { id, format } => {
             let (pool, name) = id.split_once('/').unwrap_or(("", id));
             let at = VolumeRef {
                 pool: pool.into(),
@@ -160,7 +248,7 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
             };
             RootDisk {
                 source: Source::Volume(at),
-                format: "qcow2".into(),
+                format: format.unwrap_or(DiskFormat::Qcow2).as_str().into(),
             }
         }
     };
@@ -177,7 +265,6 @@ fn domain_xml(config: &Config, seed: &Seed) -> Result<String, askama::Error> {
     };
     domain::render(
         &desired::domain(config, None),
-        None,
         &ownership,
         &root,
         &Source::Volume(config.seed_volume.clone()),

@@ -1,37 +1,216 @@
 //! `lbctl status`: domain, address, certificate, cloud-init's verdict, HAProxy's view of each node,
 //! drift; once, or again and again.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{CommandResult, connect, load};
+use super::files::write_public;
+use super::vms::{Found, SeveralReport, VmResult, Vms, ask_all};
+use super::{CommandResult, connect, load, uri};
 use crate::cli::Cli;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::host::libvirt::LibvirtHost;
+use crate::config::{Config, VirtualIp};
+use crate::exit::{Exit, Failure};
+use crate::guest::VirtualIpStatus;
+use crate::host::libvirt::{LibvirtHost, patience};
 use crate::host::{HostError, HostErrorKind, HostResult, Reconnect};
 use crate::output::Output;
 use crate::output::failure::id_of;
 use crate::output::interrupt::{Interrupt, Manner};
-use crate::output::json::{Answer, Body, ErrorDocument, FailureDocument, MessageDocument};
-use crate::output::report::{CommandReport, TextReport, WatchReport};
-use crate::status::{Status, ago};
+use crate::output::json::{
+    Answer, Body, ErrorDocument, FailureDocument, MessageDocument, SharedDocument,
+};
+use crate::output::report::{CommandReport, TextOptions, TextPart, TextReport, WatchReport};
+use crate::status::together::{One, Together};
+use crate::status::{Look, Status, ago, exposition};
+use crate::text::styled::Styled;
 use crate::text::width::wrap;
 
 pub(super) fn run(cli: &Cli, out: &Output, interval: Option<Duration>) -> CommandResult {
-    let config = load(cli, out)?;
-    let host = connect(cli, &config)?;
-    match interval {
-        // Each update has printed its own report.
-        Some(interval) => Ok(Box::new(TextReport {
-            exit: watch(config, host, interval, out),
-            text: Vec::new(),
-        })),
-        None => Ok(Box::new(fetch_status(&config, &host)?)),
+    let verbose = cli.global.verbose > 0;
+    match (load(cli, out)?, interval) {
+        (Vms::One(config), None) => {
+            let host = connect(cli, &config, out)?;
+            let working = out.working("asking libvirt and the guest", Some(patience(host.uri())));
+            let status = fetch_status(&config, &host)?;
+            drop(working);
+            Ok(Box::new(status))
+        }
+        (Vms::One(config), Some(interval)) => {
+            let watched = Watched::new(connect(cli, &config, out)?);
+            Ok(watch_all(vec![(*config, watched)], interval, verbose, out))
+        }
+        (Vms::Several(vms), None) => Ok(several(cli, out, &vms)),
+        (Vms::Several(vms), Some(interval)) => {
+            // Those that are not reached are tried again and again.
+            let watched = vms.into_iter().map(|config| {
+                let watched = Watched::later(uri(cli, &config));
+                (config, watched)
+            });
+            Ok(watch_all(watched.collect(), interval, verbose, out))
+        }
     }
+}
+
+fn several(cli: &Cli, out: &Output, vms: &[Config]) -> Box<dyn CommandReport> {
+    let found = ask_all(vms, cli, out, |config, host, _| {
+        Ok(fetch_status(config, host)?)
+    });
+    let said = found.iter().map(|found| match found {
+        Found::Here(_, Ok(status)) => status.shared(),
+        Found::Here(_, Err(_)) | Found::Away(_) => None,
+    });
+    let sharing = vms
+        .iter()
+        .map(|vm| (vm.name.as_str(), vm.virtual_ip.as_ref()));
+    let together = together(sharing.zip(said));
+    let results = vms.iter().zip(found).map(|(config, found)| {
+        let name = config.name.as_str();
+        match found {
+            Found::Here(_, Ok(status)) => VmResult::done(name, status),
+            Found::Here(_, Err(failure)) | Found::Away(failure) => VmResult::failed(name, failure),
+        }
+    });
+    let each = SeveralReport {
+        command: "status",
+        vms: results.collect(),
+        apart: true,
+    };
+    if together.is_empty() {
+        Box::new(each)
+    } else {
+        Box::new(SharingReport { each, together })
+    }
+}
+
+/// Of each address that several VMs share, in the order of the VMs; one alone says it all itself.
+fn together<'a>(
+    vms: impl Iterator<
+        Item = (
+            (&'a str, Option<&'a VirtualIp>),
+            Option<&'a VirtualIpStatus>,
+        ),
+    >,
+) -> Vec<Together> {
+    let mut addresses: Vec<(Ipv4Addr, Vec<One<'_>>)> = Vec::new();
+    for ((name, shared), said) in vms {
+        let Some(shared) = shared else { continue };
+        let own = shared.own;
+        let one = One { name, own, said };
+        let place = addresses
+            .iter()
+            .position(|(address, _)| *address == shared.address);
+        match place.and_then(|place| addresses.get_mut(place)) {
+            Some((_, ones)) => ones.push(one),
+            None => addresses.push((shared.address, vec![one])),
+        }
+    }
+    let several = addresses.into_iter().filter(|(_, ones)| ones.len() > 1);
+    several
+        .map(|(address, ones)| Together::of(address, &ones))
+        .collect()
+}
+
+/// Each VM, and what all of them together say of each address that some share.
+struct SharingReport {
+    each: SeveralReport,
+    together: Vec<Together>,
+}
+
+impl CommandReport for SharingReport {
+    fn exit(&self) -> Exit {
+        match self.each.exit() {
+            Exit::Done if !self.together.iter().all(Together::is_well) => Exit::Failed,
+            exit => exit,
+        }
+    }
+
+    fn document(&self) -> Option<Answer> {
+        None
+    }
+
+    fn body(&self) -> Option<Body> {
+        let mut body = self.each.body()?;
+        if let Body::Several(several) = &mut body {
+            several.exit_code = self.exit() as u8;
+            let documents = self.together.iter().map(Together::document);
+            let mut documents: Vec<SharedDocument> = documents.collect();
+            if documents.len() == 1 {
+                several.virtual_ip = documents.pop();
+            }
+            several.virtual_ips = documents;
+        }
+        Some(body)
+    }
+
+    fn text(&self, options: TextOptions) -> Vec<TextPart> {
+        let mut text = self.each.text(options);
+        text.push(TextPart::LongLine("".into()));
+        let lines = self.together.iter().map(Together::line);
+        text.extend(lines.map(|line| TextPart::Line(line.into())));
+        text
+    }
+}
+
+/// As metrics, into a file. It is written also where a libvirt did not answer, for that is what it
+/// says then.
+pub(super) fn write(cli: &Cli, out: &Output, file: &Path) -> CommandResult {
+    let (vms, seen) = match load(cli, out)? {
+        Vms::One(config) => {
+            let seen =
+                connect(cli, &config, out).and_then(|host| Ok(fetch_status(&config, &host)?));
+            (vec![*config], vec![seen])
+        }
+        Vms::Several(vms) => {
+            let found = ask_all(&vms, cli, out, |config, host, _| {
+                Ok(fetch_status(config, host)?)
+            });
+            let seen = found.into_iter().map(|found| match found {
+                Found::Here(_, seen) => seen,
+                Found::Away(failure) => Err(failure),
+            });
+            let seen = seen.collect();
+            (vms, seen)
+        }
+    };
+    let now = OffsetDateTime::now_utc();
+    let mut looks = Vec::new();
+    let mut failed = Vec::new();
+    for (config, seen) in vms.iter().zip(&seen) {
+        let name = config.name.as_str();
+        let status = seen.as_ref().ok();
+        let at = status.map_or(now, |status| status.at);
+        looks.push(Look { name, at, status });
+        if let Err(failure) = seen {
+            failed.extend(failure.messages.iter().cloned());
+        }
+    }
+    write_public(file, exposition(&looks).as_bytes())?;
+    if failed.is_empty() {
+        return Ok(Box::new(TextReport::done(Vec::new())));
+    }
+    Err(Failure {
+        exit: Exit::Failed,
+        messages: failed,
+    }
+    .into())
+}
+
+/// Each update has printed its own report.
+fn watch_all(
+    vms: Vec<(Config, Watched)>,
+    interval: Duration,
+    verbose: bool,
+    out: &Output,
+) -> Box<dyn CommandReport> {
+    Box::new(TextReport {
+        exit: watch(vms, interval, verbose, out),
+        text: Vec::new(),
+    })
 }
 
 fn fetch_status(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
@@ -40,22 +219,72 @@ fn fetch_status(config: &Config, host: &LibvirtHost) -> HostResult<Status> {
 
 type Seen = HostResult<Status>;
 
-/// Until Ctrl-C, or until nobody reads it any more. The exit code is that of the last update.
-fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) -> Exit {
+/// A host that is looked at again and again.
+struct Watched {
+    uri: String,
+    /// `None`: it was not reached so far.
+    host: Option<LibvirtHost>,
+}
+
+impl Watched {
+    fn new(host: LibvirtHost) -> Self {
+        Self {
+            uri: host.uri().to_owned(),
+            host: Some(host),
+        }
+    }
+
+    fn later(uri: String) -> Self {
+        Self { uri, host: None }
+    }
+
+    fn fetch(&self, config: &Config) -> Seen {
+        match &self.host {
+            Some(host) => fetch_status(config, host),
+            None => Err(HostError::new(
+                HostErrorKind::Connection,
+                format!("connecting to libvirt at {}", self.uri),
+                "no connection so far",
+            )),
+        }
+    }
+}
+
+impl Reconnect for Watched {
+    fn reconnect(&mut self) -> HostResult<()> {
+        if let Some(host) = &mut self.host {
+            return host.reconnect();
+        }
+        self.host = Some(LibvirtHost::connect(&self.uri)?);
+        Ok(())
+    }
+}
+
+/// Until Ctrl-C, or until nobody reads it any more. The exit code is that of the last update; of
+/// several VMs, of the last of each.
+fn watch(vms: Vec<(Config, Watched)>, interval: Duration, verbose: bool, out: &Output) -> Exit {
     let interrupt = Interrupt::listen(out, "");
-    let name = config.name.to_string();
-    let updates = keep_fetching(host, interval, move |host| fetch_status(&config, host));
-    let mut shown = Shown {
-        name,
-        interval,
-        last: None,
-        broken: None,
-    };
+    let (send, updates) = sync_channel(1);
+    let mut shown = ShownAll::default();
+    for (place, (config, host)) in vms.into_iter().enumerate() {
+        shown.vms.push(Shown {
+            name: config.name.to_string(),
+            shared: config.virtual_ip.clone(),
+            interval,
+            verbose,
+            last: None,
+            broken: None,
+        });
+        let connected = host.host.is_some();
+        let fetch = move |host: &Watched| host.fetch(&config);
+        keep_fetching(host, connected, interval, fetch, (place, send.clone()));
+    }
+    drop(send);
     let mut exit = Exit::Failed;
     while let Some(new) = next(&updates, out.has_screen()) {
-        if let New::Status(seen) = new {
-            exit = seen.as_ref().as_ref().map_or(Exit::Failed, Status::exit);
-            shown.take(*seen);
+        if let New::Status(place, seen) = new {
+            shown.take(place, *seen);
+            exit = shown.exit();
             interrupt.set(Manner::AtOnce {
                 words: String::new(),
                 exit: Some(exit),
@@ -70,14 +299,15 @@ fn watch(config: Config, host: LibvirtHost, interval: Duration, out: &Output) ->
 
 /// Why there is something to show.
 enum New {
-    Status(Box<Seen>),
+    /// Of the VM in that place.
+    Status(usize, Box<Seen>),
     /// What is shown has grown older.
     Age,
 }
 
 /// The next reason; the age is shown on a screen only.
-fn next(updates: &Receiver<Seen>, screen: bool) -> Option<New> {
-    let fetch = |seen| Some(New::Status(Box::new(seen)));
+fn next(updates: &Receiver<(usize, Seen)>, screen: bool) -> Option<New> {
+    let fetch = |(place, seen)| Some(New::Status(place, Box::new(seen)));
     if !screen {
         return updates.recv().ok().and_then(fetch);
     }
@@ -89,15 +319,17 @@ fn next(updates: &Receiver<Seen>, screen: bool) -> Option<New> {
 }
 
 /// Asks again and again, in a thread of its own: a guest may take seconds to answer. The connection
-/// is kept; a broken one is opened again, for as long as it takes.
+/// is kept; a broken one is opened again, for as long as it takes. `connected`: whether there is
+/// one to begin with; `to`: who is told, with what belongs to the answer.
 fn keep_fetching<H: Reconnect + Send + 'static>(
     mut host: H,
+    mut connected: bool,
     interval: Duration,
     fetch: impl Fn(&H) -> Seen + Send + 'static,
-) -> Receiver<Seen> {
-    let (send, updates) = sync_channel(1);
+    to: (usize, SyncSender<(usize, Seen)>),
+) {
+    let (place, send) = to;
     std::thread::spawn(move || {
-        let mut connected = true;
         loop {
             let started = Instant::now();
             let seen = if connected {
@@ -107,19 +339,119 @@ fn keep_fetching<H: Reconnect + Send + 'static>(
             };
             let broken = |e: &HostError| e.kind == HostErrorKind::Connection;
             connected = !seen.as_ref().is_err_and(broken);
-            if send.send(seen).is_err() {
+            if send.send((place, seen)).is_err() {
                 return;
             }
             std::thread::sleep(interval.saturating_sub(started.elapsed()));
         }
     });
-    updates
+}
+
+/// What the watcher sees of several, or of one.
+#[derive(Default)]
+struct ShownAll {
+    vms: Vec<Shown>,
+    /// Whose update was the last.
+    newest: usize,
+}
+
+impl ShownAll {
+    fn take(&mut self, place: usize, seen: Seen) {
+        self.newest = place;
+        if let Some(vm) = self.vms.get_mut(place) {
+            vm.take(seen);
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let well = self.together().iter().all(Together::is_well);
+        if well && self.vms.iter().all(Shown::is_ready) {
+            Exit::Done
+        } else {
+            Exit::Failed
+        }
+    }
+
+    fn together(&self) -> Vec<Together> {
+        let vms = self.vms.iter().map(|vm| {
+            let last = vm.last.as_ref().filter(|_| vm.broken.is_none());
+            let said = last.and_then(Status::shared);
+            ((vm.name.as_str(), vm.shared.as_ref()), said)
+        });
+        together(vms)
+    }
+
+    fn newest(&self) -> Option<&Shown> {
+        self.vms.get(self.newest)
+    }
+}
+
+impl WatchReport for ShownAll {
+    fn screen(&self, columns: Option<usize>) -> Vec<Styled> {
+        let each: Vec<Vec<Styled>> = self.vms.iter().map(|vm| vm.screen(columns)).collect();
+        each.join(&Styled::default())
+    }
+
+    fn foot(&self, columns: Option<usize>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for vm in &self.vms {
+            let name = (self.vms.len() > 1).then(|| format!("{}: ", vm.name));
+            let broken = vm.silent(&name.unwrap_or_default());
+            lines.extend(broken.iter().flat_map(|text| folded(text, columns)));
+        }
+        // Until each has been asked once nothing is missed.
+        let asked = self
+            .vms
+            .iter()
+            .all(|vm| vm.last.is_some() || vm.broken.is_some());
+        if asked {
+            let together = self.together();
+            let said = together.iter().map(Together::line);
+            lines.extend(said.flat_map(|line| folded(&line, columns)));
+        }
+        // How old the oldest is.
+        let oldest = self
+            .vms
+            .iter()
+            .min_by_key(|vm| vm.last.as_ref().map(|last| last.at));
+        lines.extend(oldest.iter().flat_map(|vm| folded(&vm.age(), columns)));
+        lines
+    }
+
+    fn block(&self) -> Vec<Styled> {
+        self.newest().map(Shown::block).unwrap_or_default()
+    }
+
+    fn document(&self) -> Body {
+        match self.newest() {
+            Some(vm) => vm.document(),
+            None => Body::Failure(FailureDocument {
+                command: "status".into(),
+                name: None,
+                time: None,
+                uri: None,
+                work: None,
+                error: ErrorDocument {
+                    exit_code: None,
+                    problems: Vec::new(),
+                    messages: Vec::new(),
+                },
+            }),
+        }
+    }
+}
+
+fn folded(text: &str, columns: Option<usize>) -> Vec<String> {
+    wrap(text, columns.unwrap_or(80))
 }
 
 /// What the watcher sees.
 struct Shown {
     name: String,
+    /// The address that it shares with others.
+    shared: Option<VirtualIp>,
     interval: Duration,
+    verbose: bool,
     last: Option<Status>,
     /// Why there is nothing newer, and since when.
     broken: Option<(HostError, Instant)>,
@@ -140,40 +472,44 @@ impl Shown {
     }
 }
 
-impl WatchReport for Shown {
+impl Shown {
+    fn is_ready(&self) -> bool {
+        self.broken.is_none() && self.last.as_ref().is_some_and(Status::is_ready)
+    }
+
     /// What was seen last.
-    fn screen(&self, columns: Option<usize>) -> Vec<String> {
+    fn screen(&self, columns: Option<usize>) -> Vec<Styled> {
         match &self.last {
-            Some(status) => status.lines(columns),
-            None => vec![format!("{}: waiting for the first answer", self.name)],
+            Some(status) => status.lines(columns, self.verbose),
+            None => vec![format!("{}: waiting for the first answer", self.name).into()],
         }
     }
 
-    /// How old it is, and why there is nothing newer.
-    fn foot(&self, columns: Option<usize>) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut add = |text: &str| lines.extend(wrap(text, columns.unwrap_or(80)));
-        if let Some((error, since)) = &self.broken {
-            let since = ago(since.elapsed().as_secs());
-            add(&format!(
-                "no answer for {since}: {error}; lbctl tries again"
-            ));
-        }
+    /// Why there is nothing newer.
+    fn silent(&self, name: &str) -> Option<String> {
+        let (error, since) = self.broken.as_ref()?;
+        let since = ago(since.elapsed().as_secs());
+        Some(format!(
+            "{name}no answer for {since}: {error}; lbctl tries again"
+        ))
+    }
+
+    /// How old it is.
+    fn age(&self) -> String {
         let every = ago(self.interval.as_secs());
         let seen = self.last.as_ref().map_or_else(String::new, |status| {
             let age = (OffsetDateTime::now_utc() - status.at).whole_seconds();
             format!("seen {} ago, ", ago(u64::try_from(age).unwrap_or(0)))
         });
-        add(&format!("{seen}every {every}; Ctrl-C ends this"));
-        lines
+        format!("{seen}every {every}; Ctrl-C ends this")
     }
 
-    fn block(&self) -> Vec<String> {
+    fn block(&self) -> Vec<Styled> {
         match (&self.broken, &self.last) {
             (None, Some(status)) => {
-                let mut lines = status.lines(None);
+                let mut lines = status.lines(None, self.verbose);
                 if let Some(heading) = lines.first_mut() {
-                    *heading = format!("{} {heading}", time(status.at));
+                    *heading = Styled::from(format!("{} ", time(status.at))).join(heading);
                 }
                 lines
             }
@@ -183,8 +519,8 @@ impl WatchReport for Shown {
                     .as_ref()
                     .map_or_else(String::new, |(e, _)| e.to_string());
                 vec![
-                    format!("{at} {}: unknown", self.name),
-                    format!("  libvirt      {said}; lbctl tries again"),
+                    format!("{at} {}: unknown", self.name).into(),
+                    format!("  libvirt      {said}; lbctl tries again").into(),
                 ]
             }
         }
@@ -197,6 +533,8 @@ impl WatchReport for Shown {
                 command: "status".into(),
                 name: Some(self.name.clone()),
                 time: Some(time(OffsetDateTime::now_utc())),
+                uri: None,
+                work: None,
                 error: ErrorDocument {
                     exit_code: None,
                     problems: Vec::new(),
@@ -234,12 +572,21 @@ mod tests {
             at: OffsetDateTime::now_utc(),
             uri: "qemu:///system".into(),
             state: "shut off".into(),
+            reason: None,
             addresses: Vec::new(),
             certificate: None,
+            patroni_tls: "mutual",
+            seed_unknown: None,
             verify_host: None,
+            verified: String::new(),
             holds: true,
+            known_as: None,
+            leader: "primary",
+            is_ours: true,
             guest: GuestAnswer::Off,
             drift: Ok(Vec::new()),
+            restart_pending: false,
+            notes: Vec::new(),
         }
     }
 
@@ -273,32 +620,30 @@ mod tests {
                 Ok(status())
             }
         };
-        let updates = keep_fetching(Unreliable(0), Duration::from_millis(1), fetch);
-        let found: Vec<bool> = updates.iter().take(6).map(|seen| seen.is_ok()).collect();
+        let (send, updates) = sync_channel(1);
+        let interval = Duration::from_millis(1);
+        keep_fetching(Unreliable(0), true, interval, fetch, (0, send));
+        let seen = updates.iter().take(6);
+        let found: Vec<bool> = seen.map(|(_, seen)| seen.is_ok()).collect();
         // The first answer, then two attempts to connect; then the test ends.
         assert_eq!(found, [false, false, false, true, true, true]);
     }
 
     #[test]
     fn without_libvirt_the_last_status_is_shown_with_its_age() {
-        let mut shown = Shown {
-            name: "lb-1".into(),
-            interval: Duration::from_secs(2),
-            last: None,
-            broken: None,
-        };
+        let mut shown = watched(&["lb-1"]);
         assert_eq!(
             shown.screen(Some(80)),
-            ["lb-1: waiting for the first answer"]
+            [Styled::from("lb-1: waiting for the first answer")]
         );
-        shown.take(Ok(status()));
+        shown.take(0, Ok(status()));
         assert_eq!(
             shown.foot(Some(80)),
             ["seen 0 s ago, every 2 s; Ctrl-C ends this"]
         );
-        shown.take(Err(broken()));
+        shown.take(0, Err(broken()));
         assert_eq!(
-            shown.screen(Some(80))[0],
+            shown.screen(Some(80))[0].text(),
             "lb-1: not ready: the domain is shut off"
         );
         let foot = shown.foot(Some(80)).join(" ");
@@ -307,7 +652,7 @@ mod tests {
             "{foot}"
         );
         assert!(
-            shown.block()[0].ends_with("Z lb-1: unknown"),
+            shown.block()[0].text().ends_with("Z lb-1: unknown"),
             "{:?}",
             shown.block()
         );
@@ -318,7 +663,41 @@ mod tests {
                 .unwrap()
                 .contains("socket")
         );
-        shown.take(Ok(status()));
+        shown.take(0, Ok(status()));
         assert_eq!(shown.foot(Some(80)).len(), 1);
+    }
+
+    fn watched(names: &[&str]) -> ShownAll {
+        let shown = |name: &&str| Shown {
+            name: (*name).to_owned(),
+            shared: None,
+            interval: Duration::from_secs(2),
+            verbose: false,
+            last: None,
+            broken: None,
+        };
+        ShownAll {
+            vms: names.iter().map(shown).collect(),
+            newest: 0,
+        }
+    }
+
+    #[test]
+    fn of_several_all_are_on_the_screen_and_each_update_is_of_one() {
+        let mut shown = watched(&["lb-1", "lb-2"]);
+        shown.take(0, Ok(status()));
+        shown.take(1, Err(broken()));
+        let screen = shown.screen(Some(80));
+        let screen: Vec<&str> = screen.iter().map(Styled::text).collect();
+        assert_eq!(screen[0], "lb-1: not ready: the domain is shut off");
+        let last = &screen[screen.len() - 2..];
+        assert_eq!(last, ["", "lb-2: waiting for the first answer"]);
+        let foot = shown.foot(Some(200));
+        assert!(foot[0].starts_with("lb-2: no answer for 0 s: "), "{foot:?}");
+        assert_eq!(foot.len(), 2);
+        assert!(shown.block()[0].text().ends_with("Z lb-2: unknown"));
+        let document = serde_json::to_value(shown.document()).unwrap();
+        assert_eq!(document["name"], "lb-2");
+        assert_eq!(shown.exit(), Exit::Failed);
     }
 }

@@ -11,7 +11,9 @@ use crate::guest::ready::{News, Outcome, Patience, Phase, wait};
 use crate::guest::{CloudInit, Guest, HaproxyStatus, Server};
 use crate::host::HostErrorKind;
 use crate::host::libvirt::LibvirtHost;
-use crate::output::{Output, seconds};
+use crate::output::json::PhaseDocument;
+use crate::output::{Output, done, seconds};
+use crate::status::address;
 use crate::text::sanitize::sanitize_line;
 
 /// How much of the console is shown.
@@ -35,23 +37,26 @@ pub(super) fn until_ready(
     let mut waited = Duration::ZERO;
     let outcome = wait(host, name, patience, |news, elapsed| {
         waited = elapsed;
-        show(news, elapsed, out);
+        show(news, ready, out);
     });
     out.end_live();
+    out.set_calls(host.calls());
     let failure = match outcome? {
         Outcome::Ready(status) => {
             let primary = status.haproxy.primary.unwrap_or_default();
-            out.say(&format!(
-                "{name}: ready after {}, psql -h {} reaches the primary {primary}",
-                seconds(waited),
-                config.address()
-            ));
+            let address = address(config, host)
+                .map_or_else(|| "(its address)".to_owned(), |ip| ip.to_string());
+            let rest = format!(
+                " after {}, psql -h {address} reaches the primary {primary}",
+                seconds(waited)
+            );
+            out.say(done(name, "ready", &rest));
             return Ok(());
         }
         Outcome::Died(state) => failure(
             Exit::Failed,
             MessageId::DomainStopped,
-            format!("{name} stopped while lbctl waited for it: it is {state}"),
+            format!("{name}: stopped while lbctl waited for it: it is {state}"),
             "the last lines of the console show why; `lbctl up --wait` starts it again",
             console.lines(),
         ),
@@ -65,13 +70,16 @@ pub(super) fn until_ready(
                 .map(|status| nodes(&status.haproxy))
                 .unwrap_or_default();
             detail.extend(silent.map(|said| format!("no answer: {}", sanitize_line(&said, 200))));
-            detail.push("--- last lines of the console ---".into());
-            detail.extend(console.lines());
+            let lines = console.lines();
+            if !lines.is_empty() {
+                detail.push("--- last lines of the console ---".into());
+                detail.extend(lines);
+            }
             failure(
                 Exit::NotReady,
                 MessageId::NotReady,
                 format!(
-                    "{name} is running, but was not ready within {}: {phase}",
+                    "{name}: running, but not ready within {}: {phase}",
                     seconds(ready)
                 ),
                 "`lbctl status` shows its progress; `lbctl up --wait=30m` waits longer",
@@ -83,20 +91,25 @@ pub(super) fn until_ready(
 }
 
 /// On a terminal the phase is one line with its time; elsewhere each one is a line that stays.
-fn show(news: &News<'_>, elapsed: Duration, out: &Output) {
+fn show(news: &News<'_>, ready: Duration, out: &Output) {
     match news {
-        // The caller prints it, with more words.
-        News::Phase(Phase::Ready) => {}
         News::Phase(phase) => {
-            if !out.live(&phase.to_string()) {
-                out.say(&format!("  {phase} ({})", seconds(elapsed)));
-            }
+            let (named, text) = match phase {
+                Phase::Booting => (
+                    PhaseDocument::Booting,
+                    format!("{phase}; a first boot takes minutes"),
+                ),
+                Phase::CloudInit(_) => (PhaseDocument::CloudInit, phase.to_string()),
+                Phase::Checks(_) => (PhaseDocument::Checks, phase.to_string()),
+                Phase::Ready => (PhaseDocument::Ready, phase.to_string()),
+            };
+            out.phase(named, &text, ready);
         }
-        News::Away(said) => out.say(&format!(
-            "  libvirt does not answer ({said}); lbctl tries for {} to reach it, the guest keeps running",
+        News::Away(said) => out.note(&format!(
+            "libvirt does not answer ({said}); lbctl tries for {} to reach it, the guest keeps running",
             seconds(AWAY)
         )),
-        News::Back => out.say("  libvirt answers again"),
+        News::Back => out.note("libvirt answers again"),
     }
 }
 
@@ -108,10 +121,7 @@ fn cloud_init_failed(name: &str, verdict: &CloudInit, host: &LibvirtHost) -> Fai
         Exit::Failed,
         MessageId::CloudInitFailed,
         format!("cloud-init failed in {name}"),
-        format!(
-            "log in with `virsh console {name}` or ssh; after correcting the configuration run `lbctl up --restart now \
-             --wait`"
-        ),
+        "log in with `lbctl console` or ssh; after correcting the configuration run `lbctl up --restart now --wait`",
         detail,
     )
 }
@@ -160,7 +170,7 @@ impl ConsoleTail {
         // The thread ends with the process: a blocked read has no other end.
         std::thread::spawn(move || {
             loop {
-                match LibvirtHost::connect(&uri).and_then(|host| host.console(&domain)) {
+                match LibvirtHost::connect(&uri).and_then(|host| host.console(&domain, false)) {
                     Ok(console) => {
                         let mut chunk = [0; 4096];
                         while let Some(count) = console.read(&mut chunk) {

@@ -1,7 +1,7 @@
 //! What clients may do: on which address and port, who, how many, and how long they wait for the
 //! primary.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::checks;
 use super::diagnostics::{Read, Refused, Spanned};
@@ -10,8 +10,6 @@ use super::model::Interface;
 use super::reader::Section;
 use super::types::{HaproxyTime, HaproxyVersion, IpNetwork, MemoryMib, Port};
 
-/// Networks of one list. Each connection is compared with all of them.
-const MOST_NETWORKS: usize = 256;
 /// So much longer than the hold a client must be allowed to be silent.
 const BEYOND_HOLD_MILLIS: u64 = 5000;
 /// A hold that is shorter ends before HAProxy is certain of a new primary.
@@ -22,7 +20,7 @@ const SESSION_KIB: u64 = 64;
 /// The keys of `[haproxy]` that are about them.
 pub(super) struct Clients {
     pub port: Port,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub allow: Vec<IpNetwork>,
     pub max_connections: u32,
     pub max_connections_per_client: Option<u32>,
@@ -39,7 +37,7 @@ pub(super) fn clients(
 ) -> Read<Clients> {
     let port = section.port("port");
     let address = address(section, machine.interfaces);
-    let allow = networks(section, "allow");
+    let allow = networks(section, "allow", address.ok());
     let most = max_connections(section, machine.memory);
     let help = "give the most connections of one client, such as 100";
     let per_client = below(section, "max_connections_per_client", most.as_ref(), help);
@@ -63,8 +61,9 @@ pub(super) fn clients(
 fn max_connections(section: &Section<'_>, memory: Option<MemoryMib>) -> Read<Spanned<u32>> {
     let help = "give the most sessions at one time, such as 2000";
     let most: Spanned<u32> = section.integer("max_connections", help)?;
-    let ports = if section.gives("replicas_port") { 2 } else { 1 };
-    let all = u64::from(most.value) * ports;
+    let services = section.sections("services").len();
+    let ports = 1 + usize::from(section.gives("replicas_port")) + services;
+    let all = u64::from(most.value) * ports as u64;
     let needed = all * SESSION_KIB / 1024;
     if let Some(memory) = memory.filter(|memory| needed > memory.get() / 2) {
         let what = format!(
@@ -166,47 +165,62 @@ fn room_needs_hold(
 }
 
 /// An address of the VM: with another one HAProxy would not start.
-fn address(section: &Section<'_>, interfaces: Option<&[Interface]>) -> Read<Ipv4Addr> {
+fn address(section: &Section<'_>, interfaces: Option<&[Interface]>) -> Read<IpAddr> {
     let address = section.parsed("address", checks::own_address)?;
-    of_the_vm(section, &address.with(address.value.into()), interfaces)?;
+    of_the_vm(section, &address, interfaces)?;
     Ok(address.value)
 }
 
-/// Whether the VM has it. Of IPv6 the configuration does not know.
+/// Whether the VM has it. What a DHCP server gives it is not known, nor what it makes itself of a
+/// router's advertisement.
 pub(super) fn of_the_vm(
     section: &Section<'_>,
     address: &Spanned<IpAddr>,
     interfaces: Option<&[Interface]>,
 ) -> Read<()> {
-    let (IpAddr::V4(ip), Some(interfaces)) = (address.value, interfaces) else {
+    let (ip, Some(interfaces)) = (address.value, interfaces) else {
         return Ok(());
     };
-    if ip.is_unspecified() || ip.is_loopback() || interfaces.iter().any(|i| i.ip == ip) {
+    let own: Vec<IpAddr> = interfaces.iter().flat_map(Interface::ips).collect();
+    let unknown = interfaces.iter().any(|i| i.ip().is_none())
+        || (ip.is_ipv6() && !own.iter().any(IpAddr::is_ipv6));
+    if ip.is_unspecified() || ip.is_loopback() || unknown || own.contains(&ip) {
         return Ok(());
     }
-    let own: Vec<String> = interfaces.iter().map(|i| i.ip.to_string()).collect();
+    let own: Vec<String> = own.iter().map(IpAddr::to_string).collect();
     let what = format!("is {ip}, which the VM does not have: HAProxy would not start");
     let help = format!(
-        "give one of the VM's own ({}), or 0.0.0.0 for all of them",
-        own.join(", ")
+        "give one of the VM's own ({}), or {} for all of them",
+        own.join(", "),
+        if ip.is_ipv4() { "0.0.0.0" } else { "::" }
     );
     Err(section.diagnostics().refuse(address, &what, help))
 }
 
 /// Who may connect. Empty: everybody.
-pub(super) fn networks(section: &Section<'_>, name: &str) -> Read<Vec<IpNetwork>> {
+pub(super) fn networks(
+    section: &Section<'_>,
+    name: &str,
+    listening: Option<IpAddr>,
+) -> Read<Vec<IpNetwork>> {
     let diagnostics = section.diagnostics();
     let given = section.texts(name, IpNetwork::parse)?;
     let Some(first) = given.first() else {
         return Ok(Vec::new());
     };
-    if given.len() > MOST_NETWORKS {
+    let most = section.most(name);
+    if given.len() > most {
         let what = format!("is the first of {} networks", given.len());
-        let help = format!("give at most {MOST_NETWORKS}: each connection is compared with all");
+        let help = format!("give at most {most}: each connection is compared with all");
         return Err(diagnostics.refuse(first, &what, help));
     }
-    if !given.iter().any(|network| network.value.has_clients()) {
-        let what = "leaves nobody who could connect: clients come by IPv4, and from other machines";
+    let listening = listening.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    if !given.iter().any(|n| n.value.has_clients_of(listening)) {
+        let what = if listening.is_ipv4() {
+            "leaves nobody who could connect: clients come by IPv4, and from other machines"
+        } else {
+            "leaves nobody who could connect: clients come to haproxy.address, and from other machines"
+        };
         let help = "add their network, or remove the list to let everybody in";
         return Err(diagnostics.refuse(first, what, help));
     }

@@ -10,6 +10,8 @@ pub enum Kind {
     Text,
     /// Text, `{ file = … }` or `{ env = … }`.
     LongText,
+    /// One or a list of what `LongText` takes.
+    LongTexts,
     /// As `LongText`, and never shown.
     Secret,
     Integer,
@@ -26,6 +28,12 @@ pub enum Kind {
     Time,
     /// A text with a unit, or an integer of bytes.
     Size,
+    /// An integer of MiB, or a text with a unit.
+    Memory,
+    /// An integer of hours, or a text with a unit.
+    Hours,
+    /// A table whose keys are names of others: each has a text, an integer or a boolean.
+    Pairs,
     Table,
     /// A list of tables.
     Tables,
@@ -38,6 +46,7 @@ impl Kind {
         match self {
             Self::Text => "text",
             Self::LongText => "text, file or env",
+            Self::LongTexts => "text, file or env, or a list of them",
             Self::Secret => "secret: text, file or env",
             Self::Integer => "integer",
             Self::Number => "number",
@@ -47,8 +56,36 @@ impl Kind {
             Self::TextOrTexts => "text or list of texts",
             Self::Time => "time",
             Self::Size => "size",
+            Self::Memory => "MiB, or a size",
+            Self::Hours => "hours, or a time",
+            Self::Pairs => "table of names and values",
             Self::Table => "table",
             Self::Tables => "list of tables",
+        }
+    }
+
+    /// Whether it is a single value that is no secret, which may come from a variable of the
+    /// environment.
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        match self {
+            Self::Text
+            | Self::Integer
+            | Self::Number
+            | Self::Boolean
+            | Self::SwitchOrPort
+            | Self::TextOrTexts
+            | Self::Time
+            | Self::Size
+            | Self::Memory
+            | Self::Hours => true,
+            Self::LongText
+            | Self::LongTexts
+            | Self::Secret
+            | Self::Texts
+            | Self::Pairs
+            | Self::Table
+            | Self::Tables => false,
         }
     }
 
@@ -85,6 +122,8 @@ pub enum Need {
     /// Wherever the table that it stands in is given (and is not switched off by its `enabled`).
     Required,
     Optional,
+    /// One or the other, by what else is given: its reader decides, and `meaning` says it.
+    Conditional,
 }
 
 /// A value that a declaration holds.
@@ -117,6 +156,8 @@ pub enum Bounds {
     Between { above: i64, below: i64 },
     /// One of these.
     Words(&'static [&'static str]),
+    /// A text of that form (`forms`), or texts of it.
+    Form(&'static str),
 }
 
 /// How a change of a key's value reaches a load balancer that is there.
@@ -164,6 +205,8 @@ pub struct Key {
     /// `None`: there is none, or `meaning` says what it depends on.
     pub default: Option<Literal>,
     pub bounds: Bounds,
+    /// How many entries it takes, of a list or of pairs. `None`: there is no limit.
+    pub most: Option<i64>,
     effect: Effect,
     /// A value as it would be written in TOML. Empty for tables, and where the default serves.
     example: &'static str,
@@ -189,6 +232,7 @@ impl Key {
         match (self.default, self.need) {
             (Some(default), _) => default.to_string(),
             (None, Need::Required) => "required".to_owned(),
+            (None, Need::Conditional) => "conditional".to_owned(),
             (None, Need::Optional) => String::new(),
         }
     }
@@ -204,10 +248,13 @@ impl Key {
     /// `meaning`.
     #[must_use]
     pub fn takes(&self) -> String {
-        let takes = self.kind.takes();
+        let takes = match self.most {
+            Some(most) => format!("{}, at most {most}", self.kind.takes()),
+            None => self.kind.takes().to_owned(),
+        };
         let quantity = |number| self.kind.quantity(number);
         match self.bounds {
-            Bounds::Unbounded | Bounds::Words(_) => takes.to_owned(),
+            Bounds::Unbounded | Bounds::Words(_) | Bounds::Form(_) => takes,
             Bounds::Range { min, max } => {
                 format!("{takes}, {} to {}", quantity(min), quantity(max))
             }
@@ -230,6 +277,12 @@ impl Key {
     #[must_use]
     pub fn effect(&self) -> Effect {
         self.effect
+    }
+
+    /// How many entries it takes, of a list or of pairs.
+    pub(super) fn most(&self) -> usize {
+        let most = self.most.and_then(|most| usize::try_from(most).ok());
+        most.unwrap_or(usize::MAX)
     }
 
     /// The numbers that it takes.
@@ -257,6 +310,21 @@ impl Key {
         }
     }
 
+    /// Required or not, by what else is given.
+    pub(super) const fn conditional(
+        path: &'static str,
+        kind: Kind,
+        effect: Effect,
+        example: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        let need = Need::Conditional;
+        Self {
+            need,
+            ..Self::optional(path, kind, effect, example, meaning)
+        }
+    }
+
     pub(super) const fn optional(
         path: &'static str,
         kind: Kind,
@@ -270,6 +338,7 @@ impl Key {
             need: Need::Optional,
             default: None,
             bounds: Bounds::Unbounded,
+            most: None,
             effect,
             example,
             meaning,
@@ -310,6 +379,18 @@ impl Key {
     pub(super) const fn strictly_between(self, above: i64, below: i64) -> Self {
         let bounds = Bounds::Between { above, below };
         Self { bounds, ..self }
+    }
+
+    /// What its texts look like, one of `forms`.
+    pub(super) const fn form(self, form: &'static str) -> Self {
+        let bounds = Bounds::Form(form);
+        Self { bounds, ..self }
+    }
+
+    /// No more entries than this, of a list or of pairs.
+    pub(super) const fn at_most(self, most: i64) -> Self {
+        let most = Some(most);
+        Self { most, ..self }
     }
 
     pub(super) const fn words(self, words: &'static [&'static str]) -> Self {

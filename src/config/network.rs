@@ -1,26 +1,32 @@
 //! The VM's network interfaces: what they are attached to, their addresses, and what they must not
 //! share.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 
+use super::addresses::{StaticDraft, fixed};
 use super::checks;
 use super::diagnostics::{Read, Refused, Spanned};
 use super::model::{Addressing, Interface};
-use super::nic::{NetworkRef, NicSource};
+use super::nic::{NetworkRef, NicSource, Switch};
 use super::reader::Section;
 use super::report::ProblemId;
-use super::types::{InvalidValue, MacAddr, Name};
+use super::types::{MacAddr, Name};
+use super::vms::Unique;
+
+/// RFC 8200, section 5.
+const SMALLEST_OF_IPV6: u16 = 1280;
 
 /// A network interface as far as it could be read, with places, to be held against the others.
 struct InterfaceDraft {
-    ip: Read<Spanned<Ipv4Addr>>,
+    ips: Vec<Spanned<IpAddr>>,
     mac: Read<Spanned<MacAddr>>,
     mac_derived: bool,
-    gateway: Option<Spanned<Ipv4Addr>>,
+    gateways: Vec<Spanned<IpAddr>>,
     source: Read<NicSource>,
     addressing: Read<Addressing>,
+    mtu: Read<Option<u16>>,
 }
 
 /// All network interfaces, in the order of the model. Two default gateways are refused: the guest
@@ -32,65 +38,97 @@ pub(super) fn interfaces(root: &Section<'_>, name: &Read<Spanned<Name>>) -> Read
         let ip = section.parsed("ip", checks::host_address);
         let (mac, mac_derived) = mac(&section, name, "libvirt_network");
         drafts.push(InterfaceDraft {
-            ip,
+            ips: ip.iter().map(|ip| ip.with(ip.value.into())).collect(),
             mac,
             mac_derived,
-            gateway: None,
+            gateways: Vec::new(),
             source,
-            addressing: Ok(Addressing::DhcpReservation),
+            addressing: ip.map(|ip| Addressing::DhcpReservation(ip.value)),
+            mtu: Ok(None),
         });
     }
-    for (place, section) in root.sections("libvirt_networks").iter().enumerate() {
-        let source = network(section);
-        let place = format!("libvirt_networks/{place}");
-        drafts.push(static_interface(section, source, name, &place));
-    }
-    for (place, section) in root.sections("macvtap_interfaces").iter().enumerate() {
-        let source = section
-            .parsed("interface", checks::device)
-            .map(|device| NicSource::Macvtap {
-                device: device.value,
-            });
-        let place = format!("macvtap_interfaces/{place}");
-        drafts.push(static_interface(section, source, name, &place));
+    for list in &LISTS {
+        for (place, section) in root.sections(list.key).iter().enumerate() {
+            let place = format!("{}/{place}", list.key);
+            drafts.push(interface_of(section, list, name, &place));
+        }
     }
     if drafts.is_empty() {
         return Err(none(root));
+    }
+    for draft in &drafts {
+        for ip in &draft.ips {
+            root.reader.claim(Unique::Address, &ip.value, ip);
+        }
+        // Two derived ones are the same where the names are, and that is said of them.
+        if let (Ok(mac), false) = (&draft.mac, draft.mac_derived) {
+            root.reader.claim(Unique::Mac, &mac.value, mac);
+        }
     }
     let distinct = distinct(root, &drafts);
     let interfaces: Read<Vec<Interface>> = drafts.into_iter().map(interface).collect();
     distinct.and(interfaces)
 }
 
+/// The lists of network interfaces, in the order of the model.
+const LISTS: [InterfaceList; 3] = [
+    InterfaceList {
+        key: "libvirt_networks",
+        source: network,
+        takes_dhcp: false,
+    },
+    InterfaceList {
+        key: "macvtap_interfaces",
+        source: macvtap,
+        takes_dhcp: false,
+    },
+    InterfaceList {
+        key: "bridge_interfaces",
+        source: bridge,
+        takes_dhcp: true,
+    },
+];
+
+struct InterfaceList {
+    key: &'static str,
+    /// What each is attached to.
+    source: fn(&Section<'_>) -> Read<NicSource>,
+    takes_dhcp: bool,
+}
+
 fn none(root: &Section<'_>) -> Refused {
-    let kinds = ["libvirt_network", "libvirt_networks", "macvtap_interfaces"];
-    if kinds.iter().any(|kind| root.gives(kind)) {
+    let lists = LISTS.iter().map(|list| list.key);
+    if std::iter::once("libvirt_network")
+        .chain(lists)
+        .any(|kind| root.gives(kind))
+    {
         return Refused::BY_SCHEMA;
     }
     root.diagnostics().problem(
         ProblemId::MissingKey,
-        kinds[0],
+        "libvirt_network",
         None,
         "no network interface is given, so nothing could reach the load balancer",
-        "add [libvirt_network], [[libvirt_networks]] or [[macvtap_interfaces]]",
+        "add [libvirt_network], [[libvirt_networks]], [[macvtap_interfaces]] or [[bridge_interfaces]]",
     )
 }
 
 fn interface(draft: InterfaceDraft) -> Read<Interface> {
     let InterfaceDraft {
-        ip,
+        ips: _,
         mac,
         mac_derived,
-        gateway: _,
+        gateways: _,
         source,
         addressing,
+        mtu,
     } = draft;
     Ok(Interface {
         mac: mac?.value,
         mac_derived,
-        ip: ip?.value,
         source: source?,
         addressing: addressing?,
+        mtu: mtu?,
     })
 }
 
@@ -100,14 +138,14 @@ fn distinct(root: &Section<'_>, drafts: &[InterfaceDraft]) -> Read<()> {
     let mut distinct = Ok(());
     for (place, draft) in drafts.iter().enumerate() {
         let earlier = || drafts[..place].iter();
-        if let Ok(ip) = &draft.ip
-            && let Some(other) = earlier()
-                .filter_map(|other| other.ip.as_ref().ok())
-                .find(|other| other.value == ip.value)
-        {
-            let what = format!("is {}, which another network interface has", ip.value);
-            let help = "give each network interface an address of its own";
-            distinct = Err(diagnostics.conflict(ip, other, &what, "the same address", help));
+        for (number, ip) in draft.ips.iter().enumerate() {
+            let before = earlier().flat_map(|other| &other.ips);
+            let mut before = before.chain(draft.ips.iter().take(number));
+            if let Some(other) = before.find(|other| other.value == ip.value) {
+                let what = format!("is {}, which is given already", ip.value);
+                let help = "give each address once";
+                distinct = Err(diagnostics.conflict(ip, other, &what, "the same address", help));
+            }
         }
         if let Ok(mac) = &draft.mac
             && let Some(other) = earlier()
@@ -118,12 +156,14 @@ fn distinct(root: &Section<'_>, drafts: &[InterfaceDraft]) -> Read<()> {
             let help = "give each network interface one of its own, or leave mac out";
             distinct = Err(diagnostics.conflict(mac, other, &what, "the same MAC address", help));
         }
-        if let Some(gateway) = &draft.gateway
-            && let Some(other) = earlier().find_map(|other| other.gateway.as_ref())
-        {
-            let what = "is a second default gateway, and the VM has one default route";
-            let help = "leave gateway out on all network interfaces but the one that leads to the rest of the world";
-            distinct = Err(diagnostics.conflict(gateway, other, what, "the first", help));
+        for gateway in &draft.gateways {
+            let mut before = earlier().flat_map(|other| &other.gateways);
+            let alike = |other: &&Spanned<IpAddr>| other.value.is_ipv4() == gateway.value.is_ipv4();
+            if let Some(other) = before.find(alike) {
+                let what = "is a second default gateway, and the VM has one default route";
+                let help = "leave gateway out on all network interfaces but the one that leads to the rest of the world";
+                distinct = Err(diagnostics.conflict(gateway, other, what, "the first", help));
+            }
         }
     }
     distinct
@@ -150,102 +190,88 @@ fn network(section: &Section<'_>) -> Read<NicSource> {
     }
 }
 
-fn static_interface(
+fn macvtap(section: &Section<'_>) -> Read<NicSource> {
+    let device = section.parsed("interface", checks::device)?.value;
+    Ok(NicSource::Macvtap { device })
+}
+
+fn bridge(section: &Section<'_>) -> Read<NicSource> {
+    let bridge = section.parsed("bridge", checks::device);
+    let help = "give the number of a VLAN, such as 42";
+    let vlan = section.optional("vlan", |s, k| s.integer(k, help));
+    Ok(NicSource::Bridge {
+        bridge: bridge?.value,
+        vlan: vlan?.map(Spanned::into_value),
+        switch: Switch::Linux,
+    })
+}
+
+fn interface_of(
     section: &Section<'_>,
-    source: Read<NicSource>,
+    list: &InterfaceList,
     name: &Read<Spanned<Name>>,
     place: &str,
 ) -> InterfaceDraft {
-    let help = "give the length of the network's prefix, such as 24";
-    let prefix = section.integer("prefix_length", help);
-    let ip = section.parsed("ip", checks::host_address);
-    let gateway = section.optional("gateway", |s, k| s.parsed(k, checks::host_address));
-    let dns_servers = section.texts("dns_servers", checks::server_address);
-    let addressing = addressing(section, prefix, &ip, &gateway, dns_servers);
+    let source = (list.source)(section);
+    let by_dhcp = list.takes_dhcp.then(|| section.boolean("dhcp"));
+    let draft = match by_dhcp {
+        Some(Ok(Spanned { value: true, .. })) => dynamic(section),
+        Some(Err(refused)) => nothing(Err(refused)),
+        Some(Ok(_)) | None => fixed(section),
+    };
     let (mac, mac_derived) = mac(section, name, place);
     InterfaceDraft {
-        ip,
+        mtu: mtu(section, &draft.ips),
+        ips: draft.ips,
         mac,
         mac_derived,
-        gateway: gateway.ok().flatten(),
+        gateways: draft.gateways,
         source,
+        addressing: draft.addressing,
+    }
+}
+
+fn nothing(addressing: Read<Addressing>) -> StaticDraft {
+    StaticDraft {
+        ips: Vec::new(),
+        gateways: Vec::new(),
         addressing,
     }
 }
 
-fn addressing(
-    section: &Section<'_>,
-    prefix: Read<Spanned<u8>>,
-    ip: &Read<Spanned<Ipv4Addr>>,
-    gateway: &Read<Option<Spanned<Ipv4Addr>>>,
-    dns_servers: Read<Vec<Spanned<IpAddr>>>,
-) -> Read<Addressing> {
-    let diagnostics = section.diagnostics();
-    let prefix_length = prefix?.value;
-    if let Ok(ip) = ip {
-        let own = diagnostics.check(ip, |ip| usable(*ip, prefix_length));
-        if let Ok(Some(gateway)) = gateway {
-            diagnostics.check(gateway, |gateway| {
-                reachable(*gateway, ip.value, prefix_length)
-            })?;
+/// `dhcp = true`: what the DHCP server says is not said a second time.
+fn dynamic(section: &Section<'_>) -> StaticDraft {
+    let fixed = [
+        "ip",
+        "prefix_length",
+        "addresses",
+        "gateway",
+        "routes",
+        "dns_servers",
+        "search",
+    ];
+    let mut addressing = Ok(Addressing::Dhcp);
+    for given in fixed.iter().filter_map(|key| section.given(key)) {
+        let what = "is given, and dhcp = true: the DHCP server says it";
+        let help = "remove it, or dhcp";
+        addressing = Err(section.diagnostics().refuse(&given, what, help));
+    }
+    nothing(addressing)
+}
+
+fn mtu(section: &Section<'_>, ips: &[Spanned<IpAddr>]) -> Read<Option<u16>> {
+    let help = "give the largest packet of the network in bytes, such as 9000";
+    let mtu = section.optional("mtu", |s, k| s.integer::<u16>(k, help))?;
+    match mtu {
+        Some(mtu) if mtu.value < SMALLEST_OF_IPV6 && ips.iter().any(|ip| ip.value.is_ipv6()) => {
+            let what = format!(
+                "is {}, and IPv6 needs {SMALLEST_OF_IPV6} or more",
+                mtu.value
+            );
+            Err(section.diagnostics().refuse(&mtu, &what, help))
         }
-        own?;
+        mtu => Ok(mtu.map(Spanned::into_value)),
     }
-    let gateway = gateway.as_ref().map_err(|refused| *refused)?;
-    Ok(Addressing::Static {
-        prefix_length,
-        gateway: gateway.as_ref().map(|gateway| gateway.value),
-        dns_servers: dns_servers?.into_iter().map(Spanned::into_value).collect(),
-    })
-}
-
-/// First and last address of a network.
-fn bounds(ip: Ipv4Addr, prefix: u8) -> (Ipv4Addr, Ipv4Addr) {
-    let host = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-    let bits = u32::from(ip);
-    (Ipv4Addr::from(bits & !host), Ipv4Addr::from(bits | host))
-}
-
-/// Neither the network's own address nor its broadcast address, where it has them (prefix below
-/// 31).
-fn usable(ip: Ipv4Addr, prefix: u8) -> Result<(), InvalidValue> {
-    let (first, last) = bounds(ip, prefix);
-    let next = |ip: Ipv4Addr, by: i32| Ipv4Addr::from(u32::from(ip).wrapping_add_signed(by));
-    let help = format!(
-        "give an address from {} to {}, or correct prefix_length",
-        next(first, 1),
-        next(last, -1)
-    );
-    match ip {
-        _ if prefix >= 31 => Ok(()),
-        ip if ip == first => Err(InvalidValue::new(
-            format!("is {ip}, the address of the network {first}/{prefix} itself"),
-            help,
-        )),
-        ip if ip == last => Err(InvalidValue::new(
-            format!("is {ip}, the broadcast address of the network {first}/{prefix}"),
-            help,
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn reachable(gateway: Ipv4Addr, ip: Ipv4Addr, prefix: u8) -> Result<(), InvalidValue> {
-    let (first, last) = bounds(ip, prefix);
-    if gateway == ip {
-        return Err(InvalidValue::new(
-            format!("is {gateway}, the VM's own address"),
-            "give the address of the network's router",
-        ));
-    }
-    if !(first..=last).contains(&gateway) {
-        let what = format!("is {gateway}, which is outside {first}/{prefix}, the network of `ip`");
-        return Err(InvalidValue::new(
-            what,
-            "correct gateway, ip or prefix_length",
-        ));
-    }
-    usable(gateway, prefix)
 }
 
 fn mac(
@@ -287,6 +313,7 @@ mod tests {
             "libvirt_networks/0",
             "macvtap_interfaces/0",
             "macvtap_interfaces/1",
+            "bridge_interfaces/0",
         ];
         let macs: Vec<String> = macs
             .iter()
@@ -298,7 +325,8 @@ mod tests {
                 "52:54:00:31:56:32",
                 "52:54:00:58:5b:d8",
                 "52:54:00:67:6e:b2",
-                "52:54:00:0f:6e:e2"
+                "52:54:00:0f:6e:e2",
+                "52:54:00:21:e8:f4"
             ]
         );
     }

@@ -35,6 +35,21 @@ pub enum NicSource {
     Macvtap {
         device: String,
     },
+    /// A port of a bridge of the host.
+    Bridge {
+        bridge: String,
+        /// The port's VLAN; `None`: the bridge's own.
+        vlan: Option<u16>,
+        switch: Switch,
+    },
+}
+
+/// What kind of bridge it is: libvirt must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Switch {
+    /// The kernel's. What the configuration says until the host was asked.
+    Linux,
+    OpenVswitch,
 }
 
 /// What must be there on the host for a network interface.
@@ -44,10 +59,12 @@ pub enum HostLink<'a> {
     Network(&'a NetworkRef),
     /// A network device of the host.
     Device(&'a str),
+    /// A bridge of the host.
+    Bridge(&'a str),
 }
 
 /// The keys that name a network device of the host, for those who do not know which of them it was.
-pub const DEVICE_KEYS: &str = "`interface` of macvtap_interfaces";
+pub const DEVICE_KEYS: &str = "`interface` of macvtap_interfaces, or `bridge` of bridge_interfaces";
 
 impl NicSource {
     #[must_use]
@@ -55,6 +72,7 @@ impl NicSource {
         match self {
             Self::Network(network) => HostLink::Network(network),
             Self::Macvtap { device } => HostLink::Device(device),
+            Self::Bridge { bridge, .. } => HostLink::Bridge(bridge),
         }
     }
 
@@ -63,7 +81,7 @@ impl NicSource {
     pub fn network(&self) -> Option<&NetworkRef> {
         match self.host_link() {
             HostLink::Network(network) => Some(network),
-            HostLink::Device(_) => None,
+            HostLink::Device(_) | HostLink::Bridge(_) => None,
         }
     }
 
@@ -73,6 +91,7 @@ impl NicSource {
         match self {
             Self::Network(_) => "`network_name` (or `network_id`)",
             Self::Macvtap { .. } => "`interface` of macvtap_interfaces",
+            Self::Bridge { .. } => "`bridge` of bridge_interfaces",
         }
     }
 }
@@ -82,6 +101,17 @@ impl fmt::Display for NicSource {
         match self {
             Self::Network(network) => write!(f, "network {network}"),
             Self::Macvtap { device } => write!(f, "macvtap on {device}"),
+            Self::Bridge {
+                bridge,
+                vlan,
+                switch,
+            } => {
+                if *switch == Switch::OpenVswitch {
+                    f.write_str("Open vSwitch ")?;
+                }
+                write!(f, "bridge {bridge}")?;
+                vlan.map_or(Ok(()), |vlan| write!(f, ", VLAN {vlan}"))
+            }
         }
     }
 }
@@ -92,7 +122,7 @@ impl HostLink<'_> {
     pub fn name(&self) -> &str {
         match self {
             Self::Network(network) => network.as_str(),
-            Self::Device(device) => device,
+            Self::Device(device) | Self::Bridge(device) => device,
         }
     }
 }
@@ -105,11 +135,21 @@ pub(crate) fn one_of_each_kind() -> Vec<NicSource> {
         NicSource::Macvtap {
             device: "eno1".into(),
         },
+        NicSource::Bridge {
+            bridge: "br0".into(),
+            vlan: None,
+            switch: Switch::Linux,
+        },
+        NicSource::Bridge {
+            bridge: "ovs0".into(),
+            vlan: Some(42),
+            switch: Switch::OpenVswitch,
+        },
     ];
     for kind in &kinds {
         // Does not compile with a kind that is not named here: put it above, too.
         match kind {
-            NicSource::Network(_) | NicSource::Macvtap { .. } => {}
+            NicSource::Network(_) | NicSource::Macvtap { .. } | NicSource::Bridge { .. } => {}
         }
     }
     kinds.into()

@@ -1,7 +1,10 @@
 //! The TCP ports of the VM, held against one another: what listens where, and whether it may.
 
+use std::borrow::Cow;
+
 use super::diagnostics::{Read, Spanned};
 use super::model::Runtime;
+use super::patroni::default_patroni_port;
 use super::reader::Section;
 use super::types::Port;
 
@@ -12,7 +15,7 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 struct Listener {
     port: Port,
     /// Behind "which is".
-    what: &'static str,
+    what: Cow<'static, str>,
     /// `None`: by default, or for ever.
     given: Option<Spanned<Port>>,
 }
@@ -21,17 +24,32 @@ impl Listener {
     fn fixed(port: u16, what: &'static str) -> Option<Self> {
         Some(Self {
             port: Port::new(port)?,
-            what,
+            what: what.into(),
             given: None,
         })
     }
 
     /// A port of the configuration. `None`: neither given nor one by default.
-    fn configured(section: &Section<'_>, name: &str, what: &'static str) -> Option<Self> {
+    fn configured(
+        section: &Section<'_>,
+        name: &str,
+        what: impl Into<Cow<'static, str>>,
+    ) -> Option<Self> {
+        Self::with_default(section, name, section.default_port(name), what)
+    }
+
+    fn with_default(
+        section: &Section<'_>,
+        name: &str,
+        default: Option<Port>,
+        what: impl Into<Cow<'static, str>>,
+    ) -> Option<Self> {
         let given = section.given_port(name);
-        let default = || section.default_port(name);
-        let port = given.as_ref().map(|given| given.value).or_else(default)?;
-        Some(Self { port, what, given })
+        Some(Self {
+            port: given.as_ref().map(|given| given.value).or(default)?,
+            what: what.into(),
+            given,
+        })
     }
 }
 
@@ -80,6 +98,10 @@ fn chosen(section: &Section<'_>) -> Vec<Listener> {
         Listener::configured(section, "replicas_port", "also `haproxy.replicas_port`"),
     ];
     let mut listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
+    for service in section.sections("services") {
+        let what = format!("also `{}.port`", service.here().key);
+        listeners.extend(Listener::configured(&service, "port", what));
+    }
     listeners.sort_by_key(|listener| listener.given.is_some());
     listeners
 }
@@ -92,7 +114,9 @@ fn patroni(section: &Section<'_>) -> Option<Listener> {
         Some(Some(false)) => None,
         Some(None) => Listener::configured(section, own, "also `haproxy.patroni_passthrough`"),
         Some(Some(true)) | None => {
-            Listener::configured(section, "patroni_port", "also `haproxy.patroni_port`")
+            let default = default_patroni_port(section);
+            let what = "also `haproxy.patroni_port`";
+            Listener::with_default(section, "patroni_port", default, what)
         }
     }
 }

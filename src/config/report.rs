@@ -68,19 +68,30 @@ pub struct Problem {
     pub message: String,
     /// What to do, in the imperative.
     pub help: String,
-    file: String,
+    /// The file that it is in: that of the configuration, or one that this extends.
+    pub file: String,
     excerpts: Vec<Excerpt>,
 }
 
 /// A source line made fit to be shown, with the place the caret points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
+    file: String,
     line: usize,
     /// In the file; in `text` it may be another, for what stands before may be masked or cut.
     column: usize,
     text: String,
     span: Range<usize>,
     label: Option<String>,
+}
+
+/// What is wrong with a base that several files extend is found in each of them, and told once.
+pub(super) fn add_each_once(all: &mut Vec<Problem>, more: Vec<Problem>) {
+    for problem in more {
+        if !all.contains(&problem) {
+            all.push(problem);
+        }
+    }
 }
 
 /// All that is wrong with one file. Never empty.
@@ -182,11 +193,36 @@ fn folded(text: &str, columns: Option<usize>) -> String {
 }
 
 impl Problem {
+    /// The place of a problem with what there is to say of it, and another place that belongs to
+    /// it, perhaps in another file.
+    pub(super) fn saying(
+        mut self,
+        id: ProblemId,
+        message: String,
+        help: &str,
+        other: Option<(&Self, &str)>,
+    ) -> Self {
+        let there = other.and_then(|(there, label)| {
+            Some(Excerpt {
+                label: Some(label.to_owned()),
+                ..there.excerpts.first()?.clone()
+            })
+        });
+        self.excerpts.extend(there);
+        Self {
+            id,
+            message,
+            help: help.to_owned(),
+            ..self
+        }
+    }
+
     fn render(&self, level: Level<'static>, renderer: &Renderer, columns: Option<usize>) -> String {
         let path = plain(&self.file);
+        let paths: Vec<String> = self.excerpts.iter().map(|e| plain(&e.file)).collect();
         let (message, help) = (folded(&self.message, columns), folded(&self.help, columns));
         let mut group = Group::with_title(level.primary_title(message.as_str()));
-        for (place, excerpt) in self.excerpts.iter().enumerate() {
+        for (place, (excerpt, path)) in self.excerpts.iter().zip(&paths).enumerate() {
             let kind = if place == 0 {
                 AnnotationKind::Primary
             } else {
@@ -207,7 +243,7 @@ impl Problem {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         let mut text = renderer.render(&[group]);
-        for excerpt in &self.excerpts {
+        for (excerpt, path) in self.excerpts.iter().zip(&paths) {
             let shown = excerpt.text[..excerpt.span.start].chars().count() + 1;
             let wrong = format!("{path}:{}:{shown}", excerpt.line);
             text = text.replacen(
@@ -221,7 +257,7 @@ impl Problem {
 }
 
 /// A problem before it is tied to its source: spans are byte offsets into the text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Draft {
     pub id: ProblemId,
     pub key: String,
@@ -235,12 +271,28 @@ pub(super) struct Draft {
 /// The text of a configuration and the byte ranges in it that must not be shown.
 #[derive(Debug)]
 pub(super) struct SourceText<'a> {
-    pub file: &'a str,
+    /// Its files, each with where it begins in the text. Never empty.
+    pub files: Vec<(usize, &'a str)>,
     pub text: &'a str,
     pub hidden: Vec<Range<usize>>,
 }
 
-impl SourceText<'_> {
+impl<'a> SourceText<'a> {
+    /// Of one file.
+    pub fn of_file(file: &'a str, text: &'a str, hidden: Vec<Range<usize>>) -> Self {
+        Self {
+            files: vec![(0, file)],
+            text,
+            hidden,
+        }
+    }
+
+    /// The file that a place is in, and where that begins.
+    fn file_at(&self, place: usize) -> (usize, &'a str) {
+        let found = self.files.iter().rfind(|(start, _)| *start <= place);
+        found.or(self.files.first()).copied().unwrap_or_default()
+    }
+
     /// The drafts as problems, in the order of the file; those without a place come first.
     pub fn problems(&self, mut drafts: Vec<Draft>) -> Vec<Problem> {
         drafts.sort_by_key(|draft| draft.span.as_ref().map_or(0, |span| span.start + 1));
@@ -250,7 +302,7 @@ impl SourceText<'_> {
             .collect()
     }
 
-    fn problem(&self, draft: Draft) -> Problem {
+    pub fn problem(&self, draft: Draft) -> Problem {
         let mut excerpts = Vec::new();
         if let Some(span) = &draft.span {
             excerpts.push(self.excerpt(span, None));
@@ -259,7 +311,8 @@ impl SourceText<'_> {
             excerpts.push(self.excerpt(&span, Some(label)));
         }
         let (line, column) = excerpts.first().map_or((0, 0), |e| (e.line, e.column));
-        let file = self.file.to_owned();
+        let (_, file) = self.file_at(draft.span.as_ref().map_or(0, |span| span.start));
+        let file = file.to_owned();
         Problem {
             id: draft.id,
             key: draft.key,
@@ -275,6 +328,7 @@ impl SourceText<'_> {
     /// The first line of `span`, masked, shortened and with the place of the caret in what is left.
     fn excerpt(&self, span: &Range<usize>, label: Option<String>) -> Excerpt {
         let start = floor(self.text, span.start);
+        let (file_start, file) = self.file_at(start);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = self.text[start..]
             .find('\n')
@@ -293,7 +347,8 @@ impl SourceText<'_> {
         let text = format!("{before}{marked}{}", keep_start(&after));
         let span = before.len()..before.len() + marked.len();
         Excerpt {
-            line: self.text[..line_start].matches('\n').count() + 1,
+            file: file.to_owned(),
+            line: self.text[file_start..line_start].matches('\n').count() + 1,
             column,
             text,
             span,
@@ -379,12 +434,14 @@ pub(super) fn quoted(value: &str) -> String {
     }
 }
 
-/// Whether a text has a secret in it wherever it stands: a private key, or a URL with a login.
+/// Whether a text has a secret in it wherever it stands: a private key, or a URL with a login or a
+/// query, which may be a signature.
 pub(super) fn may_hold_secret(text: &str) -> bool {
     let login = text.split_once("://").is_some_and(|(scheme, rest)| {
         let authority = rest.split('/').next().unwrap_or(rest);
         let login = authority.rsplit_once('@').map(|(login, _)| login);
-        login.is_some_and(|login| login.contains(':') || scheme.starts_with("http"))
+        let query = scheme.starts_with("http") && rest.contains('?');
+        query || login.is_some_and(|login| login.contains(':') || scheme.starts_with("http"))
     });
     login || text.contains("PRIVATE KEY")
 }

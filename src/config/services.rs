@@ -10,8 +10,6 @@ use super::model::{
 use super::reader::Section;
 use super::types::{InvalidValue, character};
 use crate::secret::Secret;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 /// The section, where it is given and switched on. Says so where it is filled in but off by
 /// default.
@@ -138,7 +136,33 @@ fn buffer(section: &Section<'_>) -> Read<Option<String>> {
         return Err(diagnostics.refuse(&section.here(), what, help));
     }
     let buffer = section.parsed("custom_value", checks::buffer)?;
+    if let Some(path) = path_of_buffer(&buffer.value).filter(|path| !is_of_fluentd(path)) {
+        let what = format!(
+            "has its files at {path}, where fluentd may not write: its unit lets it into {FLUENTD_FOLDER} alone"
+        );
+        let help = format!("give a path in {FLUENTD_FOLDER}, such as {FLUENTD_FOLDER}/buffer");
+        section.diagnostics().warn(&buffer, &what, &help);
+    }
     Ok(Some(buffer.value))
+}
+
+/// Of `StateDirectory` in `templates/fluentd.service`.
+const FLUENTD_FOLDER: &str = "/var/lib/fluentd";
+
+fn path_of_buffer(section: &str) -> Option<&str> {
+    let value = section.lines().find_map(|line| {
+        let (word, value) = line.trim().split_once([' ', '\t'])?;
+        (word == "path").then(|| value.trim())
+    })?;
+    Some(value.trim_matches(['"', '\'']))
+}
+
+/// What fluentd itself is to put in the place of `#{…}` or `${…}` is not known here.
+fn is_of_fluentd(path: &str) -> bool {
+    path.contains(['#', '$'])
+        || path
+            .strip_prefix(FLUENTD_FOLDER)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn one_line_secret(text: &Secret) -> Result<Secret, InvalidValue> {
@@ -151,8 +175,9 @@ fn one_line_secret(text: &Secret) -> Result<Secret, InvalidValue> {
     }
 }
 
-/// A PEM text of certificates, as it was given.
-fn certificates(text: &Secret) -> Result<String, InvalidValue> {
+/// A PEM text of certificates, as it was given: as many as it begins, for what others cannot read
+/// would be lost.
+pub(super) fn certificates(text: &Secret) -> Result<String, InvalidValue> {
     let text = text.expose();
     let help =
         "give the PEM text of the CA's certificate: it begins with -----BEGIN CERTIFICATE-----";
@@ -162,25 +187,8 @@ fn certificates(text: &Secret) -> Result<String, InvalidValue> {
             help,
         ));
     }
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let certificates =
-        certificates.map_err(|_| InvalidValue::new("is a damaged PEM text", help))?;
-    if certificates.is_empty() {
-        return Err(InvalidValue::new(
-            "has no certificate in PEM form in it",
-            help,
-        ));
-    }
-    if certificates
-        .iter()
-        .any(|der| x509_parser::parse_x509_certificate(der).is_err())
-    {
-        return Err(InvalidValue::new(
-            "has a PEM block in it that is not a certificate",
-            help,
-        ));
-    }
-    Ok(text.to_owned())
+    crate::cert::certificates_for_others(text)
+        .map_err(|(message, hint)| InvalidValue::new(format!("is {message}"), hint))
 }
 
 pub(super) fn container_registry(
@@ -235,6 +243,9 @@ pub(super) fn libvirt(root: &Section<'_>) -> Read<Libvirt> {
     let uri = section.optional("uri", |s, k| s.parsed(k, checks::connection_uri));
     let domain_type: Read<Spanned<DomainType>> = section.word("domain_type");
     let machine = section.optional("machine", |s, k| s.parsed(k, checks::machine));
+    if let Ok(Some(uri)) = &uri {
+        root.reader.claims.borrow_mut().host = Some(uri.value.clone());
+    }
     Ok(Libvirt {
         uri: uri?.map(Spanned::into_value),
         domain_type: domain_type?.value,

@@ -1,4 +1,5 @@
-//! The shape of public ssh keys, as `authorized_keys` has them. Nothing here connects or signs.
+//! The shape of public ssh keys, as sshd reads them in `authorized_keys`: a line that it would skip
+//! lets nobody log in. Nothing here connects or signs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +17,42 @@ const TYPES: [&str; 7] = [
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
+/// The options of sshd(8) for a line of authorized keys that have no value. Any of the
+/// first may have `no-` in front.
+const SWITCHES: [&str; 5] = [
+    "agent-forwarding",
+    "port-forwarding",
+    "pty",
+    "user-rc",
+    "x11-forwarding",
+];
+const FLAGS: [&str; 4] = [
+    "restrict",
+    "cert-authority",
+    "no-touch-required",
+    "verify-required",
+];
+/// Those with a value in double quotes.
+const WITH_VALUE: [&str; 8] = [
+    "command",
+    "environment",
+    "expiry-time",
+    "from",
+    "permitlisten",
+    "permitopen",
+    "principals",
+    "tunnel",
+];
 const HELP: &str = "give the line of a .pub file, such as: ssh-ed25519 AAAA... somebody@somewhere";
 
 /// The keys of a text, one a line; empty lines and comments are left out. Options before a key
-/// (`from="…"`) are let through, for cloud-init writes the lines as they are.
+/// (`from="…"`) stay, for cloud-init writes the lines as they are.
 pub(super) fn public_keys(text: &str) -> Result<Vec<String>, InvalidValue> {
-    if text.contains("PRIVATE KEY") {
+    let begins = |line: &str| line.trim_start().starts_with("-----BEGIN");
+    if text
+        .lines()
+        .any(|line| begins(line) && line.contains("PRIVATE KEY"))
+    {
         return Err(InvalidValue::new(
             "is a private key, which must not leave its owner",
             "give the public key, which is the line in the .pub file",
@@ -62,11 +93,18 @@ fn public_key(line: &str) -> Result<(), InvalidValue> {
     let Some(place) = words.iter().take(2).position(|word| TYPES.contains(word)) else {
         return Err(no_type(&words));
     };
+    if place == 1 {
+        options(words[0])?;
+    }
     let kind = words[place];
-    let Some(blob) = words
-        .get(place + 1)
-        .and_then(|word| STANDARD.decode(word).ok())
-    else {
+    let rest = words.get(place + 1..).unwrap_or_default();
+    if joined(rest) {
+        return Err(InvalidValue::new(
+            "has two keys on one line, of which sshd takes one at most",
+            "begin a new line before the second key",
+        ));
+    }
+    let Some(blob) = rest.first().and_then(|word| STANDARD.decode(word).ok()) else {
         return Err(InvalidValue::new(
             format!("has no whole key behind {kind}: the text there is not base64"),
             "copy the whole line of the .pub file",
@@ -113,17 +151,90 @@ fn no_type(words: &[&str]) -> InvalidValue {
     }
 }
 
-/// Split at spaces that are not within quotes, as options have them.
-fn words(line: &str) -> Vec<&str> {
-    let (mut within, mut escaped) = (false, false);
-    line.split(|c: char| {
-        let split = !within && (c == ' ' || c == '\t');
-        within ^= c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
-        split
+/// Whether sshd takes them: it skips the whole line for one that it does not know.
+fn options(text: &str) -> Result<(), InvalidValue> {
+    split(text, &[',']).try_for_each(option)
+}
+
+fn option(text: &str) -> Result<(), InvalidValue> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let lower = name.to_ascii_lowercase();
+    let switch = lower.strip_prefix("no-").unwrap_or(&lower);
+    let bare = SWITCHES.contains(&switch) || FLAGS.contains(&lower.as_str());
+    match value {
+        None if name.is_empty() => Err(InvalidValue::new(
+            "has a comma too many in the options before the key: sshd would skip the line",
+            "put one comma between two options, and none at the end",
+        )),
+        None if bare => Ok(()),
+        Some(value) if WITH_VALUE.contains(&lower.as_str()) => in_quotes(name, value),
+        None if WITH_VALUE.contains(&lower.as_str()) => Err(InvalidValue::new(
+            format!("has the option {name} without a value before the key"),
+            format!("write {name}=\"...\", or remove it"),
+        )),
+        Some(_) if bare => Err(InvalidValue::new(
+            format!("has the option {name} with a value, which takes none"),
+            format!("write {name} alone"),
+        )),
+        // A long word may be anything, even something secret.
+        _ if name.len() <= 24 => Err(InvalidValue::new(
+            format!(
+                "has {} before the key, which is no option of sshd: it would skip the line",
+                quoted(name)
+            ),
+            HELP,
+        )),
+        _ => Err(InvalidValue::new(
+            "has something before the key that is no option of sshd: it would skip the line",
+            HELP,
+        )),
+    }
+}
+
+fn in_quotes(name: &str, value: &str) -> Result<(), InvalidValue> {
+    let inner = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let open = |inner: &str| inner.replace("\\\"", "").contains('"') || inner.ends_with('\\');
+    match inner {
+        Some(inner) if !open(inner) => Ok(()),
+        _ => Err(InvalidValue::new(
+            format!("has the option {name} before the key, and its value is not in double quotes"),
+            format!("write {name}=\"...\""),
+        )),
+    }
+}
+
+/// Whether a second key follows in the comment, as when two files were put together without a line
+/// break: its type stands at the end of the first one's comment, or of its base64.
+fn joined(rest: &[&str]) -> bool {
+    rest.windows(2).any(|pair| {
+        let kind = TYPES.iter().find(|kind| pair[0].ends_with(*kind));
+        let blob = STANDARD.decode(pair[1]).unwrap_or_default();
+        kind.is_some_and(|kind| inner_kind(&blob) == Some(kind.as_bytes()))
     })
-    .filter(|word| !word.is_empty())
-    .collect()
+}
+
+/// The words of a line, where spaces within quotes, as options have them, are no end.
+fn words(line: &str) -> Vec<&str> {
+    split(line, &[' ', '\t'])
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// Split at any of `at` that is not within double quotes. As in sshd, a backslash takes the meaning
+/// of a quote behind it, and of nothing else.
+fn split<'t>(text: &'t str, at: &[char]) -> impl Iterator<Item = &'t str> {
+    let (mut within, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        let end = !within && at.contains(&c);
+        within ^= c == '"' && !escaped;
+        escaped = c == '\\';
+        end
+    })
 }
 
 /// The type that the key itself names: a length of four bytes, then the name.

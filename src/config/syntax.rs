@@ -1,24 +1,57 @@
 //! From bytes to a TOML tree: what can be wrong before any key is looked at, and how it is said.
 //! Knows keys only so far as to tell which values may be shown beside a syntax error.
 
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use super::inputs::{read_bounded, reason};
-use super::keys::{KEYS, Kind};
+use super::keys::{KEYS, Key, Kind};
 use super::report::{Draft, ProblemId, Report, SourceText, plain};
 
 /// How many syntax errors are reported: those after the first few are mostly its consequences.
 const MOST: usize = 5;
-const START: &str = "start with `lbctl init > lbctl.toml`, which writes every key with its meaning";
+const START: &str = "start with `lbctl init --from-host -o lbctl.toml`";
+
+/// What stands for standard input in the place of a file.
+const STDIN: &str = "-";
+
+/// How a file is called in messages.
+pub(super) fn shown(path: &Path) -> String {
+    if is_stdin(path) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
+pub(super) fn is_stdin(path: &Path) -> bool {
+    path == STDIN
+}
+
+/// At most `limit` + 1 bytes. Standard input can be read only once, and a command may load its
+/// configuration twice.
+fn content(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    static READ: OnceLock<Result<Vec<u8>, io::ErrorKind>> = OnceLock::new();
+    if !is_stdin(path) {
+        return read_bounded(path, limit);
+    }
+    let read = READ.get_or_init(|| {
+        let mut content = Vec::new();
+        let read = io::stdin().lock().take(limit + 1).read_to_end(&mut content);
+        read.map(|_| content).map_err(|error| error.kind())
+    });
+    read.clone().map_err(io::Error::from)
+}
 
 /// The text of a configuration file.
 pub(super) fn read(path: &Path, limit: u64) -> Result<String, Report> {
-    let file = path.display().to_string();
-    let bytes = read_bounded(path, limit).map_err(|error| {
+    let file = shown(path);
+    let bytes = content(path, limit).map_err(|error| {
         let help = match error.kind() {
             std::io::ErrorKind::NotFound => format!("name another with -c, or {START}"),
             std::io::ErrorKind::PermissionDenied => {
@@ -99,11 +132,7 @@ pub(super) fn tree<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>
     };
     drafts.dedup_by_key(|draft| line(draft));
     drafts.truncate(MOST);
-    let source = SourceText {
-        file,
-        text,
-        hidden: values.hidden,
-    };
+    let source = SourceText::of_file(file, text, values.hidden);
     Err(Report {
         file: file.to_owned(),
         problems: source.problems(drafts),
@@ -114,7 +143,11 @@ fn draft(error: &toml::de::Error, text: &str, values: &Harmful) -> Draft {
     let message = error
         .message()
         .trim_end_matches(", expected literal string");
+    let expression = error.span().and_then(|span| expression(text, span.start));
     let help = match message {
+        m if m.starts_with("string values must be quoted") && expression.is_some() => {
+            expression.as_deref().unwrap_or_default()
+        }
         m if m.starts_with("string values must be quoted") => {
             "put the text in double quotes, as in name = \"lb-1\""
         }
@@ -145,6 +178,32 @@ fn draft(error: &toml::de::Error, text: &str, values: &Harmful) -> Draft {
         help: help.to_owned(),
         other,
     }
+}
+
+/// What to write instead of arithmetic, as Terraform has it: `24 * 365`. `None`: the line has none.
+fn expression(text: &str, at: usize) -> Option<String> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let (name, value) = text.get(start..)?.lines().next()?.split_once('=')?;
+    let number = |key: &Key| {
+        matches!(
+            key.kind,
+            Kind::Integer | Kind::Number | Kind::Memory | Kind::Hours
+        )
+    };
+    KEYS.iter()
+        .find(|key| key.name() == name.trim() && number(key))?;
+    let value = value.split('#').next()?.trim();
+    let factors = value.split('*').map(|factor| factor.trim().parse::<u64>());
+    let arithmetic = |c: char| c.is_ascii_digit() || "+-*/() ".contains(c);
+    if !value.contains(['+', '-', '*', '/', '(']) || !value.chars().all(arithmetic) {
+        return None;
+    }
+    let product = factors.collect::<Result<Vec<u64>, _>>().ok();
+    let product = product.and_then(|factors| factors.into_iter().try_fold(1, u64::checked_mul));
+    Some(product.map_or_else(
+        || "TOML has no expressions: write the number itself".to_owned(),
+        |number| format!("TOML has no expressions: write {} = {number}", name.trim()),
+    ))
 }
 
 /// What can be told of the values in a file that has no tree.

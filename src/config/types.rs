@@ -2,10 +2,14 @@
 //! wrong, in words that fit behind the key's name.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZero, TryFromIntError};
 
+use aws_lc_rs::digest;
+
+use super::key::Kind;
 use super::report::{ProblemId, quoted};
+use super::units;
 
 /// Why a value is refused: `what` stands behind the key's name ("is not …"), `help` says what to
 /// do.
@@ -275,18 +279,8 @@ impl HaproxyTime {
     }
 
     fn micros(&self) -> Option<u128> {
-        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = self.0.split_at(digits);
-        let factor: u128 = match unit {
-            "us" => 1,
-            "ms" | "" => 1000,
-            "s" => 1_000_000,
-            "m" => 60_000_000,
-            "h" => 3_600_000_000,
-            "d" => 86_400_000_000,
-            _ => return None,
-        };
-        number.parse::<u64>().ok().map(|n| u128::from(n) * factor)
+        let (number, worth) = units::split(&self.0, Kind::Time)?;
+        Some(u128::from(number) * u128::from(worth))
     }
 }
 
@@ -355,10 +349,44 @@ impl IpNetwork {
         Self { address, ..self }
     }
 
-    /// Whether a client on another machine may have an address of it and reach the VM, which
-    /// listens on IPv4.
+    /// The network of that many bits that the address lies in.
+    fn around(address: IpAddr, prefix_length: u8) -> Self {
+        let whole = Self {
+            address,
+            prefix_length,
+        };
+        whole.masked()
+    }
+
     #[must_use]
-    pub fn has_clients(&self) -> bool {
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == self.address.is_ipv4() && Self::around(ip, self.prefix_length) == *self
+    }
+
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
+    /// Whether it is every address of its kind.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.prefix_length == 0
+    }
+
+    /// Whether a client on another machine may have an address of it and reach the VM, which
+    /// listens on that address.
+    #[must_use]
+    pub fn has_clients_of(&self, listening: IpAddr) -> bool {
+        match (listening, self.address) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => self.has_clients(),
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+            (IpAddr::V6(all), IpAddr::V4(_)) => all.is_unspecified() && self.has_clients(),
+            (IpAddr::V6(_), IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_multicast(),
+        }
+    }
+
+    fn has_clients(&self) -> bool {
         match self.address {
             // 0.0.0.0/0 begins with 0, but is everybody.
             IpAddr::V4(ip) => {
@@ -368,6 +396,239 @@ impl IpNetwork {
             IpAddr::V6(_) => false,
         }
     }
+}
+
+/// A SHA-256, as 64 hexadecimal digits in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sha256(String);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Sha256 {
+    /// With or without `sha256:` in front, as the publishers of images write it.
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(Self(hex.to_ascii_lowercase()));
+        }
+        let what = if hex.len() == 128 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            ", a SHA-512"
+        } else {
+            ", which is not a SHA-256"
+        };
+        let help = "give the 64 hexadecimal digits that `sha256sum FILE` prints";
+        Err(InvalidValue::quoting(text, what, help))
+    }
+
+    /// Of a digest that was made.
+    #[must_use]
+    pub fn from_bytes(digest: &[u8]) -> Self {
+        let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(pairs.concat())
+    }
+
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        Self::from_bytes(digest::digest(&digest::SHA256, content).as_ref())
+    }
+
+    /// Enough of it to tell one image from another.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+/// The address of something to fetch over HTTPS. Shown without what may be a signature.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ImageUrl(String);
+
+impl fmt::Display for ImageUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.split(['?', '#']).next().unwrap_or_default();
+        f.write_str(shown)
+    }
+}
+
+impl fmt::Debug for ImageUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl ImageUrl {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let help = "give an address such as https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2";
+        let refused = |what: &str| Err(InvalidValue::new(what, help));
+        if text.chars().any(|c| !c.is_ascii_graphic()) {
+            return refused("has white space or a character in it that no URL has");
+        }
+        let Some(rest) = text.strip_prefix("https://") else {
+            return match text.split_once("://") {
+                Some(("http", _)) => Err(InvalidValue::new(
+                    "begins with http://: it would be fetched without TLS",
+                    "write https://, or fetch the image yourself and give it as `file`",
+                )),
+                _ => refused("does not begin with https://"),
+            };
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') {
+            return Err(InvalidValue::new(
+                "has a login in it",
+                "fetch the image yourself and give it as `file`",
+            ));
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port),
+            _ => (authority, "443"),
+        };
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let named = bare.map_or_else(
+            || host.parse::<Ipv4Addr>().is_ok() || DomainName::parse(host).is_ok(),
+            |address| address.parse::<Ipv6Addr>().is_ok(),
+        );
+        if !named || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return refused("has no host name, or no proper port, behind its protocol");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// All of it, for whoever fetches.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An address of a network interface with the length of its network's prefix: `192.0.2.5/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InterfaceAddress {
+    ip: IpAddr,
+    prefix_length: u8,
+}
+
+impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip, self.prefix_length)
+    }
+}
+
+impl InterfaceAddress {
+    /// An address that a host can have in a network of that prefix.
+    pub fn new(ip: IpAddr, prefix_length: u8) -> Result<Self, InvalidValue> {
+        let address = Self { ip, prefix_length };
+        host_address(ip)?;
+        address.apart_from_its_network().map(|()| address)
+    }
+
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let help = "give an address with the length of its network's prefix, such as 192.0.2.5/24 or 2001:db8::5/64";
+        let refused = |what: &str| InvalidValue::quoting(text, what, help);
+        let (ip, length) = text.split_once('/').unwrap_or((text, ""));
+        let ip: IpAddr = ip
+            .parse()
+            .map_err(|_| refused(", which is not an IP address with its prefix"))?;
+        let bits = if ip.is_ipv4() { 32 } else { 128 };
+        let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+        let length = length.parse::<u8>().ok().filter(|_| digits);
+        match length {
+            Some(length) if (1..=bits).contains(&length) => Self::new(ip, length),
+            Some(_) => Err(refused(&format!(
+                ", whose prefix is not in the range of 1 to {bits}"
+            ))),
+            None => Err(refused(", an address without its prefix")),
+        }
+    }
+
+    #[must_use]
+    pub fn prefix_length(&self) -> u8 {
+        self.prefix_length
+    }
+
+    /// Another host's address in the same network.
+    pub fn neighbour(&self, ip: IpAddr) -> Result<Self, InvalidValue> {
+        Self::new(ip, self.prefix_length)
+    }
+
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    #[must_use]
+    pub fn network(&self) -> IpNetwork {
+        IpNetwork::around(self.ip, self.prefix_length)
+    }
+
+    /// Whether there is no other address in its network, so that any router is outside.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.prefix_length == if self.ip.is_ipv4() { 32 } else { 128 }
+    }
+
+    /// Neither its network's own address nor the broadcast address, where there are such (in IPv6
+    /// the first address is that of all routers: RFC 4291, 2.6.1).
+    fn apart_from_its_network(&self) -> Result<(), InvalidValue> {
+        let network = self.network();
+        let (ip, first) = (self.ip, network.address);
+        let first_host = match first {
+            IpAddr::V4(ip) => IpAddr::from(Ipv4Addr::from(ip.to_bits().saturating_add(1))),
+            IpAddr::V6(ip) => IpAddr::from(Ipv6Addr::from(ip.to_bits().saturating_add(1))),
+        };
+        let broadcast = match first {
+            IpAddr::V4(first) if self.prefix_length < 31 => {
+                let hosts = u32::MAX
+                    .checked_shr(u32::from(self.prefix_length))
+                    .unwrap_or(0);
+                Some(Ipv4Addr::from(first.to_bits() | hosts))
+            }
+            _ => None,
+        };
+        let has_own = broadcast.is_some() || (ip.is_ipv6() && self.prefix_length < 127);
+        let help = match broadcast {
+            Some(last) => {
+                let last = Ipv4Addr::from(last.to_bits().saturating_sub(1));
+                format!("give an address from {first_host} to {last}, or correct the prefix")
+            }
+            None => format!("give an address from {first_host} on, or correct the prefix"),
+        };
+        if has_own && ip == first {
+            let what = format!("is {ip}, the address of the network {network} itself");
+            return Err(InvalidValue::new(what, help));
+        }
+        if broadcast.is_some_and(|broadcast| ip == broadcast) {
+            let what = format!("is {ip}, the broadcast address of the network {network}");
+            return Err(InvalidValue::new(what, help));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses an address that no host can be given.
+pub(super) fn host_address(ip: IpAddr) -> Result<(), InvalidValue> {
+    let kind = match ip {
+        ip if ip.is_loopback() => "a loopback address",
+        ip if ip.is_multicast() => "a multicast address",
+        IpAddr::V4(ip) if ip.octets()[0] == 0 => "an address that means no host",
+        IpAddr::V4(ip) if ip.octets()[0] >= 240 => "a reserved or broadcast address",
+        IpAddr::V6(ip) if ip.is_unspecified() => "an address that means no host",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            "a link-local address, which every interface makes itself"
+        }
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => "an IPv4 address written as IPv6",
+        _ => return Ok(()),
+    };
+    let help = if ip.is_ipv4() {
+        "give an IPv4 address without its prefix, such as 192.168.122.162"
+    } else {
+        "give an address of the network, such as 2001:db8::5"
+    };
+    Err(InvalidValue::new(format!("is {ip}, {kind}"), help))
 }
 
 macro_rules! number_type {

@@ -1,13 +1,16 @@
 //! Values that are written as one of a few words: each word stands once, for the reader and for the
 //! declaration of its key.
 
-use super::model::{DiskFormat, DomainType, Runtime};
+use super::model::{Balance, DiskFormat, DomainType, MainRole, Role, Runtime};
+use super::patroni::TlsMode;
 use crate::cert::KeyAlgorithm;
 
 pub(super) trait Word: Sized {
     const WORDS: &'static [&'static str];
 
     fn from_word(word: &str) -> Option<Self>;
+
+    fn word(&self) -> &'static str;
 }
 
 macro_rules! words {
@@ -21,6 +24,12 @@ macro_rules! words {
                     _ => None,
                 }
             }
+
+            fn word(&self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
         }
     };
 }
@@ -28,4 +37,23 @@ macro_rules! words {
 words!(DiskFormat { "qcow2" => Qcow2, "raw" => Raw });
 words!(Runtime { "container" => Container, "package" => Package });
 words!(KeyAlgorithm { "ecdsa-p256" => EcdsaP256, "rsa-4096" => Rsa4096 });
+words!(TlsMode { "mutual" => Mutual, "server" => Server, "off" => Off });
+words!(Role {
+    "primary" => Primary,
+    "standby_leader" => StandbyLeader,
+    "leader" => Leader,
+    "replica" => Replica,
+    "sync" => Sync,
+    "async" => Async,
+    "any" => Any
+});
+words!(MainRole { "primary" => Primary, "standby_leader" => StandbyLeader, "leader" => Leader });
+words!(Balance {
+    "leastconn" => LeastConn,
+    "roundrobin" => RoundRobin,
+    "static-rr" => StaticRoundRobin,
+    "first" => First,
+    "source" => Source,
+    "random" => Random
+});
 words!(DomainType { "auto" => Auto, "kvm" => Kvm, "qemu" => Qemu });

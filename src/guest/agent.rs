@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::status::GuestStatus;
 use crate::host::{AgentChannel, HostError, HostErrorKind, Operation};
-use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, programs};
+use crate::render::{CA_PEM, CLIENT_PEM, GuestSpec, program_path, programs};
 use crate::secret::Secret;
 use crate::text::sanitize::sanitize_line;
 
@@ -117,7 +117,7 @@ impl ConvergeError {
             Self::Refused { said, .. } => (
                 HostErrorKind::Other,
                 said,
-                "the guest could not restore everything: check it now (`lbctl status`, `virsh console`); `lbctl up` \
+                "the guest could not restore everything: check it now (`lbctl status`, `lbctl console`); `lbctl up` \
                  tries again",
             ),
             Self::Unknown(GuestError::Host(error)) => return error,
@@ -150,6 +150,27 @@ impl fmt::Display for GuestError {
 
 impl std::error::Error for GuestError {}
 
+/// The programs by their names. Of one that the spec has among its files nothing is sent twice.
+fn programs_beside(spec: &GuestSpec) -> Value {
+    let is_in_spec = |name: &str, text: &str| {
+        let path = program_path(name);
+        spec.files
+            .iter()
+            .any(|file| file.path == path && file.content.expose() == text)
+    };
+    let has = |name: &str| {
+        spec.files
+            .iter()
+            .any(|file| file.path == program_path(name))
+    };
+    let shares = has("lbctl_guest/vip_watch.py");
+    let sent = programs(shares).map(|(name, text)| {
+        let text = (!is_in_spec(name, text)).then_some(text);
+        (name.to_owned(), Value::from(text))
+    });
+    sent.collect()
+}
+
 /// As `receive.py` unpacks it: a task is 200 KiB of text, much of it twice.
 fn packed(task: &Secret) -> Secret {
     let bytes = miniz_oxide::deflate::compress_to_vec_zlib(task.expose().as_bytes(), 9);
@@ -175,10 +196,10 @@ pub struct Guest<'a> {
 }
 
 #[derive(Debug, Clone)]
-struct ProgramOutput {
-    exit_code: i64,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+pub(super) struct ProgramOutput {
+    pub exit_code: i64,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
 }
 
 impl<'a> Guest<'a> {
@@ -189,7 +210,7 @@ impl<'a> Guest<'a> {
 
     /// Asks lbctl's program in the guest for its view. Takes no longer than the deadline.
     pub fn status(&self, deadline: Duration) -> Result<GuestStatus, GuestError> {
-        let output = self.run(PROGRAM, &["status"], deadline)?;
+        let output = self.program(&["status"], deadline)?;
         if output.exit_code != 0 {
             let said = sanitize_line(&String::from_utf8_lossy(&output.stderr), 400);
             return Err(GuestError::Malformed(format!(
@@ -232,11 +253,12 @@ impl<'a> Guest<'a> {
     }
 
     /// Brings the guest to the spec. The program that does it is sent along: the one in the guest
-    /// may be older.
+    /// may be older. `despite`: addresses of nodes that have no vote on a new certificate.
     pub fn converge(
         &self,
         spec: &GuestSpec,
         extent: Extent,
+        despite: &[String],
         deadline: Duration,
     ) -> Result<Converged, ConvergeError> {
         let only: &[&str] = match extent {
@@ -245,9 +267,10 @@ impl<'a> Guest<'a> {
         };
         // Put together as text: a JSON value in between would leave copies of secrets in memory.
         let input = Secret::new(format!(
-            r#"{{"programs": {}, "only": {}, "spec": {}}}"#,
-            programs().collect::<Value>(),
+            r#"{{"programs": {}, "only": {}, "despite": {}, "spec": {}}}"#,
+            programs_beside(spec),
             json!(only),
+            json!(despite),
             spec.to_json().expose()
         ));
         let args = [
@@ -356,7 +379,16 @@ impl<'a> Guest<'a> {
         text[text.len().saturating_sub(lines)..].to_vec()
     }
 
-    fn run(
+    /// Runs lbctl's own program there.
+    pub(super) fn program(
+        &self,
+        args: &[&str],
+        deadline: Duration,
+    ) -> Result<ProgramOutput, GuestError> {
+        self.run(PROGRAM, args, deadline)
+    }
+
+    pub(super) fn run(
         &self,
         path: &str,
         args: &[&str],

@@ -293,9 +293,13 @@ fn due(last: &mut Option<Instant>) -> bool {
 
 /// The state of a domain that runs no more.
 fn stopped(host: &impl HostReader, domain: &str) -> HostResult<Option<DomainState>> {
-    Ok(match host.domain(domain)? {
-        Some(facts) if facts.state.is_active() => None,
-        Some(facts) => Some(facts.state),
-        None => Some(DomainState::ShutOff),
+    let state = host.run_state(domain)?.map(|now| now.state);
+    let state = state.unwrap_or(DomainState::ShutOff);
+    Ok(match state {
+        DomainState::ShutOff | DomainState::Crashed => Some(state),
+        DomainState::Running
+        | DomainState::Paused
+        | DomainState::ShuttingDown
+        | DomainState::Suspended => None,
     })
 }

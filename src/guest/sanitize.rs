@@ -1,12 +1,15 @@
 //! Bounds and cleans what the guest says, once, where it comes in: after that every text of a
 //! [`GuestStatus`] is fit for a terminal, and every list has an end.
 
-use super::{CertificateFacts, CloudInit, GuestStatus, HaproxyStatus, Server};
+use super::{
+    CertificateFacts, CloudInit, GuestStatus, HaproxyStatus, PeerStatus, Server, VirtualIpStatus,
+};
 use crate::text::sanitize::sanitize_line;
 
 /// HAProxy's nodes, and those of the read-only backend.
 const MOST_SERVERS: usize = 200;
 const MOST_ERRORS: usize = 10;
+const MOST_PEERS: usize = 16;
 
 impl GuestStatus {
     /// The same, cleaned.
@@ -18,6 +21,7 @@ impl GuestStatus {
             cloud_init,
             haproxy,
             mut certificate,
+            virtual_ip,
             ready,
         } = self;
         for facts in [&mut certificate.on_disk, &mut certificate.in_use] {
@@ -29,7 +33,30 @@ impl GuestStatus {
             cloud_init: cloud_init.cleaned(),
             haproxy: haproxy.cleaned(),
             certificate,
+            virtual_ip: virtual_ip.map(VirtualIpStatus::cleaned),
             ready,
+        }
+    }
+}
+
+impl VirtualIpStatus {
+    fn cleaned(self) -> Self {
+        let peers = self.peers.into_iter().take(MOST_PEERS);
+        Self {
+            address: sanitize_line(&self.address, 60),
+            peers: peers.map(PeerStatus::cleaned).collect(),
+            taken_by: tidy(self.taken_by, 40),
+            error: tidy(self.error, 400),
+            ..self
+        }
+    }
+}
+
+impl PeerStatus {
+    fn cleaned(self) -> Self {
+        Self {
+            address: sanitize_line(&self.address, 60),
+            ..self
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use virt::error::ErrorNumber;
+use virt::storage_pool::StoragePool;
 
 use super::error::{error, is};
 use super::libvirt::LibvirtHost;
-use super::{HostReader, HostResult, xml};
+use super::{HostReader, HostResult, Operation, xml};
 use crate::config::VolumeRef;
 
 /// `9.0.0`, from libvirt's one number (`virConnectGetLibVersion`: major * 1,000,000 + minor * 1,000
@@ -38,7 +39,7 @@ pub trait Inspect: HostReader {
     /// Path, owner, mode and label of a volume, for people; `None`: it is not there, or libvirt
     /// does not say.
     fn access(&self, at: &VolumeRef) -> HostResult<Option<String>>;
-    /// Free bytes of an active pool; `None`: there is no such pool.
+    /// Free bytes of an active pool; `None`: there is no such pool, or it is not started.
     fn available(&self, pool: &str) -> HostResult<Option<u64>>;
 }
 
@@ -69,24 +70,25 @@ impl Inspect for LibvirtHost {
     }
 
     fn access(&self, at: &VolumeRef) -> HostResult<Option<String>> {
-        let doing = format!("reading the permissions of volume {at}");
-        let Some(pool) = self.pool(&at.pool)? else {
-            return Ok(None);
-        };
-        let Some(volume) = self.volume_in(&pool, at)? else {
-            return Ok(None);
-        };
-        let text = self.call(&doing, || volume.xml_desc(0))?;
-        Ok(xml::access(&text))
+        let doing = Operation::Ask(format!("reading the permissions of volume {at}"));
+        let text = self.in_pool(&at.pool, &doing, |pool| {
+            match pool.lookup_storage_vol_by_name(&at.name) {
+                Ok(volume) => volume.xml_desc(0).map(Some),
+                Err(e) if is(&e, ErrorNumber::NoStorageVolume) => Ok(None),
+                Err(e) => Err(e),
+            }
+        });
+        let text = text.map_err(|e| error(&doing, &e))?.flatten();
+        Ok(text.and_then(|text| xml::access(&text)))
     }
 
     fn available(&self, pool: &str) -> HostResult<Option<u64>> {
-        let doing = format!("reading the space of pool {pool}");
-        let Some(found) = self.pool(pool)? else {
-            return Ok(None);
-        };
-        self.call(&doing, || found.info())
-            .map(|info| Some(info.available))
+        let doing = Operation::Ask(format!("reading the space of pool {pool}"));
+        let info = self.in_pool(pool, &doing, StoragePool::info);
+        let info = info.map_err(|e| error(&doing, &e))?;
+        // Of a pool that is not started libvirt says 0.
+        let info = info.filter(|info| info.state != virt::sys::VIR_STORAGE_POOL_INACTIVE);
+        Ok(info.map(|info| info.available))
     }
 }
 

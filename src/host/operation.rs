@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::HostEntry;
-use crate::config::VolumeRef;
+use crate::config::{ImageSource, VolumeRef};
 
 /// What is done to a host, each kind with its object. `Display` is a lower-case gerund that names
 /// the object: `starting domain lb-1`.
@@ -32,6 +32,10 @@ pub enum Operation {
         target: String,
         capacity: u64,
     },
+    BringImage {
+        at: VolumeRef,
+        source: ImageSource,
+    },
     DeleteVolume(VolumeRef),
     DeleteSeed(VolumeRef),
     WriteSeed(VolumeRef),
@@ -46,12 +50,31 @@ pub enum Operation {
     SetAutostart(String),
     Start(String),
     Resume(String),
+    Wake(String),
+    /// Of the address that the guest shares.
+    StepBack(String),
     RequestShutdown(String),
     PowerOff(String),
     Restart(String),
     Undefine(String),
     /// A question, which changes nothing, as text: nothing compares it.
     Ask(String),
+}
+
+impl Operation {
+    /// The pool whose volume it makes, grows or deletes.
+    #[must_use]
+    pub fn pool(&self) -> Option<&str> {
+        match self {
+            Self::CloneVolume { volume: at, .. }
+            | Self::GrowVolume { at, .. }
+            | Self::DeleteVolume(at)
+            | Self::DeleteSeed(at)
+            | Self::WriteSeed(at)
+            | Self::InsertSeed(at) => Some(&at.pool),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Operation {
@@ -74,6 +97,7 @@ impl fmt::Display for Operation {
                 f,
                 "growing disk {target} of domain {domain} to {capacity} bytes"
             ),
+            Self::BringImage { at, source } => write!(f, "bringing {source} into volume {at}"),
             Self::DeleteVolume(at) => write!(f, "deleting volume {at}"),
             Self::DeleteSeed(at) => write!(f, "deleting seed {at}"),
             Self::WriteSeed(at) => write!(f, "uploading seed {} to pool {}", at.name, at.pool),
@@ -93,6 +117,11 @@ impl fmt::Display for Operation {
             Self::SetAutostart(domain) => write!(f, "setting autostart of domain {domain}"),
             Self::Start(domain) => write!(f, "starting domain {domain}"),
             Self::Resume(domain) => write!(f, "resuming domain {domain}"),
+            Self::Wake(domain) => write!(f, "waking domain {domain}"),
+            Self::StepBack(domain) => write!(
+                f,
+                "handing over the shared address of {domain} to another VM"
+            ),
             Self::RequestShutdown(domain) => write!(f, "asking domain {domain} to shut down"),
             Self::PowerOff(domain) => write!(f, "powering off domain {domain}"),
             Self::Restart(domain) => write!(f, "restarting domain {domain}"),

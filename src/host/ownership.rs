@@ -11,6 +11,7 @@ use roxmltree::Node;
 
 use super::HostEntry;
 use crate::config::{MacAddr, VolumeRef};
+use crate::release::VERSION;
 use crate::text::xml::escape;
 
 /// Namespace of the ownership record. A new one would make older ownership records foreign, so it
@@ -20,6 +21,15 @@ pub const NAMESPACE: &str = "urn:lbctl:mark:1";
 /// Generation of the domain's layout: raised when the XML that lbctl writes changes in a way a
 /// guest should get. 2: with watchdog and panic device.
 pub const LAYOUT: u32 = 2;
+
+/// The version of the lbctl that wrote the record. It says nothing about what is recorded, so it is
+/// no part of [`Ownership`]: another version alone makes no difference. lbctl 0.1.0 wrote none.
+const WRITER: &str = "written-by";
+
+/// A reservation that lbctl made,
+const MADE: &str = "reservation";
+/// and one that was there: under a name that lbctl 0.1.0 passes over, for it would release it.
+const USED: &str = "used-reservation";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership {
@@ -65,6 +75,8 @@ pub struct ReservationRecord {
     /// uuid of the network.
     pub network: String,
     pub entry: HostEntry,
+    /// Whether lbctl made it, and so releases it.
+    pub made: bool,
 }
 
 /// In place of the fingerprint of what a guest has, while it is being changed to what the seed of
@@ -95,7 +107,10 @@ impl Ownership {
             disk,
             reservations,
         } = self;
-        let mut xml = format!("<{prefix}mark{namespace} layout=\"{layout}\">\n");
+        let mut xml = format!(
+            "<{prefix}mark{namespace} layout=\"{layout}\" {WRITER}=\"{}\">\n",
+            escape(VERSION)
+        );
         let volume =
             |v: &VolumeRef| format!("pool=\"{}\" name=\"{}\"", escape(&v.pool), escape(&v.name));
         let _ = writeln!(
@@ -122,10 +137,16 @@ impl Ownership {
                 volume(disk)
             );
         }
-        for ReservationRecord { network, entry } in reservations {
+        for ReservationRecord {
+            network,
+            entry,
+            made,
+        } in reservations
+        {
+            let name = if *made { MADE } else { USED };
             let _ = write!(
                 xml,
-                "  <{prefix}reservation network=\"{}\" ip=\"{}\"",
+                "  <{prefix}{name} network=\"{}\" ip=\"{}\"",
                 escape(network),
                 entry.ip
             );
@@ -141,13 +162,19 @@ impl Ownership {
         xml
     }
 
+    /// The version of the lbctl that wrote the record of a definition; `None` where it says none.
+    pub(crate) fn writer(definition: &str) -> Option<String> {
+        let document = roxmltree::Document::parse(definition).ok()?;
+        let version = element(document.root_element())?.attribute(WRITER)?;
+        let of_version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+        let is_one = (1..=40).contains(&version.len()) && version.chars().all(of_version);
+        is_one.then(|| version.to_owned())
+    }
+
     /// The ownership record in a `<domain>` element; `None` where there is none that this lbctl can
     /// read.
     pub(crate) fn find(domain: Node<'_, '_>) -> Option<Self> {
-        let metadata = domain.children().find(|n| n.has_tag_name("metadata"))?;
-        let ownership = metadata
-            .children()
-            .find(|n| n.has_tag_name((NAMESPACE, "mark")))?;
+        let ownership = element(domain)?;
         let all = |name: &'static str| {
             ownership
                 .children()
@@ -173,9 +200,20 @@ impl Ownership {
                     cloned: n.attribute("cloned") == Some("yes"),
                 })
             }),
-            reservations: all("reservation").filter_map(reservation).collect(),
+            reservations: [(MADE, true), (USED, false)]
+                .into_iter()
+                .flat_map(|(name, made)| all(name).map(move |node| (node, made)))
+                .filter_map(|(node, made)| reservation(node, made))
+                .collect(),
         })
     }
+}
+
+fn element<'a, 'd>(domain: Node<'a, 'd>) -> Option<Node<'a, 'd>> {
+    let metadata = domain.children().find(|n| n.has_tag_name("metadata"))?;
+    metadata
+        .children()
+        .find(|n| n.has_tag_name((NAMESPACE, "mark")))
 }
 
 fn volume(node: Node<'_, '_>) -> Option<VolumeRef> {
@@ -185,7 +223,7 @@ fn volume(node: Node<'_, '_>) -> Option<VolumeRef> {
     })
 }
 
-fn reservation(node: Node<'_, '_>) -> Option<ReservationRecord> {
+fn reservation(node: Node<'_, '_>, made: bool) -> Option<ReservationRecord> {
     Some(ReservationRecord {
         network: node.attribute("network")?.to_owned(),
         entry: HostEntry {
@@ -193,6 +231,7 @@ fn reservation(node: Node<'_, '_>) -> Option<ReservationRecord> {
             ip: node.attribute("ip")?.parse().ok()?,
             name: node.attribute("name").map(String::from),
         },
+        made,
     })
 }
 
@@ -223,21 +262,41 @@ mod tests {
                 volume: volume("disk"),
                 cloned: true,
             }),
-            reservations: vec![ReservationRecord {
-                network: "uuid".into(),
-                entry: HostEntry {
-                    mac: Some(MacAddr([0x52, 0x54, 0, 1, 2, 3])),
-                    ip: "192.0.2.7".parse().unwrap(),
-                    name: Some("lb-1".into()),
-                },
-            }],
+            reservations: [true, false]
+                .map(|made| ReservationRecord {
+                    network: "uuid".into(),
+                    entry: HostEntry {
+                        mac: Some(MacAddr([0x52, 0x54, 0, 1, 2, 3])),
+                        ip: "192.0.2.7".parse().unwrap(),
+                        name: Some("lb-1".into()),
+                    },
+                    made,
+                })
+                .into(),
         };
         let xml = format!(
             "<domain><metadata>{}</metadata></domain>",
             ownership.to_xml()
         );
         let document = roxmltree::Document::parse(&xml).unwrap();
-        assert_eq!(Ownership::find(document.root_element()), Some(ownership));
+        assert_eq!(
+            Ownership::find(document.root_element()),
+            Some(ownership.clone())
+        );
+        assert_eq!(Ownership::writer(&xml).as_deref(), Some(VERSION));
+        // That of 0.1.0, and one that was written by hand.
+        let own = format!(" {WRITER}=\"{VERSION}\"");
+        for (written, read) in [
+            (String::new(), None),
+            (format!(" {WRITER}=\"9.8.7-rc.1+a\""), Some("9.8.7-rc.1+a")),
+            (format!(" {WRITER}=\"a b\""), None),
+        ] {
+            let xml = xml.replace(&own, &written);
+            let document = roxmltree::Document::parse(&xml).unwrap();
+            let found = Ownership::find(document.root_element());
+            assert_eq!(found, Some(ownership.clone()));
+            assert_eq!(Ownership::writer(&xml).as_deref(), read, "{written}");
+        }
     }
 
     #[test]

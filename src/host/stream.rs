@@ -4,7 +4,7 @@ use virt::error::Error;
 use virt::stream::Stream;
 
 /// libvirt's own limit for one stream packet is 4 MiB; from 256 KiB on some versions fail.
-const CHUNK: usize = 256 * 1024;
+pub(super) const CHUNK: usize = 256 * 1024;
 
 pub(super) fn send(stream: &Stream, content: &[u8]) -> Result<(), Error> {
     for chunk in content.chunks(CHUNK) {
@@ -17,16 +17,20 @@ pub(super) fn send(stream: &Stream, content: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// `limit`: how much there is, at most.
 pub(super) fn receive(stream: &Stream, limit: usize) -> Result<Vec<u8>, Error> {
-    let mut content = Vec::new();
-    let mut buffer = vec![0; CHUNK];
-    while content.len() < limit {
-        let count = usize::try_from(stream.recv(&mut buffer)?).unwrap_or(0);
+    // What grows is copied, and each copy is wiped.
+    let mut content = vec![0; limit];
+    let mut received = 0;
+    while received < limit {
+        let end = limit.min(received + CHUNK);
+        let place = content.get_mut(received..end).unwrap_or_default();
+        let count = usize::try_from(stream.recv(place)?).unwrap_or(0);
         if count == 0 {
             break;
         }
-        content.extend_from_slice(&buffer[..count]);
+        received += count;
     }
-    content.truncate(limit);
+    content.truncate(received);
     Ok(content)
 }

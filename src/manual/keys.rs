@@ -8,15 +8,25 @@ pub(super) const NAME: &str = "lbctl.toml";
 const MINIMAL: &str = include_str!("minimal.toml");
 
 const DESCRIPTION: &[&str] = &[
-    "A file in TOML that describes one load balancer. `lbctl init` prints \
+    "A file in TOML that describes one load balancer. `lbctl init --full` prints \
      one with every key, `lbctl check` reports all problems of one, and `lbctl schema config` prints a JSON Schema for \
      editors.",
     "A key that is not in this list is an error. An empty text or list means that the key is not given.",
     "Where a key takes `text, file or env`, three forms are possible: the text itself, { file = \"PATH\" } with a path that \
      starts at the directory of the configuration, or { env = \"VARIABLE\" }. A secret is best kept in a file that only \
      its owner can read.",
+    "Every other single text, number, time, size, true or false, and every element of a list of texts, may be { env = \
+     \"VARIABLE\" }, too. The variable must be set and not empty.",
+    "With `extends` = \"PATH\" a file has the keys of another one, which may extend a third. Tables are put together key by key; any \
+     other value, lists and [[vms]] among them, takes the place of the one that was there, and an empty text or list takes it \
+     away. A path in a file starts at the directory of that file. The other file need not be whole.",
+    "Of several VMs of one load balancer each has a table [[vms]] with its `name` and what else is its own: volumes, network \
+     interfaces, [libvirt], `haproxy.address`, `haproxy.metrics.address` and `fluentd.forward.hostname`, each written as it is \
+     for one VM. All else is shared and stands where it always does. A table may have keys in both places, and a key may \
+     not. Where [volume] has no `name`, the disk has the name of its VM.",
     "A time is text such as \"500ms\", \"30s\", \"5m\", \"1h\" or \"1d\", or a number of milliseconds. A size is text such as \
-     \"10 GiB\", or a number of bytes.",
+     \"10 GiB\", or a number of bytes. Where a key takes `MiB` or `hours`, a number is that, and a text has its unit: \"2 GiB\", \
+     \"365d\".",
     "`A change` says how a changed value reaches a load balancer that exists: `live`, with the next `lbctl up` and \
      without cutting a session; `restart`, with a restart of the guest; `replace`, with another disk only, which lbctl \
      refuses; `next certificate`, when the next client certificate is issued; `another VM`, the file then describes \

@@ -37,7 +37,12 @@ pub fn id_of(error: &HostError) -> MessageId {
 impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         let (step, done, error) = match error {
-            ApplyError::Failed { step, done, error } => (step, done, error),
+            ApplyError::Failed {
+                step,
+                done,
+                beside,
+                error,
+            } => (step, done + usize::from(beside.is_some()), error),
             ApplyError::Stopped { next, exit } => {
                 return Self::stopped(
                     exit,
@@ -54,10 +59,12 @@ impl From<ApplyError> for Failure {
             .unwrap_or_default();
         // The guest refused, and what had been prepared for it was removed again.
         let undone = matches!(*step, Step::Converge(_));
-        let id = if undone && error.kind == HostErrorKind::Other {
-            MessageId::GuestRefused
-        } else {
-            id_of(&error)
+        let alone = matches!(*step, Step::StepBack { .. }) && error.kind == HostErrorKind::Other;
+        let (exit, id) = match error.kind {
+            HostErrorKind::Other if undone => (Exit::Failed, MessageId::GuestRefused),
+            // No other VM takes the address.
+            HostErrorKind::Other if alone => (Exit::Refused, MessageId::NoSpare),
+            _ => (Exit::Failed, id_of(&error)),
         };
         // "start domain x" and "starting domain x" are the same, and said once.
         let said = if step.is_done_by(&error.doing) {
@@ -65,8 +72,13 @@ impl From<ApplyError> for Failure {
         } else {
             error.to_string()
         };
-        let mut failure = Self::new(Exit::Failed, id, format!("cannot {step}: {said}"), hint);
+        let mut failure = Self::new(exit, id, format!("cannot {step}: {said}"), hint);
         if undone {
+            return failure;
+        }
+        if alone && done == 0 {
+            let note = Message::note(MessageId::StepsDone, "nothing was changed");
+            failure.messages.push(note);
             return failure;
         }
         let progress = match done {
@@ -88,11 +100,14 @@ impl From<Refusal> for Failure {
         } else {
             Exit::Failed
         };
-        let messages = refusal
-            .objections
-            .into_iter()
-            .map(|o| Message::new(o.id, o.message, o.hint))
-            .collect();
+        let mut messages: Vec<Message> = Vec::new();
+        for o in refusal.objections {
+            // What two parts of the VM lack alike is said once.
+            let message = Message::new(o.id, o.message, o.hint);
+            if !messages.contains(&message) {
+                messages.push(message);
+            }
+        }
         Self { exit, messages }
     }
 }
@@ -100,15 +115,25 @@ impl From<Refusal> for Failure {
 impl From<DesireError> for Failure {
     fn from(error: DesireError) -> Self {
         let id = match &error {
+            DesireError::Unread(_) => MessageId::FileUnreadable,
             DesireError::Certificate(CertError::Ca(_)) => MessageId::CaNotInForce,
             DesireError::Certificate(CertError::NoValidity | CertError::Issuing(_)) => {
                 MessageId::CertificateNotIssued
             }
+            DesireError::Certificate(CertError::Key { .. }) => MessageId::CaKeyUnavailable,
+            DesireError::Certificate(CertError::NoneGiven) => MessageId::CertificateMissing,
             DesireError::SeedOutdated => MessageId::SeedOutdated,
+            DesireError::WithoutCertificate => MessageId::WithoutCertificate,
             DesireError::Seed(_) => MessageId::SeedNotMade,
         };
+        let exit = match &error {
+            // It is the configuration that has to be completed.
+            DesireError::Unread(_)
+            | DesireError::Certificate(CertError::Key { .. } | CertError::NoneGiven) => Exit::Usage,
+            _ => Exit::Failed,
+        };
         let hint = error.hint().unwrap_or_default().to_owned();
-        Self::new(Exit::Failed, id, error.to_string(), hint)
+        Self::new(exit, id, error.to_string(), hint)
     }
 }
 
@@ -116,9 +141,10 @@ impl From<DesireError> for Failure {
 fn hint_for(error: &HostError) -> Option<String> {
     let said = error.said.to_ascii_lowercase();
     let has = |words: &str| said.contains(words);
+    let pool = error.doing.pool().unwrap_or("POOL");
     let hint = if error.kind == HostErrorKind::Connection {
         "the connection to libvirt broke, which does not affect the guest: check that its daemon runs (`systemctl \
-         status libvirtd`), then run the same command again: it continues from here"
+         status libvirtd`, or virtqemud), then run the same command again: it continues from here"
     } else if has("failed to initialize kvm")
         || has("could not access kvm")
         || has("/dev/kvm")
@@ -127,7 +153,9 @@ fn hint_for(error: &HostError) -> Option<String> {
         "this host cannot run kvm guests now: check that virtualisation is on in its firmware and the kvm module is \
          loaded. Without kvm, `domain_type = \"qemu\"` in [libvirt] emulates (many times slower)"
     } else if has("no space left") || has("enospc") {
-        "the pool is full: `virsh pool-info POOL` shows its space; free some and run the same command again"
+        return Some(format!(
+            "the pool is full: `virsh pool-info {pool}` shows its space; free some and run the same command again"
+        ));
     } else if has("cannot allocate memory") || has("cannot set up guest memory") {
         "the host does not have enough free memory for the guest: lower `memory`, or free some"
     } else if has("permission denied") || has("could not open") {
@@ -137,8 +165,13 @@ fn hint_for(error: &HostError) -> Option<String> {
         "`virsh net-list --all` and `virsh pool-list --all` show what is not active; `virsh net-start NAME` or `virsh \
          pool-start NAME` starts it"
     } else if has("existing dhcp host entry") || has("already exists") {
-        "perhaps another lbctl run changed it: run the same command again. If a volume's file still exists, `virsh \
-         pool-refresh POOL` makes libvirt see it"
+        return Some(match error.doing.pool() {
+            Some(pool) => format!(
+                "if a file of that name lies in the pool and libvirt does not list it, `virsh pool-refresh {pool}` makes \
+                 libvirt see it; otherwise run the same command again"
+            ),
+            None => "run the same command again: it plans from what is there now".into(),
+        });
     } else if has("cannot find device") || has("no such device") || has("unable to get index") {
         return Some(format!(
             "`ip link` on the host lists its network devices; set {DEVICE_KEYS} to one of them"
@@ -158,7 +191,13 @@ mod tests {
         let error = HostError::new(HostErrorKind::Other, doing, "no");
         let step = Box::new(step);
         let done = 1;
-        ApplyError::Failed { step, done, error }.into()
+        ApplyError::Failed {
+            step,
+            done,
+            beside: None,
+            error,
+        }
+        .into()
     }
 
     fn start() -> Step {
@@ -183,6 +222,36 @@ mod tests {
             ),
         ] {
             assert_eq!(failed(start(), doing).messages[0].text, said);
+        }
+    }
+
+    #[test]
+    fn where_nobody_takes_the_shared_address_it_is_a_refusal() {
+        let step = || Step::StepBack {
+            domain: "lb-1".into(),
+            drain: std::time::Duration::ZERO,
+        };
+        let doing = || Operation::StepBack("lb-1".into());
+        for (kind, done, exit, id) in [
+            (HostErrorKind::Other, 0, Exit::Refused, MessageId::NoSpare),
+            (HostErrorKind::Other, 2, Exit::Refused, MessageId::NoSpare),
+            (HostErrorKind::Agent, 0, Exit::Failed, MessageId::AgentError),
+        ] {
+            let error = HostError::new(kind, doing(), "no other VM");
+            let step = Box::new(step());
+            let failure = Failure::from(ApplyError::Failed {
+                step,
+                done,
+                beside: None,
+                error,
+            });
+            assert_eq!((failure.exit, failure.messages[0].id), (exit, id));
+            assert_eq!(
+                failure.messages[0].text,
+                "cannot hand over the shared address of lb-1 to another VM: no other VM"
+            );
+            let note = &failure.messages[1].text;
+            assert_eq!(note.starts_with("nothing was changed"), done == 0, "{note}");
         }
     }
 

@@ -4,7 +4,7 @@
 use serde_json::{to_string, to_string_pretty};
 
 use crate::cli::Global;
-use crate::output::json::{Body, Document};
+use crate::output::json::{Body, Document, EventLine};
 use crate::text::sanitize::escape_json;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,11 +13,20 @@ pub(super) enum Format {
     Text,
     /// For programs.
     Json,
+    /// For programs that read while lbctl works: a line for each event, and the document as the
+    /// last one.
+    Events,
 }
 
 impl Format {
     pub(super) fn new(global: &Global) -> Self {
-        if global.json { Self::Json } else { Self::Text }
+        if global.events {
+            Self::Events
+        } else if global.json {
+            Self::Json
+        } else {
+            Self::Text
+        }
     }
 
     /// Whether people read, and not a program.
@@ -30,6 +39,15 @@ impl Format {
         match self {
             Self::Text => None,
             Self::Json => Some(json(to_string_pretty(&Document::new(body)))),
+            Self::Events => self.line(body),
+        }
+    }
+
+    /// An event, on a line; `None`: nobody asked for them.
+    pub(super) fn event(self, line: &EventLine) -> Option<String> {
+        match self {
+            Self::Text | Self::Json => None,
+            Self::Events => Some(json(to_string(line))),
         }
     }
 
@@ -37,7 +55,7 @@ impl Format {
     pub(super) fn line(self, body: Body) -> Option<String> {
         match self {
             Self::Text => None,
-            Self::Json => Some(json(to_string(&Document::new(body)))),
+            Self::Json | Self::Events => Some(json(to_string(&Document::new(body)))),
         }
     }
 }

@@ -8,36 +8,77 @@ pub mod json;
 mod plan;
 pub mod report;
 mod terminal;
+mod work;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::cli::{ColorChoice, Global};
 use crate::config::{Problem, Report, render_warnings};
-use crate::exit::{Exit, Failure, Message};
-use crate::output::json::{Body, ErrorDocument, FailureDocument, MessageDocument, ProblemDocument};
+use crate::exit::{Exit, Failure, Message, MessageId};
+use crate::output::json::{
+    Body, ErrorDocument, Event, EventLine, FailureDocument, MessageDocument, PhaseDocument,
+    PlanDocument, ProblemDocument, SCHEMA, StepDocument, StepState, WorkDocument,
+};
 use crate::output::report::{CommandReport, TextOptions, TextPart, WatchReport};
+use crate::reconcile::plan::{Plan, Step};
 use crate::text::sanitize::sanitize_for_terminal;
+use crate::text::styled::{Style, Styled};
 use crate::text::width::hang;
 
 use format::Format;
-use terminal::{Pictures, can_draw, columns};
+pub use plan::{change_line, diff_line};
+use terminal::{Limit, Pictures, can_draw, columns, span};
+use work::Work;
 
-const BOLD: &str = "\u{1b}[1m";
-const RED: &str = "\u{1b}[1;31m";
-const YELLOW: &str = "\u{1b}[1;33m";
-const CYAN: &str = "\u{1b}[36m";
-const RESET: &str = "\u{1b}[0m";
+/// After which silence something is said where nothing can be drawn.
+const SILENCE: Duration = Duration::from_secs(3);
 
+/// The streams of this process, and what is said on them of one load balancer. Each VM of several
+/// has one of its own ([`Output::of_vm`]); the streams, and what moves on them, are the same.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Output {
     /// The command that was given, for the document of its failure.
     command: String,
     format: Format,
     verbose: u8,
+    quiet: bool,
     color_stdout: bool,
     color_stderr: bool,
     pictures: Pictures,
+    /// Others are waited for at the same time, and one line says so for all of them.
+    beside: bool,
+    /// Of the load balancer, once its configuration was read. Of several VMs: none.
+    name: Arc<OnceLock<String>>,
+    work: Arc<Mutex<Work>>,
+    /// Dropping it ends the wait for [`SILENCE`].
+    silence: Arc<Mutex<Option<Sender<()>>>>,
+    /// What usually comes next, which is said below the report.
+    next: Arc<Mutex<Option<String>>>,
+}
+
+/// Something that takes a moment; it is over when this is dropped.
+pub struct Working<'a>(&'a Output);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.end_live();
+    }
+}
+
+/// A terminal that passes on each key; it is as it was when this is dropped.
+pub struct RawTerminal<'a>(&'a Output);
+
+impl Drop for RawTerminal<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl Output {
@@ -47,27 +88,229 @@ impl Output {
             command: command.to_owned(),
             format: Format::new(global),
             verbose: global.verbose,
+            quiet: global.quiet,
             color_stdout: colored(global.color, &io::stdout()),
             color_stderr: colored(global.color, &io::stderr()),
             pictures: Pictures::default(),
+            beside: false,
+            name: Arc::default(),
+            work: Arc::new(Mutex::new(Work::new())),
+            silence: Arc::default(),
+            next: Arc::default(),
         }
     }
 
-    /// Prints a command's report in the format that was asked for, and gives its exit code.
-    pub fn report(&self, report: &dyn CommandReport) -> Exit {
-        let body = report.document().map(Body::from);
-        if let Some(document) = body.and_then(|body| self.format.document(body)) {
-            Self::data_line(&document);
-        } else {
-            let options = TextOptions {
-                columns: Self::stdout_columns(),
-                verbose: self.verbose > 0,
-            };
-            for part in report.text(options) {
-                self.part(&part);
+    /// From now on every message and every document says whose it is.
+    pub fn set_name(&self, name: &str) {
+        let _ = self.name.set(name.to_owned());
+    }
+
+    /// For one of several VMs: with its name, and a record of its own that begins now.
+    #[must_use]
+    pub fn of_vm(&self, name: &str) -> Self {
+        Self {
+            name: Arc::new(OnceLock::from(name.to_owned())),
+            work: Arc::new(Mutex::new(Work::new())),
+            ..self.clone()
+        }
+    }
+
+    /// The same for what is done beside the same of other VMs: it says nothing of its own waiting.
+    #[must_use]
+    pub fn beside_others(&self) -> Self {
+        Self {
+            beside: true,
+            ..self.clone()
+        }
+    }
+
+    /// A message with the load balancer's name before it.
+    fn named(&self, text: &str) -> String {
+        self.name
+            .get()
+            .map_or_else(|| text.to_owned(), |name| named(name, text))
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose libvirt daemon is asked.
+    pub fn set_uri(&self, uri: &str) {
+        self.work().uri = Some(uri.to_owned());
+    }
+
+    /// What a failure after this has in its document.
+    pub fn set_facts(&self, address: Option<String>, libvirt_calls: u32) {
+        self.work().address = address;
+        self.set_calls(libvirt_calls);
+    }
+
+    /// How many calls were made to libvirt so far.
+    pub fn set_calls(&self, libvirt_calls: u32) {
+        self.work().libvirt_calls = Some(libvirt_calls);
+    }
+
+    /// What is going to be done, for programs.
+    pub fn planned(&self, plan: &Plan, summary: &str) {
+        self.found(plan);
+        let PlanDocument {
+            changes,
+            step_details,
+            ..
+        } = plan.into();
+        let steps = step_details;
+        self.event(Event::Plan { changes, steps }, summary);
+    }
+
+    /// What the document of a failure after this has of the plan; nothing is said of it. The first
+    /// plan counts.
+    pub fn found(&self, plan: &Plan) {
+        self.work().planned(plan);
+    }
+
+    /// A step begins: it is shown until [`Output::step_ends`].
+    pub fn step_begins(&self, step: &Step) {
+        let id = self.work().begin(step);
+        let StepDocument { kind, target, .. } = step.into();
+        let target = Box::new(target);
+        let text = step.to_string();
+        self.event(Event::StepBegin { id, kind, target }, &text);
+        if !self.live(&text, None) {
+            if matches!(step, Step::BringImage(_)) {
+                self.say(format!("  {step}: this may take minutes"));
+            } else {
+                self.after_silence(format!("  waiting: {text}"));
             }
         }
-        report.exit()
+    }
+
+    pub fn step_ends(&self, step: &Step, took: Duration) {
+        let id = self.work().end(took);
+        let (kind, text) = (step.kind(), step.to_string());
+        let seconds_taken = took.as_secs_f64();
+        self.end_live();
+        if took < Duration::from_millis(100) {
+            self.say(format!("  {text}"));
+        } else {
+            self.say(format!("  {text} ({})", seconds(took)));
+        }
+        let seconds = seconds_taken;
+        self.event(Event::StepEnd { id, kind, seconds }, &text);
+    }
+
+    /// How far the guest is. `limit`: for how long it is waited for.
+    pub fn phase(&self, phase: PhaseDocument, text: &str, limit: Duration) {
+        self.work().phase = Some(phase);
+        self.event(Event::Phase { phase }, text);
+        // What ends the waiting says so itself.
+        if phase != PhaseDocument::Ready && !self.live(text, Some(Limit::Of(limit))) {
+            self.say(format!("  waiting: {text}"));
+        }
+    }
+
+    /// Worth knowing while the work goes on.
+    pub fn note(&self, text: &str) {
+        self.event(Event::Note, text);
+        self.say(format!("  {text}"));
+    }
+
+    /// Whose libvirt was reached, and what was planned and done so far, for the document of a
+    /// failure.
+    #[must_use]
+    pub fn so_far(&self) -> (Option<String>, Option<WorkDocument>) {
+        let work = self.work();
+        (work.uri.clone(), work.document())
+    }
+
+    fn event(&self, event: Event, message: &str) {
+        let now = OffsetDateTime::now_utc();
+        let whole = now.replace_nanosecond(0).unwrap_or(now);
+        let line = EventLine {
+            schema: SCHEMA,
+            time: whole.format(&Rfc3339).ok(),
+            name: self.name.get().cloned().unwrap_or_default(),
+            message: message.to_owned(),
+            event,
+        };
+        if let Some(line) = self.format.event(&line) {
+            // A reader that has ended is seen at the document.
+            let _ = Self::document_line(&line);
+        }
+    }
+
+    /// The document of a plan that was carried out: each step with what became of it.
+    #[must_use]
+    pub fn carried_out(&self, plan: &Plan) -> PlanDocument {
+        let work = self.work();
+        let mut document = PlanDocument::from(plan);
+        document.step_details = work.outcome(document.step_details, StepState::Done);
+        document.changed = work.has_changed();
+        document.uri = work.uri.clone().unwrap_or_default();
+        document
+    }
+
+    /// Shows what takes a moment, if it takes longer than that.
+    #[must_use]
+    pub fn working(&self, text: &str, most: Option<Duration>) -> Working<'_> {
+        let limit = most.map_or(Limit::Soon, Limit::AtMost);
+        if !self.live(text, Some(limit)) {
+            let most = most.map_or_else(String::new, |most| format!(", at most {}", span(most)));
+            self.after_silence(format!("  waiting: {text}{most}"));
+        }
+        Working(self)
+    }
+
+    /// Says it unless [`Output::end_live`] comes before.
+    fn after_silence(&self, text: String) {
+        if self.quiet {
+            return;
+        }
+        let (send, receive) = channel();
+        let out = self.clone();
+        std::thread::spawn(move || {
+            if receive.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                out.say(text);
+            }
+        });
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        *silence = Some(send);
+    }
+
+    /// Prints a command's report in the format that was asked for, and gives its exit code. A
+    /// report that was not written whole is a failure: a file that was to hold it is cut short.
+    pub fn report(&self, report: &dyn CommandReport) -> Exit {
+        let options = TextOptions {
+            columns: Self::stdout_columns(),
+            verbose: self.verbose > 0,
+            signs: io::stdout().is_terminal() && speaks_utf8(|name| std::env::var(name).ok()),
+        };
+        let document = report.body().and_then(|body| self.format.document(body));
+        let written = if let Some(document) = document {
+            for part in report.text(options) {
+                // As of any failure, people read on standard error what programs read in the
+                // document.
+                if let TextPart::Messages(messages) = part {
+                    self.messages(&messages);
+                }
+            }
+            Self::document_line(&document)
+        } else {
+            let parts = report.text(options);
+            parts.iter().try_for_each(|part| self.part(part))
+        };
+        match written {
+            // A reader that has ended (`| head`) has what it wanted.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let text = format!("writing to standard output: {error}");
+                self.labelled("", Style::Bad, "error", &text);
+                Exit::Failed
+            }
+            _ => {
+                self.say_hint();
+                report.exit()
+            }
+        }
     }
 
     /// Prints the report of one update of many. Returns whether somebody still reads them.
@@ -77,56 +320,84 @@ impl Output {
             return Self::written(&format!("{line}\n")).is_ok();
         }
         if !self.has_screen() {
-            let text = self.with_heading(&report.block());
+            let text = self.with_heading(report.block());
             return Self::written(&format!("{text}\n")).is_ok();
         }
         let columns = Self::stdout_columns();
-        self.screen(&report.screen(columns), &report.foot(columns));
+        self.screen(report.screen(columns), &report.foot(columns));
         true
     }
 
-    fn part(&self, part: &TextPart) {
+    /// Prints lines of many, or their document. Returns whether somebody still reads them.
+    #[must_use]
+    pub fn next_lines(&self, lines: &[String], document: Body) -> bool {
+        let text = match self.format.line(document) {
+            Some(line) => line,
+            None => sanitize_for_terminal(&lines.join("\n")).into_owned(),
+        };
+        Self::written(&format!("{text}\n")).is_ok()
+    }
+
+    fn part(&self, part: &TextPart) -> io::Result<()> {
+        if let Some(line) = part.shaped(Self::stdout_columns()) {
+            return self.data_line(&line);
+        }
         match part {
-            TextPart::Heading(text) => self.block(&[hang(text, Self::stdout_columns())]),
-            TextPart::Line(text) => Self::data_line(&hang(text, Self::stdout_columns())),
-            TextPart::LongLine(text) => Self::data_line(text),
-            TextPart::Block(lines) => self.block(lines),
+            TextPart::Heading(_) | TextPart::Line(_) | TextPart::LongLine(_) => Ok(()),
+            TextPart::Block(lines) => Self::written(&self.with_heading(lines.clone())),
             TextPart::Data(text) => Self::data(text),
-            TextPart::Said(text) => self.say(text),
+            TextPart::Said(text) => {
+                self.say(text.clone());
+                Ok(())
+            }
+            TextPart::SaidLong(text) => {
+                if !self.quiet {
+                    self.stderr(text);
+                }
+                Ok(())
+            }
+            TextPart::Messages(messages) => {
+                self.messages(messages);
+                Ok(())
+            }
         }
     }
 
-    /// Writes data. A reader that has ended (`| head`) is not an error.
-    fn data(text: &str) {
+    fn data(text: &str) -> io::Result<()> {
         // A file or a pipe gets what was asked for, to the byte.
-        let _ = if io::stdout().is_terminal() {
+        if io::stdout().is_terminal() {
             Self::written(&sanitize_for_terminal(text))
         } else {
             Self::written(text)
-        };
+        }
     }
 
-    /// Writes data, if somebody reads it.
     fn written(text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
-    fn data_line(text: &str) {
-        Self::data(&format!("{}\n", sanitize_for_terminal(text)));
+    fn document_line(text: &str) -> io::Result<()> {
+        Self::data(&format!("{}\n", sanitize_for_terminal(text)))
     }
 
-    /// Data for people: the first line is its heading.
-    fn block(&self, lines: &[String]) {
-        Self::data(&self.with_heading(lines));
+    fn data_line(&self, text: &Styled) -> io::Result<()> {
+        Self::written(&(painted(text, self.color_stdout) + "\n"))
     }
 
-    fn with_heading(&self, lines: &[String]) -> String {
-        let mut text = lines.join("\n");
-        if let (true, Some(heading)) = (self.color_stdout, lines.first()) {
-            text.replace_range(..heading.len(), &format!("{BOLD}{heading}{RESET}"));
+    /// Lines for people: the first one is their heading.
+    fn with_heading(&self, lines: Vec<Styled>) -> String {
+        let mut text = String::new();
+        for (index, line) in lines.into_iter().enumerate() {
+            let line = if index == 0 {
+                line.into_heading()
+            } else {
+                line
+            };
+            text.push_str(&painted(&line, self.color_stdout));
+            text.push('\n');
         }
-        sanitize_for_terminal(&text).into_owned() + "\n"
+        text
     }
 
     /// Columns for data for people; `None`: as many as it takes.
@@ -142,7 +413,7 @@ impl Output {
 
     /// Draws the whole screen again, until [`Output::leave`], which keeps `lines` on the screen and
     /// not the foot. The first line is the heading.
-    fn screen(&self, lines: &[String], foot: &[String]) {
+    fn screen(&self, lines: Vec<Styled>, foot: &[String]) {
         let foot: Vec<String> = foot
             .iter()
             .map(|line| sanitize_for_terminal(line).into_owned())
@@ -151,31 +422,84 @@ impl Output {
     }
 
     /// What lbctl is doing, for people.
-    pub fn say(&self, text: &str) {
-        self.stderr(&hang(text, columns(&io::stderr())));
+    pub fn say(&self, text: impl Into<Styled>) {
+        if self.quiet {
+            return;
+        }
+        self.stderr(&text.into().hang(columns(&io::stderr())));
     }
 
     /// A line on standard error that begins with a word in its colour.
-    fn labelled(&self, indent: &str, color: &str, label: &str, text: &str) {
-        let line = hang(&format!("{indent}{label}: {text}"), columns(&io::stderr()));
-        self.stderr(&line.replacen(label, &self.paint(color, label), 1));
+    fn labelled(&self, indent: &str, style: Style, label: &str, text: &str) {
+        let line = Styled::from(indent).and(style, label);
+        let line = line.plus(": ").plus(text);
+        self.stderr(&line.hang(columns(&io::stderr())));
+    }
+
+    /// What usually comes next, for people at a terminal: it is said when the report is printed.
+    pub fn hint(&self, text: &str) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = Some(text.to_owned());
+    }
+
+    fn say_hint(&self) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(text) = next.take() else {
+            return;
+        };
+        if !self.quiet && self.format.is_text() && io::stderr().is_terminal() {
+            self.labelled("", Style::Calm, "hint", &text);
+        }
     }
 
     /// What lbctl is doing now. On a terminal it is one line with the time it has taken, until
     /// another one replaces it or [`Output::end_live`]. Elsewhere it returns that it must be
     /// printed in another way.
     #[must_use]
-    pub fn live(&self, text: &str) -> bool {
+    fn live(&self, text: &str, limit: Option<Limit>) -> bool {
+        if self.quiet || self.beside {
+            return true;
+        }
         // Lines of the log would get in between.
         let drawn = self.verbose == 0 && can_draw(&io::stderr());
         if drawn {
-            self.pictures.line(&sanitize_for_terminal(text));
+            self.pictures.line(&sanitize_for_terminal(text), limit);
         }
         drawn
     }
 
+    /// How far it is: other words in that line, at its next turn.
+    pub fn progress(&self, text: &str) {
+        self.pictures.progress(&sanitize_for_terminal(text));
+    }
+
     pub fn end_live(&self) {
+        if self.beside {
+            return;
+        }
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.pictures.end_line();
+    }
+
+    /// Whether somebody types here and reads here, and no program does.
+    #[must_use]
+    pub fn is_conversation(&self) -> bool {
+        self.format.is_text() && io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
+    /// Passes on each key as it is typed, until what is returned is dropped, or [`Output::leave`].
+    pub fn raw_terminal(&self) -> io::Result<RawTerminal<'_>> {
+        self.end_live();
+        self.pictures.pass_on_keys()?;
+        Ok(RawTerminal(self))
+    }
+
+    /// Writes to standard output what is not lbctl's own, as it is. Returns whether somebody reads
+    /// it.
+    #[must_use]
+    pub fn pass_on(bytes: &[u8]) -> bool {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
     }
 
     /// Restores the terminal, before the last words.
@@ -184,73 +508,82 @@ impl Output {
     }
 
     pub fn warn(&self, text: &str) {
-        self.labelled("", YELLOW, "warning", text);
+        self.labelled("", Style::Grave, "warning", &self.named(text));
     }
 
-    /// What the author of a configuration should know.
+    /// What the author of a configuration should know, each with its line and what to do.
     pub fn warnings(&self, warnings: &[Problem]) {
         if !warnings.is_empty() {
             let text = render_warnings(warnings, self.color_stderr, columns(&io::stderr()));
-            self.stderr(text.trim_end());
+            self.written_to_stderr(text.trim_end());
+        }
+    }
+
+    /// The same for who runs a command that does something else: a sentence each.
+    pub fn warnings_in_short(&self, warnings: &[Problem]) {
+        for (left, warning) in (0..warnings.len()).rev().zip(warnings) {
+            let place = match warning.line {
+                0 => warning.file.clone(),
+                line => format!("{}:{line}", warning.file),
+            };
+            let more = if left == 0 {
+                " (`lbctl check` says more)"
+            } else {
+                ""
+            };
+            let text = format!("{place}: {}{more}", warning.message);
+            self.labelled("", Style::Caution, "warning", &text);
         }
     }
 
     /// What is wrong with the configuration.
     pub fn problems(&self, report: &Report) {
         let text = report.render(self.color_stderr, columns(&io::stderr()));
-        self.stderr(text.trim_end());
-        let place = |count: usize| (count > 0).then_some(count);
-        let problem = |p: &Problem| ProblemDocument {
-            id: p.id,
-            key: p.key.clone(),
-            line: place(p.line),
-            column: place(p.column),
-            message: p.message.clone(),
-            help: p.help.clone(),
-        };
+        self.written_to_stderr(text.trim_end());
         self.error(
             Exit::Usage,
-            report.problems.iter().map(problem).collect(),
+            report.problems.iter().map(Into::into).collect(),
             Vec::new(),
         );
     }
 
     pub fn failure(&self, failure: &Failure) {
+        self.messages(&failure.messages);
+        self.failed(failure);
+    }
+
+    fn messages(&self, messages: &[Message]) {
         self.end_live();
-        for message in &failure.messages {
-            let (color, label) = if message.note {
-                (CYAN, "note")
+        for message in messages {
+            let (style, label) = if message.note {
+                (Style::Calm, "note")
             } else {
-                (RED, "error")
+                (Style::Bad, "error")
             };
-            self.labelled("", color, label, &message.text);
+            self.labelled("", style, label, &self.named(&message.text));
             if !message.hint.is_empty() {
-                self.labelled("  ", CYAN, "help", &message.hint);
+                self.labelled("  ", Style::Calm, "help", &message.hint);
             }
             for line in &message.detail {
-                self.stderr(&format!("  | {line}"));
+                self.stderr(&format!("  | {line}").into());
             }
         }
-        let message = |m: &Message| MessageDocument {
-            id: m.id,
-            message: m.text.clone(),
-            help: m.hint.clone(),
-            detail: m.detail.clone(),
-            note: m.note,
-        };
-        self.error(
-            failure.exit,
-            Vec::new(),
-            failure.messages.iter().map(message).collect(),
-        );
+    }
+
+    fn failed(&self, failure: &Failure) {
+        let messages = failure.messages.iter().map(MessageDocument::from);
+        self.error(failure.exit, Vec::new(), messages.collect());
     }
 
     /// The document of a failure, for programs; people have read its text on standard error.
     fn error(&self, exit: Exit, problems: Vec<ProblemDocument>, messages: Vec<MessageDocument>) {
+        let (uri, work) = self.so_far();
         let body = Body::Failure(FailureDocument {
             command: self.command.clone(),
-            name: None,
+            name: self.name.get().cloned(),
             time: None,
+            uri,
+            work,
             error: ErrorDocument {
                 exit_code: Some(exit as u8),
                 problems,
@@ -258,54 +591,153 @@ impl Output {
             },
         });
         if let Some(document) = self.format.document(body) {
-            Self::data_line(&document);
+            // The exit code is that of a failure already.
+            let _ = Self::document_line(&document);
         }
+    }
+
+    /// What is wrong with the command line, for programs; people have read it on standard error.
+    pub fn usage(&self, message: &str) {
+        let failure = Failure::new(Exit::Usage, MessageId::UsageWrong, message, "");
+        self.failed(&failure);
     }
 
     /// Asks on the terminal; `None` where there is none.
     #[must_use]
     pub fn ask(&self, question: &str) -> Option<bool> {
+        let answer = self.answer(&format!("{question} [y/N]"))?;
+        Some(matches!(answer.as_str(), "y" | "yes"))
+    }
+
+    /// Asks on the terminal whether something is done now, later, or not at all; `None` where there
+    /// is none.
+    #[must_use]
+    pub fn ask_when(&self, question: &str) -> Option<When> {
+        let answer = self.answer(&format!("{question} [y]es / [l]ater / [N]o"))?;
+        Some(match answer.as_str() {
+            "y" | "yes" => When::Now,
+            "l" | "later" => When::Later,
+            _ => When::Never,
+        })
+    }
+
+    /// Why an answer was not taken; the question comes again.
+    pub fn not_taken(&self, why: &str, help: &str) {
+        self.labelled("", Style::Bad, "error", why);
+        if !help.is_empty() {
+            self.labelled("  ", Style::Calm, "help", help);
+        }
+    }
+
+    /// Asks for a text on the terminal, and offers one; `None` where there is none, or where nobody
+    /// answers: the input has ended.
+    #[must_use]
+    pub fn ask_for(&self, question: &str, offered: &str, beside: &str) -> Option<String> {
+        let beside = match beside {
+            "" => String::new(),
+            beside => format!(" ({beside})"),
+        };
+        let offer = match offered {
+            "" => String::new(),
+            offered => format!(" [{offered}]"),
+        };
+        let typed = self.typed(&format!("{question}{beside}{offer}:"))?;
+        if typed.is_empty() {
+            eprintln!();
+            return None;
+        }
+        Some(match typed.trim() {
+            "" => offered.to_owned(),
+            answer => answer.to_owned(),
+        })
+    }
+
+    /// The answer in lower case.
+    fn answer(&self, question: &str) -> Option<String> {
+        Some(self.typed(question)?.trim().to_ascii_lowercase())
+    }
+
+    /// The line with its end; empty where the input has ended.
+    fn typed(&self, question: &str) -> Option<String> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        let question = hang(
-            &format!("{} [y/N]", sanitize_for_terminal(question)),
-            columns(&io::stderr()),
-        );
+        self.end_live();
+        let question = hang(&sanitize_for_terminal(question), columns(&io::stderr()));
         eprint!("{question} ");
         let mut answer = String::new();
         self.pictures.asking(true);
         let read = io::stdin().read_line(&mut answer);
         self.pictures.asking(false);
         read.ok()?;
-        Some(matches!(
-            answer.trim().to_ascii_lowercase().as_str(),
-            "y" | "yes"
-        ))
+        Some(answer)
     }
 
-    fn paint(&self, color: &str, text: &str) -> String {
-        if self.color_stderr {
-            format!("{color}{text}{RESET}")
-        } else {
-            text.to_owned()
-        }
+    fn stderr(&self, text: &Styled) {
+        self.pictures.say(&painted(text, self.color_stderr));
     }
 
-    fn stderr(&self, text: &str) {
+    /// A text with its colours in it.
+    fn written_to_stderr(&self, text: &str) {
         self.pictures.say(&sanitize_for_terminal(text));
     }
 }
 
-/// Whether what is written there has colours: as was asked for, or on a terminal where `NO_COLOR`
-/// is not set (no-color.org).
+/// A message with the load balancer's name before it, unless it begins with that already.
+#[must_use]
+pub fn named(name: &str, text: &str) -> String {
+    match text.strip_prefix(name) {
+        Some(rest) if rest.starts_with([':', ' ', ',', '\'']) => text.to_owned(),
+        _ => format!("{name}: {text}"),
+    }
+}
+
+/// How a command ended well: the VM, the verdict in its colour, and what else there is to say.
+#[must_use]
+pub fn done(name: &str, verdict: &str, rest: &str) -> Styled {
+    Styled::from(format!("{name}: "))
+        .and(Style::Good, verdict)
+        .plus(rest)
+}
+
+/// A text as it is printed.
+fn painted(text: &Styled, colored: bool) -> String {
+    let clean = sanitize_for_terminal(text.text());
+    if colored {
+        text.reshaped(clean.into_owned()).colored()
+    } else {
+        clean.into_owned()
+    }
+}
+
+/// Whether what is not ASCII can be shown, by what the locale says (POSIX, Environment Variables).
+fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
+    let locale = names
+        .filter_map(variable)
+        .find(|value| !value.is_empty())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// An answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Now,
+    Later,
+    Never,
+}
+
+/// Whether what is written there has colours: as was asked for, or on a terminal that has them and
+/// where `NO_COLOR` is not set (no-color.org).
 #[must_use]
 pub fn colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     let refused = || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     match choice {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => stream.is_terminal() && !refused(),
+        ColorChoice::Auto => can_draw(stream) && !refused(),
     }
 }
 
@@ -334,5 +766,50 @@ pub fn seconds(time: Duration) -> String {
         0..=9 => format!("{:.2} s", time.as_secs_f64()),
         10..=119 => format!("{} s", time.as_secs()),
         long => format!("{} min {} s", long / 60, long % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_vm_of_several_has_its_name_and_its_record() {
+        let out = Output::new("up", &Global::for_json());
+        let (first, second) = (out.of_vm("lb-1"), out.of_vm("lb-2"));
+        first.set_uri("qemu:///system");
+        assert_eq!(first.so_far().0.as_deref(), Some("qemu:///system"));
+        assert!(second.so_far().0.is_none() && out.so_far().0.is_none());
+        // Its next turn begins anew.
+        assert!(first.of_vm("lb-1").so_far().0.is_none());
+        assert_eq!(out.named("busy"), "busy");
+        for (text, said) in [
+            ("busy", "lb-2: busy"),
+            ("lb-2: busy", "lb-2: busy"),
+            ("lb-2 is busy", "lb-2 is busy"),
+            ("lb-20 is busy", "lb-2: lb-20 is busy"),
+        ] {
+            assert_eq!(second.named(text), said);
+            assert_eq!(second.beside_others().named(text), said);
+        }
+    }
+
+    #[test]
+    fn signs_are_for_locales_that_have_them() {
+        for (set, signs) in [
+            (&[][..], false),
+            (&[("LANG", "C")][..], false),
+            (&[("LANG", "C.UTF-8")][..], true),
+            (&[("LANG", "de_DE.utf8")][..], true),
+            (&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")][..], false),
+            (&[("LC_ALL", ""), ("LANG", "en_US.UTF-8")][..], true),
+            (&[("LC_CTYPE", "C.UTF-8"), ("LANG", "C")][..], true),
+        ] {
+            let variable = |name: &str| {
+                let found = set.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(speaks_utf8(variable), signs, "{set:?}");
+        }
     }
 }

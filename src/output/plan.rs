@@ -1,7 +1,43 @@
-//! A plan as a document, for programs.
+//! A plan as a document, for programs, and its changes as lines, for people.
 
-use super::json::{ChangeDocument, ClassDocument, PlanDocument, StepDocument, TargetDocument};
-use crate::reconcile::plan::{Change, Class, Plan, Step, Target};
+use super::json::{
+    ChangeDocument, ClassDocument, PlanDocument, StepDocument, StepState, TargetDocument,
+};
+use crate::reconcile::plan::{Change, Class, Plan, Step, Target, Value};
+use crate::text::styled::{Style, Styled};
+
+/// A change as a line: a sign for its class, what changes, and the class in a word.
+#[must_use]
+pub fn change_line(change: &Change) -> Styled {
+    let (sign, style) = match change.class {
+        // What is on it is lost, whoever takes the sessions.
+        _ if matches!(change.to, Value::MadeAnew { .. }) => ("-/+", Style::Bad),
+        Class::Create => ("+", Style::Good),
+        Class::Live => ("~", Style::Calm),
+        Class::Handover => ("~", Style::Caution),
+        Class::Restart => ("!", Style::Grave),
+        Class::Replace => ("-/+", Style::Bad),
+    };
+    let text = change.to_string();
+    let word = format!("({})", change.class);
+    let line = Styled::from("  ").and(style, sign).plus(" ");
+    match text.strip_suffix(&word) {
+        Some(before) => line.plus(before).and(style, &word),
+        None => line.plus(&text),
+    }
+}
+
+/// A line of a unified diff.
+#[must_use]
+pub fn diff_line(line: &str) -> Styled {
+    let style = match line.chars().next() {
+        Some('+') => Style::Good,
+        Some('-') => Style::Removed,
+        Some('@') => Style::Calm,
+        _ => return format!("    {line}").into(),
+    };
+    Styled::from("    ").and(style, line)
+}
 
 impl From<&Plan> for PlanDocument {
     fn from(plan: &Plan) -> Self {
@@ -10,6 +46,8 @@ impl From<&Plan> for PlanDocument {
             changes,
             steps,
             notes,
+            continues,
+            no_spare: _,
         } = plan;
         Self {
             name: name.clone(),
@@ -18,7 +56,10 @@ impl From<&Plan> for PlanDocument {
             steps: steps.iter().map(ToString::to_string).collect(),
             step_details: steps.iter().map(StepDocument::from).collect(),
             notes: notes.clone(),
-            restart: changes.iter().any(|c| c.class == Class::Restart),
+            continues: *continues,
+            uri: String::new(),
+            changed: false,
+            restart: !plan.needing_restart().is_empty(),
         }
     }
 }
@@ -40,6 +81,7 @@ impl From<&Change> for ChangeDocument {
             class: match class {
                 Class::Create => ClassDocument::Create,
                 Class::Live => ClassDocument::Live,
+                Class::Handover => ClassDocument::Handover,
                 Class::Restart => ClassDocument::Restart,
                 Class::Replace => ClassDocument::Replace,
             },
@@ -54,6 +96,8 @@ impl From<&Step> for StepDocument {
             kind: step.kind(),
             target: step.target().into(),
             text: step.to_string(),
+            state: StepState::Planned,
+            seconds: None,
         }
     }
 }
@@ -65,6 +109,7 @@ impl From<Target> for TargetDocument {
             Target::Domain(domain)
             | Target::Guest(domain)
             | Target::CertificateOf(domain)
+            | Target::AddressOf(domain)
             | Target::AutostartOf(domain) => Self {
                 domain: Some(domain),
                 ..none
@@ -78,6 +123,16 @@ impl From<Target> for TargetDocument {
                 address: Some(entry.ip.to_string()),
                 mac: entry.mac.map(|mac| mac.to_string()),
                 host_name: entry.name,
+                ..none
+            },
+            Target::Image {
+                volume,
+                source,
+                size,
+            } => Self {
+                volume: Some(volume.to_string()),
+                image: Some(source.to_string()),
+                bytes: size,
                 ..none
             },
             Target::CloneOf {
@@ -182,6 +237,8 @@ mod tests {
             ],
             steps: vec![reserve, clone],
             notes: Vec::new(),
+            continues: false,
+            no_spare: false,
         };
         let document: Json = serde_json::to_value(PlanDocument::from(&plan)).unwrap();
         let change = |kind: &str, what: &str, from: &str, to: &str| json!({"kind": kind, "what": what, "from": from, "to": to, "class": "live", "diff": ""});
@@ -203,12 +260,12 @@ mod tests {
                     "target": {
                         "network": "lab", "address": "192.0.2.20", "mac": "52:54:00:01:02:03",
                     },
-                    "text": texts[0],
+                    "text": texts[0], "state": "planned", "seconds": null,
                 },
                 {
                     "kind": "clone-volume",
                     "target": {"volume": "default/lb-1", "base": "os/base", "bytes": 1 << 30},
-                    "text": texts[1],
+                    "text": texts[1], "state": "planned", "seconds": null,
                 },
             ])
         );

@@ -5,8 +5,9 @@
 //! What is said while something happens (steps, questions, warnings) is not part of a report: the
 //! operator wants it at once.
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Message};
 use crate::output::json::{Answer, Body};
+use crate::text::styled::Styled;
 
 /// The result of a command.
 pub trait CommandReport {
@@ -18,6 +19,11 @@ pub trait CommandReport {
 
     /// For people. Empty where everything was said while it happened.
     fn text(&self, options: TextOptions) -> Vec<TextPart>;
+
+    /// For programs, whole. Another one than the document where there are several.
+    fn body(&self) -> Option<Body> {
+        self.document().map(Body::from)
+    }
 }
 
 /// How the text for people is wanted.
@@ -27,24 +33,48 @@ pub struct TextOptions {
     pub columns: Option<usize>,
     /// More than what most people want to read.
     pub verbose: bool,
+    /// Whether people get signs that are not ASCII beside the words.
+    pub signs: bool,
 }
 
-/// A piece of a text, by how it is printed. All but the last go to standard output. Without
+/// A piece of a text, by how it is printed. All but the last three go to standard output. Without
 /// `Debug`, for what is asked for with its secrets is among them.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TextPart {
     /// A heading, broken to the terminal's width.
-    Heading(String),
+    Heading(Styled),
     /// A line, broken to the terminal's width.
-    Line(String),
+    Line(Styled),
     /// A line that stays as long as it is.
-    LongLine(String),
+    LongLine(Styled),
     /// Lines that fit already. The first one is their heading.
-    Block(Vec<String>),
+    Block(Vec<Styled>),
     /// Data: a file or a pipe gets it to the byte.
     Data(String),
     /// A line on standard error, for what is not data.
-    Said(String),
+    Said(Styled),
+    /// The same, for a line that stays as long as it is, such as a command to be copied.
+    SaidLong(Styled),
+    /// What went wrong with one of several, on standard error.
+    Messages(Vec<Message>),
+}
+
+impl TextPart {
+    /// A line of standard output in its shape for a terminal of so many columns. `None`: it is
+    /// something else.
+    #[must_use]
+    pub fn shaped(&self, columns: Option<usize>) -> Option<Styled> {
+        match self {
+            Self::Heading(text) => Some(text.hang(columns).into_heading()),
+            Self::Line(text) => Some(text.hang(columns)),
+            Self::LongLine(text) => Some(text.clone()),
+            Self::Block(_)
+            | Self::Data(_)
+            | Self::Said(_)
+            | Self::SaidLong(_)
+            | Self::Messages(_) => None,
+        }
+    }
 }
 
 /// A report that is the same for people and programs.
@@ -85,10 +115,10 @@ pub trait WatchReport {
     fn document(&self) -> Body;
 
     /// For people who read line after line: one block of many. Its first line is the heading.
-    fn block(&self) -> Vec<String>;
+    fn block(&self) -> Vec<Styled>;
 
     /// For people at a terminal: the whole screen. Its first line is the heading.
-    fn screen(&self, columns: Option<usize>) -> Vec<String>;
+    fn screen(&self, columns: Option<usize>) -> Vec<Styled>;
 
     /// Shown below the screen, and removed when it ends.
     fn foot(&self, columns: Option<usize>) -> Vec<String>;

@@ -8,9 +8,10 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use terminal_size::{Height, Width, terminal_size_of};
+use unicode_width::UnicodeWidthStr;
 
-use super::seconds;
 use crate::text::width::fit;
 
 /// Where a terminal does not report its size.
@@ -25,6 +26,11 @@ const EMPTY_LINE: &str = "\r\u{1b}[K";
 /// The other screen and no cursor; and back.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
+/// What a program on the other side may have left behind: the other screen, which an editor had;
+/// keys for its mouse and around what is pasted; another character set, colours, no cursor (soft
+/// reset, DECSTR).
+const RESET: &str = "\u{1b}[?1047l\u{1b}[?1000l\u{1b}[?1002l\u{1b}[?1003l\u{1b}[?1006l\u{1b}[?2004l\
+                     \u{1b}[!p\u{1b}[0m\u{1b}[?25h\r\n";
 /// One picture, if the terminal supports that: shown when it is complete (synchronized output, mode
 /// 2026).
 const BEGIN: &str = "\u{1b}[?2026h\u{1b}[H";
@@ -49,12 +55,28 @@ struct PictureState {
     screen: Option<String>,
     /// A question is on the line.
     asking: bool,
+    /// How the terminal treats keys, while it passes each of them on.
+    keys: Option<Termios>,
 }
 
 struct Line {
     text: String,
     since: Instant,
+    /// How long it may take; `None`: nobody says.
+    limit: Option<Limit>,
     turn: usize,
+}
+
+/// How long something may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// It is waited for until then.
+    Of(Duration),
+    /// It ends by itself, at the latest then. It takes a moment as a rule, and is not shown before
+    /// it has taken a second.
+    AtMost(Duration),
+    /// As that, and nobody says how long it may take.
+    Soon,
 }
 
 impl Pictures {
@@ -62,12 +84,20 @@ impl Pictures {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Other words for the line that is there, if one is: what is being done is the same.
+    pub(super) fn progress(&self, text: &str) {
+        if let Some(line) = &mut self.state().line {
+            text.clone_into(&mut line.text);
+        }
+    }
+
     /// Shows the live line, or another text on it.
-    pub(super) fn line(&self, text: &str) {
+    pub(super) fn line(&self, text: &str, limit: Option<Limit>) {
         let mut state = self.state();
         state.line = Some(Line {
             text: text.to_owned(),
             since: Instant::now(),
+            limit,
             turn: 0,
         });
         state.draw_line();
@@ -116,6 +146,17 @@ impl Pictures {
         state.screen = Some(text);
     }
 
+    /// Until [`Pictures::leave`].
+    pub(super) fn pass_on_keys(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Drain, &raw)?;
+        state.keys = Some(before);
+        Ok(())
+    }
+
     pub(super) fn asking(&self, asking: bool) {
         self.state().asking = asking;
     }
@@ -124,6 +165,11 @@ impl Pictures {
     /// it.
     pub(super) fn leave(&self) {
         self.end_line();
+        if let Some(before) = self.state().keys.take() {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(RESET.as_bytes()).and_then(|()| out.flush());
+            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+        }
         if self.state().asking {
             let _ = io::stderr().lock().write_all(b"\n");
         }
@@ -136,10 +182,20 @@ impl Pictures {
 
 fn picture(text: &str, foot: &[String], (columns, rows): (usize, usize)) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // A word that is longer than a row goes on in the next one.
+    let taken = |line: &String| columns_of(line).div_ceil(columns).max(1);
+    let of_foot: usize = foot.iter().map(taken).sum();
     // The last row stays free for the cursor.
-    let room = rows.saturating_sub(foot.len() + 2);
-    if lines.len() > room {
-        let rest = lines.split_off(room.saturating_sub(1)).len();
+    let room = rows.saturating_sub(of_foot + 2);
+    if lines.iter().map(taken).sum::<usize>() > room {
+        let mut left = room.saturating_sub(1);
+        let fitting = lines.iter().take_while(|line| {
+            let rest = left.checked_sub(taken(line));
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        let fitting = fitting.count();
+        let rest = lines.split_off(fitting).len();
         lines.push(fit(&format!("  ... and {rest} more lines"), columns));
     }
     lines.push(String::new());
@@ -148,6 +204,18 @@ fn picture(text: &str, foot: &[String], (columns, rows): (usize, usize)) -> Stri
         let _ = write!(picture, "{line}\u{1b}[K\r\n");
     }
     picture + END
+}
+
+/// What a line takes on the terminal, without the colours in it.
+fn columns_of(line: &str) -> usize {
+    let mut pieces = line.split("\u{1b}[");
+    let first = pieces.next().map_or(0, UnicodeWidthStr::width);
+    // A colour ends with its first letter.
+    let after = |piece: &str| {
+        let text = piece.split_once(|c: char| c.is_ascii_alphabetic());
+        text.map_or(0, |(_, text)| text.width())
+    };
+    first + pieces.map(after).sum::<usize>()
 }
 
 impl PictureState {
@@ -162,15 +230,29 @@ impl PictureState {
 impl Line {
     fn picture(&self, columns: usize) -> String {
         let whole = Duration::from_secs(self.since.elapsed().as_secs());
-        let time = match whole.as_secs() {
-            0 => String::new(),
-            1..=9 => format!(" ({} s)", whole.as_secs()),
-            _ => format!(" ({})", seconds(whole)),
+        let time = match (self.limit, whole.as_secs()) {
+            (Some(Limit::AtMost(_) | Limit::Soon), 0) => return String::new(),
+            (None, 0) => String::new(),
+            (None | Some(Limit::Soon), _) => format!(" ({})", span(whole)),
+            (Some(Limit::Of(limit)), _) => format!(" ({} of {})", span(whole), span(limit)),
+            (Some(Limit::AtMost(limit)), _) => {
+                format!(" ({}, at most {})", span(whole), span(limit))
+            }
         };
         let wheel = WHEEL[self.turn % WHEEL.len()];
         // The last column stays free: a terminal that has filled it may go to the next line.
         let room = columns.saturating_sub(time.len() + 5);
         format!("\r  {wheel} {}{time}\u{1b}[K", fit(&self.text, room))
+    }
+}
+
+/// Whole seconds: `4 s`, `10 min`, `3 min 5 s`.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0 | 1, _) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, rest) => format!("{minutes} min {rest} s"),
     }
 }
 
@@ -189,15 +271,38 @@ pub(super) fn columns(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use unicode_width::UnicodeWidthStr as _;
-
     use super::*;
+
+    #[test]
+    fn a_picture_counts_the_rows_that_its_lines_take() {
+        let foot = ["foot".to_owned()];
+        let long = format!("\u{1b}[32m{}\u{1b}[0m", "x".repeat(25));
+        let shown = |text: &str| {
+            let picture = picture(text, &foot, (10, 7));
+            let lines = picture.trim_start_matches(BEGIN).split("\u{1b}[K\r\n");
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("a\nb\nc\nd"), ["a", "b", "c", "d", "", "foot", END]);
+        assert_eq!(shown(&format!("a\n{long}")), ["a", &long, "", "foot", END]);
+        let cut = shown(&format!("a\nb\n{long}\nd"));
+        assert_eq!(cut, ["a", "b", "  ... a...", "", "foot", END]);
+    }
 
     #[test]
     fn the_live_line_fits_one_line_and_shows_the_time() {
         let since = Instant::now().checked_sub(Duration::from_secs(75)).unwrap();
-        let (text, turn) = ("cloud-init runs ".repeat(9), 1);
-        let picture = Line { text, since, turn }.picture(80);
+        let line = |limit| Line {
+            text: "cloud-init runs ".repeat(9),
+            since,
+            limit,
+            turn: 1,
+        };
+        let most = Duration::from_secs(600);
+        let picture = line(Some(Limit::Of(most))).picture(80);
+        assert!(picture.contains("... (75 s of 10 min)"), "{picture}");
+        let picture = line(Some(Limit::AtMost(most))).picture(80);
+        assert!(picture.contains("... (75 s, at most 10 min)"), "{picture}");
+        let picture = line(None).picture(80);
         assert!(picture.contains("... (75 s)"), "{picture}");
         let shown = picture
             .trim_start_matches('\r')

@@ -5,3 +5,4 @@ pub mod desired;
 pub mod observe;
 pub mod plan;
 pub mod rounds;
+pub mod turns;

@@ -3,18 +3,21 @@
 //! service is in `services`.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
 use super::guest_file::{GuestFile, Owner, Service};
 use super::programs::{self, GUEST_PROGRAM, programs};
-use super::services::{OnChange, SERVICES, open_files, wanted};
+use super::services::{OnChange, SERVICES, VIP_PORT, client_ports, open_files, wanted};
 use super::{CheckTls, Secrets, image_reference, registry_host};
-use crate::config::{Check, Config, DomainName, Runtime};
+use crate::config::{
+    Check, Config, DomainName, Haproxy, Node, NodeAddress, Nodes, Peer, Port, Runtime,
+};
 
 /// Every file of the guest, in the order they are to be written.
 pub(super) fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
-    let mut files: Vec<GuestFile> = programs().map(program).collect();
+    let mut files: Vec<GuestFile> = programs(config.virtual_ip.is_some()).map(program).collect();
     files.extend(OWN.map(|(path, text)| GuestFile::public(path, text, Service::Guest)));
     files.extend(wanted(config).flat_map(|service| (service.files)(config, tls, secrets)));
     let settings = settings(config, &files);
@@ -54,7 +57,7 @@ const OWN: [(&str, &str); 6] = [
     ),
 ];
 
-fn program((name, text): (&str, &str)) -> GuestFile {
+fn program((name, text): (&str, &'static str)) -> GuestFile {
     let path = programs::path(name);
     let mode = if path == GUEST_PROGRAM { 0o755 } else { 0o644 };
     GuestFile::public(path, text, Service::Guest).with_mode(mode)
@@ -81,9 +84,37 @@ struct Settings<'a> {
     service_table: BTreeMap<Service, ServiceFacts>,
     admin: AdminSettings<'a>,
     probe: Probe<'a>,
+    /// Host names of nodes that nobody resolves later.
+    resolved_at_start: Vec<&'a str>,
     /// After how many seconds HAProxy must have noticed that its nodes refuse it.
     settle_s: f64,
+    /// `None`: it has its own addresses alone.
+    virtual_ip: Option<VirtualIpSettings>,
     files: Vec<FileSettings<'a>>,
+}
+
+/// The shared address.
+#[derive(Serialize)]
+struct VirtualIpSettings {
+    address: Ipv4Addr,
+    own: Ipv4Addr,
+    /// Of the network interface that carries it.
+    mac: String,
+    /// Of UDP.
+    port: u16,
+    /// Where clients come.
+    ports: Vec<u16>,
+    peers: Vec<PeerSettings>,
+    router_id: u8,
+    detection_ms: u64,
+    drain_ms: u64,
+}
+
+#[derive(Serialize)]
+struct PeerSettings {
+    address: Ipv4Addr,
+    /// `None`: the guest learns it.
+    mac: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +136,17 @@ struct Probe<'a> {
     port: u16,
     host: &'a str,
     verify_host: Option<&'a str>,
+    tls: &'static str,
+    /// Empty: those that HAProxy knows.
+    nodes: Vec<ProbeNode<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProbeNode<'a> {
+    name: &'a str,
+    address: String,
+    port: u16,
+    verify_host: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -119,7 +161,6 @@ struct FileSettings<'a> {
 #[expect(clippy::expect_used, reason = "plain data with string keys")]
 fn settings(config: &Config, files: &[GuestFile]) -> String {
     let container = config.haproxy.runtime == Runtime::Container;
-    let verify_host = config.haproxy.verify_host.as_ref();
     let settings = Settings {
         schema: 1,
         name: config.name.as_str(),
@@ -146,17 +187,70 @@ fn settings(config: &Config, files: &[GuestFile]) -> String {
             user: &config.admin.user,
             keys: &config.admin.public_keys,
         },
-        probe: Probe {
-            port: config.haproxy.patroni_port.get(),
-            host: config.haproxy.postgres_domain.as_str(),
-            verify_host: verify_host.map(DomainName::as_str),
-        },
+        probe: probe(&config.haproxy),
+        resolved_at_start: resolved_at_start(&config.haproxy.nodes),
         settle_s: settling_time(&config.haproxy.check),
+        virtual_ip: virtual_ip(config),
         files: files.iter().map(file_settings).collect(),
     };
     let mut text = serde_json::to_string_pretty(&settings).expect("settings become JSON");
     text.push('\n');
     text
+}
+
+fn virtual_ip(config: &Config) -> Option<VirtualIpSettings> {
+    let virtual_ip = config.virtual_ip.as_ref()?;
+    let peer = |peer: &Peer| PeerSettings {
+        address: peer.address,
+        mac: peer.mac.map(|mac| mac.to_string()),
+    };
+    Some(VirtualIpSettings {
+        address: virtual_ip.address,
+        own: virtual_ip.own,
+        mac: config.interfaces.get(virtual_ip.interface)?.mac.to_string(),
+        port: VIP_PORT,
+        ports: client_ports(&config.haproxy).map(Port::get).collect(),
+        peers: virtual_ip.peers.iter().map(peer).collect(),
+        router_id: virtual_ip.router_id,
+        detection_ms: virtual_ip.detection.millis(),
+        drain_ms: virtual_ip.drain.millis(),
+    })
+}
+
+fn probe(haproxy: &Haproxy) -> Probe<'_> {
+    let nodes = match &haproxy.nodes {
+        Nodes::Named { .. } => Vec::new(),
+        Nodes::Listed { nodes, .. } => nodes.iter().map(|n| probe_node(haproxy, n)).collect(),
+    };
+    Probe {
+        port: haproxy.patroni_port.get(),
+        host: haproxy.cluster_host(),
+        verify_host: haproxy.verify_host.as_ref().map(DomainName::as_str),
+        tls: haproxy.patroni_tls.as_str(),
+        nodes,
+    }
+}
+
+fn probe_node<'a>(haproxy: &'a Haproxy, node: &'a Node) -> ProbeNode<'a> {
+    ProbeNode {
+        name: &node.name,
+        address: node.address.to_string(),
+        port: node.patroni_port.unwrap_or(haproxy.patroni_port).get(),
+        verify_host: haproxy.verify_host_of(node).map(DomainName::as_str),
+    }
+}
+
+fn resolved_at_start(nodes: &Nodes) -> Vec<&str> {
+    match nodes {
+        Nodes::Listed { nodes, nameservers } if nameservers.is_empty() => {
+            let names = nodes.iter().filter_map(|node| match &node.address {
+                NodeAddress::Host(name) => Some(name.as_str()),
+                NodeAddress::Ip(_) => None,
+            });
+            names.collect()
+        }
+        Nodes::Listed { .. } | Nodes::Named { .. } => Vec::new(),
+    }
 }
 
 /// Two seconds with the default check intervals, by when `fall` checks have failed, if they fail.

@@ -57,6 +57,8 @@ pub enum Service {
     Haproxy,
     /// Not a service: how HAProxy is started. A restart, which cuts sessions.
     HaproxyUnit,
+    /// keepalived and what belongs to it. By reload.
+    VirtualIp,
     Docker,
     NodeExporter,
     Chrony,
@@ -80,9 +82,9 @@ impl IntoContent for String {
     }
 }
 
-impl IntoContent for &str {
+impl IntoContent for &'static str {
     fn into_content(self) -> Secret {
-        Secret::new(self)
+        Secret::fixed(self)
     }
 }
 

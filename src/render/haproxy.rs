@@ -1,31 +1,34 @@
 //! `haproxy.cfg` for the version of HAProxy that reads it. What each line is for is explained in
-//! the template or in docs/dataplane.md; here is only what differs between configurations and
-//! versions.
+//! the templates or in docs/dataplane.md; here is only what differs between configurations and
+//! versions. The backends are in `backends`.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
+mod backends;
+
+use std::net::IpAddr;
 
 use askama::Template;
 
-use crate::config::{Config, Haproxy, HaproxyVersion, IpNetwork, Metrics, Port, Replicas, Runtime};
+use crate::config::{
+    ClientService, Config, Haproxy, HaproxyVersion, IpNetwork, Metrics, Nodes, PatroniTls, Port,
+    Role, Runtime,
+};
+use backends::{Backends, Ports, RestServer, Several, Single};
 
-/// PostgreSQL's on the nodes.
-const POSTGRES_PORT: u16 = 5432;
 /// Strangers that say nothing have these for two seconds each; the backend behind has far fewer.
 const PATRONI_CONNECTIONS: u32 = 64;
 const METRICS_CONNECTIONS: u32 = 64;
 /// Beyond the limits of all frontends, so that none of them ever waits for the process's.
 const SPARE_CONNECTIONS: u32 = 32;
-/// That a check takes.
-const CHECK_MILLIS: u64 = 100;
-/// An inspection that ends before the hold does makes HAProxy call it an internal error.
-const AFTER_HOLD_MILLIS: u64 = 10_000;
 /// A word of HAProxy's configuration, of which a line has 64 at most.
 const NETWORKS_IN_A_LINE: usize = 32;
+/// The backend of the main port.
+const PRIMARY: &str = "primary";
 
 /// `/etc/haproxy/lbctl.lua`, the same for every configuration.
 pub(super) const LUA: &str = include_str!("../../templates/lbctl.lua");
 
+// Each of them switches a line of the file.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Template)]
 #[template(path = "haproxy.cfg", escape = "none")]
 struct HaproxyCfg<'a> {
@@ -37,83 +40,101 @@ struct HaproxyCfg<'a> {
     /// without Lua.
     lua: bool,
     global_maxconn: u32,
-    /// In front of a port.
-    listen: String,
+    /// Where each port is listened on: what stands behind `bind`.
+    postgres: Vec<String>,
+    patroni: Vec<String>,
     /// Networks, as many as a line takes.
-    allow: Vec<String>,
+    allow: &'a [String],
     patroni_allow: Vec<String>,
-    hold: Option<HoldView>,
-    /// Empty, or a further condition of a new connection. Begins with a space.
-    settled: &'static str,
-    has_room: String,
-    /// For servers that DNS names.
-    places: u16,
-    /// With port.
+    /// With port. Empty: HAProxy resolves no name while it runs.
     nameservers: Vec<String>,
-    /// Empty, or the keywords that bind the nodes' certificates to a name. Begins with a space.
-    tls_name: String,
-    /// Empty, or the keyword that keeps a server down until its first check. Begins with a space.
-    init_state: &'static str,
-    replicas: Option<ReplicasView>,
+    /// Whether the REST API speaks HTTP without TLS.
+    plain: bool,
+    /// Whether all servers of the main port take the port that the client came to.
+    portless: bool,
+    primary: Single<'a>,
+    /// Servers of the backend of Patroni's own port that follow those of the main port. Empty: the
+    /// Lua knows the address.
+    rest: Vec<RestServer<'a>>,
+    services: Vec<ServiceView<'a>>,
     /// Address and port.
     metrics: Option<String>,
 }
 
-struct HoldView {
-    millis: u64,
-    /// Sessions that the primary may have; 0: any number.
-    room: u32,
-    /// For how many milliseconds a primary must be the only one: where there was none, and where
-    /// there were several.
-    sure: u64,
-    sure_after_several: u64,
-    inspect_delay: String,
-    retries: u64,
-    /// Where a connection waits for its next turn.
-    places: RangeInclusive<u16>,
+/// A further port for clients, and the backends that are its own.
+struct ServiceView<'a> {
+    frontend: Frontend<'a>,
+    single: Vec<Single<'a>>,
+    several: Vec<Several<'a>>,
 }
 
-struct ReplicasView {
-    port: Port,
-    uri: String,
+#[derive(Template)]
+#[template(path = "haproxy-port.cfg", escape = "none")]
+struct Frontend<'a> {
+    name: &'a str,
+    /// What stands behind `bind`.
+    listen: Vec<String>,
+    limits: &'a Limits,
+    /// Where servers take the port that the client came to, and that is another one.
+    set_port: Option<Port>,
+    lua: bool,
+    fallback: Option<Fallback>,
+    backend: String,
+}
+
+/// Where a port leads when the role that it is for has no server.
+struct Fallback {
+    backend: String,
+    condition: String,
+    /// What is to be added to the condition with Lua: a worker that is about to end counts no
+    /// server of any backend.
+    of_old_worker: String,
+}
+
+/// What all ports for clients have in common.
+struct Limits {
+    most: u32,
+    most_per_client: Option<u32>,
+    /// Networks, as many as a line takes.
+    allow: Vec<String>,
 }
 
 /// The whole of `/etc/haproxy/haproxy.cfg`. It holds no secret.
 #[must_use]
 pub fn haproxy_cfg(config: &Config) -> String {
     let haproxy = &config.haproxy;
-    let init_state = has_init_state(haproxy.version);
+    let lua = has_lua_actions(haproxy.version);
+    let backends = Backends::new(haproxy, lua);
+    let limits = Limits {
+        most: haproxy.max_connections,
+        most_per_client: haproxy.max_connections_per_client,
+        allow: lines_of(&haproxy.allow),
+    };
     super::render(&HaproxyCfg {
         haproxy,
         own_user: haproxy.runtime == Runtime::Package,
-        lua: has_lua_actions(haproxy.version),
+        lua,
         global_maxconn: global_maxconn(config),
-        listen: listen(haproxy.address),
-        allow: lines_of(&haproxy.allow),
+        postgres: listen(haproxy.address, haproxy.port),
+        patroni: haproxy
+            .patroni_passthrough
+            .map_or_else(Vec::new, |port| listen(haproxy.address, port)),
+        allow: &limits.allow,
         patroni_allow: lines_of(&haproxy.patroni_allow),
-        hold: hold_view(haproxy),
-        settled: if init_state {
-            ""
-        } else {
-            " { lua.settled -m int 1 }"
+        nameservers: nameservers(&haproxy.nodes),
+        plain: matches!(haproxy.patroni_tls, PatroniTls::Off),
+        portless: !backends.has_own_ports(),
+        primary: backends.single(
+            PRIMARY.to_owned(),
+            haproxy.role.into(),
+            Ports::OfClient,
+            false,
+        ),
+        rest: match haproxy.patroni_passthrough {
+            Some(_) => backends.rest(PRIMARY),
+            None => Vec::new(),
         },
-        has_room: haproxy
-            .primary_connections
-            .map_or_else(String::new, |most| format!(" {{ be_conn le {most} }}")),
-        places: haproxy.postgres_nodes_max_count.saturating_mul(2),
-        nameservers: haproxy
-            .postgres_nameserver_ips
-            .iter()
-            .map(|ip| socket(*ip, 53))
-            .collect(),
-        tls_name: haproxy
-            .verify_host
-            .as_ref()
-            .map_or_else(String::new, |name| {
-                format!(" verifyhost {name} check-sni {name}")
-            }),
-        init_state: if init_state { " init-state down" } else { "" },
-        replicas: haproxy.replicas.as_ref().map(replicas_view),
+        services: services(haproxy, &backends, &limits),
         metrics: haproxy
             .metrics
             .as_ref()
@@ -131,6 +152,8 @@ pub(super) fn global_maxconn(config: &Config) -> u32 {
         haproxy.metrics.as_ref().map(|_| METRICS_CONNECTIONS),
     ];
     let limits = frontends.into_iter().flatten();
+    let services = haproxy.services.iter().map(|_| haproxy.max_connections);
+    let limits = limits.chain(services);
     limits.fold(SPARE_CONNECTIONS, u32::saturating_add)
 }
 
@@ -144,11 +167,15 @@ fn has_lua_actions(version: HaproxyVersion) -> bool {
     version >= HaproxyVersion::WITH_HOLD
 }
 
-fn listen(address: Ipv4Addr) -> String {
-    if address.is_unspecified() {
-        "*".to_owned()
-    } else {
-        address.to_string()
+/// Sockets of IPv6 take IPv6 alone: HAProxy compares the addresses of clients, and those of IPv4
+/// would be written otherwise there.
+fn listen(address: IpAddr, port: Port) -> Vec<String> {
+    match address {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![format!("*:{port}")],
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            vec![format!("*:{port}"), format!("[::]:{port} v6only")]
+        }
+        address => vec![socket(address, port.get())],
     }
 }
 
@@ -160,46 +187,102 @@ fn lines_of(networks: &[IpNetwork]) -> Vec<String> {
     networks.chunks(NETWORKS_IN_A_LINE).map(line).collect()
 }
 
-fn hold_view(haproxy: &Haproxy) -> Option<HoldView> {
-    let millis = Some(haproxy.hold.millis()).filter(|millis| *millis > 0)?;
-    let (up, down) = (&haproxy.check.interval, &haproxy.check.down);
-    Some(HoldView {
-        millis,
-        sure: down.millis() + CHECK_MILLIS,
-        sure_after_several: up.millis().max(down.millis()) + CHECK_MILLIS,
-        room: haproxy.primary_connections.unwrap_or(0),
-        inspect_delay: format!("{}ms", millis + AFTER_HOLD_MILLIS),
-        // Each takes a second.
-        retries: millis.div_ceil(1000).max(3),
-        places: 1..=haproxy.postgres_nodes_max_count.saturating_add(1),
-    })
+fn nameservers(nodes: &Nodes) -> Vec<String> {
+    if !nodes.are_resolved_at_run_time() {
+        return Vec::new();
+    }
+    let servers = nodes.nameservers().iter();
+    servers.map(|ip| socket(*ip, 53)).collect()
 }
 
 fn socket(ip: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(ip, port).to_string()
 }
 
-fn replicas_view(replicas: &Replicas) -> ReplicasView {
-    let uri = match &replicas.max_lag {
-        Some(lag) => format!("/replica?lag={}", percent_encoded(lag)),
-        None => "/replica".to_owned(),
-    };
-    ReplicasView {
-        port: replicas.port,
-        uri,
-    }
+// ---- further ports
+
+fn services<'a>(
+    haproxy: &'a Haproxy,
+    backends: &'a Backends<'a>,
+    limits: &'a Limits,
+) -> Vec<ServiceView<'a>> {
+    let short_form = haproxy.replicas.as_ref().map(|replicas| ServiceView {
+        frontend: Frontend {
+            name: "replicas",
+            listen: listen(haproxy.address, replicas.port),
+            limits,
+            set_port: None,
+            lua: backends.lua,
+            fallback: None,
+            backend: "standbys".to_owned(),
+        },
+        single: Vec::new(),
+        several: vec![backends.standbys(replicas)],
+    });
+    let services = haproxy.services.iter();
+    let services = services.map(|service| view(service, haproxy, backends, limits));
+    short_form.into_iter().chain(services).collect()
 }
 
-/// Everything but RFC 3986's unreserved characters, so that no value can end its word or its line.
-fn percent_encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes()
-        .map(|b| {
-            if plain(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
+fn view<'a>(
+    service: &'a ClientService,
+    haproxy: &'a Haproxy,
+    backends: &'a Backends<'a>,
+    limits: &'a Limits,
+) -> ServiceView<'a> {
+    let (mut single, mut several) = (Vec::new(), Vec::new());
+    let mut backend = |role: Role| {
+        if backends.shares_primary(service, role) {
+            return PRIMARY.to_owned();
+        }
+        let name = service.backend(role);
+        if role.is_single() {
+            let ports = Ports::OfServers(service.postgres_port);
+            single.push(backends.single(name.clone(), role, ports, service.proxy_protocol));
+        } else {
+            several.push(backends.several(name.clone(), role, service));
+        }
+        name
+    };
+    let first = backend(service.role);
+    let fallback = service.fallback.map(|role| {
+        let other = backend(role);
+        // Where connections can wait, there are servers that are always up: see docs/dataplane.md.
+        let still_up = format!("{{ lua.still_up({first}) -m bool }}");
+        let (condition, of_old_worker) = if service.role.is_single() {
+            (
+                format!("unless {{ nbsrv({first}) eq 1 }}"),
+                format!("|| {still_up}"),
+            )
+        } else {
+            (
+                format!("if {{ nbsrv({first}) eq 0 }}"),
+                format!("!{still_up}"),
+            )
+        };
+        Fallback {
+            backend: other,
+            condition,
+            of_old_worker,
+        }
+    });
+    let takes_clients_port = [Some(service.role), service.fallback]
+        .into_iter()
+        .flatten()
+        .any(|role| backends.shares_primary(service, role));
+    let port = service.postgres_port.unwrap_or(haproxy.postgres_port);
+    let frontend = Frontend {
+        name: &service.name,
+        listen: listen(haproxy.address, service.port),
+        limits,
+        set_port: (takes_clients_port && port != service.port).then_some(port),
+        lua: backends.lua,
+        fallback,
+        backend: first,
+    };
+    ServiceView {
+        frontend,
+        single,
+        several,
+    }
 }

@@ -21,26 +21,28 @@ mod programs;
 mod seed;
 mod services;
 mod spec;
-pub mod yaml;
 
 pub use guest_file::{CA_PEM, CLIENT_PEM, GuestFile, HAPROXY_SANDBOX, Owner, Service};
 pub use haproxy::haproxy_cfg;
 pub use image::{image_reference, registry_host};
 pub use network::network_config;
-pub use programs::programs;
-pub use seed::{SeedFiles, fingerprint, seed_files};
-pub use spec::{GuestSpec, Start};
+pub use password::hash_password;
+pub use programs::{path as program_path, programs};
+pub use seed::{SeedFiles, fingerprint, seed_files, user_data};
+pub use spec::{GuestSpec, SharedAddress, Start};
+
+use crate::text::yaml;
 
 use crate::secret::{MASK, Secret};
 
 /// What HAProxy shows to the nodes and whom it trusts when it checks them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckTls {
-    /// Private key and certificate in one PEM text: HAProxy's `crt`.
-    pub client_pem: Secret,
+    /// Private key and certificate in one PEM text: HAProxy's `crt`. `None`: it shows none.
+    pub client_pem: Option<Secret>,
     /// One or more certificates, PEM: HAProxy's `ca-file`. While the CA is being changed it holds
-    /// the old and the new.
-    pub ca_pem: String,
+    /// the old and the new. `None`: the nodes are asked without TLS.
+    pub ca_pem: Option<String>,
 }
 
 /// Whether secrets are written or masked. One renderer for both, so that they cannot drift apart.

@@ -1,12 +1,12 @@
 //! `network-config`, version 2, for the renderers of cloud-init from 22.4 on (netplan, networkd,
 //! ifupdown).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use askama::Template;
 
 use super::yaml::Quoted;
-use crate::config::{Addressing, Config, Interface};
+use crate::config::{Addressing, Config, DomainName, Hop, Interface, StaticAddressing};
 
 #[derive(Template)]
 #[template(path = "network-config.yaml", escape = "none")]
@@ -17,6 +17,7 @@ struct NetworkConfig {
 struct NetworkInterface {
     mac: String,
     fixed: Option<Fixed>,
+    mtu: Option<u16>,
     /// The earlier interface's gateway wins where several are given; the later ones are used when
     /// it is removed.
     metric: usize,
@@ -25,9 +26,21 @@ struct NetworkInterface {
 }
 
 struct Fixed {
-    address: String,
-    gateway: Option<Ipv4Addr>,
+    addresses: Vec<String>,
+    routes: Vec<Route>,
     dns_servers: Vec<IpAddr>,
+    search: Vec<DomainName>,
+}
+
+struct Route {
+    to: String,
+    via: IpAddr,
+    on_link: bool,
+    /// `None`: the kernel's.
+    metric: Option<usize>,
+    /// Why its destination is written so. As lbctl 0.1.0 wrote it: another text would be another
+    /// network for guests that are there.
+    explained: bool,
 }
 
 /// The seed's `network-config`. It holds no secret.
@@ -43,22 +56,40 @@ pub fn network_config(config: &Config) -> String {
 }
 
 fn network_interface(place: usize, interface: &Interface) -> NetworkInterface {
-    let fixed = match &interface.addressing {
-        Addressing::DhcpReservation => None,
-        Addressing::Static {
-            prefix_length,
-            gateway,
-            dns_servers,
-        } => Some(Fixed {
-            address: format!("{}/{prefix_length}", interface.ip),
-            gateway: *gateway,
-            dns_servers: dns_servers.clone(),
-        }),
-    };
+    let metric = 100 * (place + 1);
     NetworkInterface {
         mac: interface.mac.to_string(),
-        fixed,
-        metric: 100 * (place + 1),
+        fixed: match &interface.addressing {
+            Addressing::DhcpReservation(_) | Addressing::Dhcp => None,
+            Addressing::Static(fixed) => Some(self::fixed(fixed, metric)),
+        },
+        mtu: interface.mtu,
+        metric,
         optional: place > 0,
+    }
+}
+
+fn fixed(fixed: &StaticAddressing, metric: usize) -> Fixed {
+    // Not the word `default`: cloud-init 22.4 refuses it unless netplan reads it.
+    let everything = |via: IpAddr| match via {
+        IpAddr::V4(_) => format!("{}/0", Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => format!("{}/0", Ipv6Addr::UNSPECIFIED),
+    };
+    let route = |to: String, hop: &Hop, metric: Option<usize>| Route {
+        to,
+        via: hop.via,
+        on_link: hop.on_link,
+        metric,
+        explained: metric.is_some() && hop.via.is_ipv4(),
+    };
+    let gateways = fixed.gateways.iter();
+    let gateways = gateways.map(|hop| route(everything(hop.via), hop, Some(metric)));
+    let others = fixed.routes.iter();
+    let others = others.map(|other| route(other.to.to_string(), &other.hop, None));
+    Fixed {
+        addresses: fixed.addresses.iter().map(ToString::to_string).collect(),
+        routes: gateways.chain(others).collect(),
+        dns_servers: fixed.dns_servers.clone(),
+        search: fixed.search.clone(),
     }
 }

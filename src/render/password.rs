@@ -2,18 +2,25 @@
 //! every guest's libcrypt has it. The salt is derived, because the same configuration must give the
 //! same seed; a salt is not a secret, it only has to differ between VMs.
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use sha_crypt::{Params, sha512_crypt};
 
-use crate::config::Config;
+use crate::config::{Config, PasswordHash};
 use crate::secret::Secret;
 
-/// What crypt(5) and passwd(1) take for SHA-512; some 5 ms, paid on every run, also the one that
-/// changes nothing.
+/// What crypt(5) and passwd(1) take for SHA-512; some 5 ms, paid once in every run, also the one
+/// that changes nothing.
 const ROUNDS: u32 = 5_000;
 
 /// The alphabet of crypt(3), which is not that of base64.
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Hashes the admin's password, so that whoever renders the guest later in this run need not.
+pub fn hash_password(config: &Config) {
+    admin_password_hash(config);
+}
 
 /// `$6$rounds=…$salt$hash` of the admin's password. `None`: no password was given.
 pub(super) fn admin_password_hash(config: &Config) -> Option<Secret> {
@@ -23,7 +30,23 @@ pub(super) fn admin_password_hash(config: &Config) -> Option<Secret> {
         .first()
         .map(|i| i.mac.to_string())
         .unwrap_or_default();
-    Some(hash(password, &salt(config.name.as_str(), &first_mac)))
+    let salt = salt(config.name.as_str(), &first_mac);
+    Some(kept_or_new(&config.admin.password_hash, password, &salt))
+}
+
+/// A configuration that was made from another one has what that has kept, for another password or
+/// another VM.
+fn kept_or_new(kept: &OnceLock<PasswordHash>, password: &Secret, salt: &str) -> Secret {
+    let kept = kept.get_or_init(|| PasswordHash {
+        hash: hash(password, salt),
+        password: password.clone(),
+        salt: salt.to_owned(),
+    });
+    if kept.salt == salt && kept.password == *password {
+        kept.hash.clone()
+    } else {
+        hash(password, salt)
+    }
 }
 
 /// 16 characters, the most that crypt(3) takes.
@@ -79,6 +102,21 @@ mod tests {
             hashed.expose(),
             include_str!("../../tests/render/hello-world.sha512crypt").trim_end()
         );
+    }
+
+    #[test]
+    fn a_hash_is_kept_for_its_own_password_and_salt() {
+        let kept = OnceLock::new();
+        let asked = [("one", "salt"), ("two", "salt"), ("one", "other")];
+        for (password, salt) in asked.into_iter().chain(asked) {
+            let password = Secret::new(password);
+            assert_eq!(
+                kept_or_new(&kept, &password, salt),
+                hash(&password, salt),
+                "of {salt}"
+            );
+        }
+        assert_eq!(kept.get().map(|kept| kept.salt.as_str()), Some("salt"));
     }
 
     #[test]

@@ -16,14 +16,23 @@ macro_rules! module {
 
 /// The modules before the program that imports them: a change puts one file after the other in
 /// place, and the program works at each moment.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 23] = [
     module!("__init__.py"),
     module!("paths.py"),
-    module!("wire.py"),
     module!("tools.py"),
+    module!("arp.py"),
+    module!("vip_conflict.py"),
+    module!("vip.py"),
+    module!("vip_watch.py"),
+    module!("vip_yield.py"),
     module!("status.py"),
-    module!("haproxy.py"),
+    module!("server_state.py"),
+    module!("listeners.py"),
     module!("additions.py"),
+    module!("predecessor.py"),
+    module!("beside.py"),
+    module!("tracking.py"),
+    module!("haproxy.py"),
     module!("services.py"),
     module!("probe.py"),
     module!("converge.py"),
@@ -36,12 +45,18 @@ const PROGRAMS: [(&str, &str); 14] = [
     ),
 ];
 
-/// Name in the folder of the programs, and text, of each of this lbctl's programs in the guest.
-pub fn programs() -> impl Iterator<Item = (&'static str, &'static str)> {
-    PROGRAMS.into_iter()
+/// Those that no other one imports, and that only a VM with a shared address runs.
+const OF_SHARED_ADDRESS: [&str; 2] = ["lbctl_guest/vip_watch.py", "lbctl_guest/vip_yield.py"];
+
+/// Name in the folder of the programs, and text, of each of this lbctl's programs in a guest that
+/// shares an address, or does not.
+pub fn programs(shares: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let needed = move |name: &str| shares || !OF_SHARED_ADDRESS.contains(&name);
+    PROGRAMS.into_iter().filter(move |(name, _)| needed(name))
 }
 
 /// Where a program is in the guest.
-pub(super) fn path(name: &str) -> String {
+#[must_use]
+pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}")
 }

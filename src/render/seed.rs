@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::programs::GUEST_PROGRAM;
 use super::spec::GuestSpec;
 use super::yaml::{Block, Quoted};
+use crate::config::ADDED_LISTS as LISTS;
 use crate::secret::Secret;
 
 /// The three files of the NoCloud seed.
@@ -29,6 +30,18 @@ struct UserData<'a> {
     packages: &'a [String],
     files: Vec<FileView<'a>>,
     guest_program: &'static str,
+    apt: bool,
+    http_proxy: Option<Quoted<'a>>,
+    mirror: Option<Quoted<'a>>,
+    security_mirror: Option<Quoted<'a>>,
+    ca_certificates: Vec<Block<'a>>,
+    timezone: Option<Quoted<'a>>,
+    /// What the operator adds to lists of lbctl's.
+    more_users: Vec<&'a str>,
+    more_packages: Vec<&'a str>,
+    more_files: Vec<&'a str>,
+    more_commands: Vec<&'a str>,
+    more: Vec<(&'a str, &'a str)>,
 }
 
 struct FileView<'a> {
@@ -48,7 +61,7 @@ struct MetaData<'a> {
 /// guest that was off during a change has it after its next boot; it is made from all the rest.
 #[must_use]
 pub fn seed_files(spec: &GuestSpec, network_config: String) -> SeedFiles {
-    let user_data = Secret::new(user_data(spec));
+    let user_data = user_data(spec);
     let fingerprint = fingerprint([
         ("user-data", user_data.expose().as_bytes()),
         ("network-config", network_config.as_bytes()),
@@ -88,15 +101,24 @@ pub fn fingerprint<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> 
         })
 }
 
-fn user_data(spec: &GuestSpec) -> String {
+/// Its largest file, of which only the spec is kept.
+#[must_use]
+pub fn user_data(spec: &GuestSpec) -> Secret {
     let GuestSpec {
         name,
         admin,
         packages,
         files,
+        first_boot,
         ..
     } = spec;
-    super::render(&UserData {
+    let added = |name: &str| {
+        let of_key = first_boot.added.iter().filter(|added| added.key == name);
+        of_key.flat_map(|a| a.values.expose().lines()).collect()
+    };
+    let more = first_boot.added.iter();
+    let more = more.filter(|added| !LISTS.contains(&added.key.as_str()));
+    Secret::new(super::render(&UserData {
         name: Quoted(name),
         user: Quoted(&admin.user),
         password_hash: admin
@@ -107,7 +129,24 @@ fn user_data(spec: &GuestSpec) -> String {
         packages,
         files: files.iter().map(file_view).collect(),
         guest_program: GUEST_PROGRAM,
-    })
+        apt: first_boot.http_proxy.is_some() || !first_boot.apt_mirrors.is_empty(),
+        http_proxy: first_boot.http_proxy.as_deref().map(Quoted),
+        mirror: first_boot.apt_mirrors.first().map(|url| Quoted(url)),
+        security_mirror: first_boot.apt_mirrors.get(1).map(|url| Quoted(url)),
+        ca_certificates: first_boot
+            .ca_certificates
+            .iter()
+            .map(|text| Block { text, indent: 6 })
+            .collect(),
+        timezone: first_boot.timezone.as_deref().map(Quoted),
+        more_users: added("users"),
+        more_packages: added("packages"),
+        more_files: added("write_files"),
+        more_commands: added("runcmd"),
+        more: more
+            .map(|added| (added.key.as_str(), added.values.expose()))
+            .collect(),
+    }))
 }
 
 fn file_view(file: &super::GuestFile) -> FileView<'_> {

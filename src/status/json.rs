@@ -3,7 +3,8 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Certificate, GuestAnswer, Status};
+use super::role::{Standing, standings};
+use super::{Address, Certificate, GuestAnswer, MUTUAL, Status, virtual_ip};
 use crate::cert::Facts;
 use crate::guest::{CertificateFacts, GuestStatus, HaproxyStatus, Server};
 use crate::output::json::{
@@ -20,17 +21,19 @@ impl Status {
             GuestAnswer::None(said) => Some(said.clone()),
             GuestAnswer::Off | GuestAnswer::Status(_) => None,
         };
-        let addresses: Vec<String> = self.addresses.iter().map(|a| a.ip.clone()).collect();
+        let text = |address: &Address| address.ip.map(|ip| ip.to_string());
         StatusDocument {
             name: self.name.clone(),
             time: rfc3339(self.at),
             ready: self.is_ready(),
             not_ready_because: self.why_not(),
+            uri: self.uri.clone(),
             domain: DomainDocument {
                 state: self.state.clone(),
+                reason: self.reason.clone(),
             },
-            address: addresses.first().cloned(),
-            addresses,
+            address: self.addresses.first().and_then(text),
+            addresses: self.addresses.iter().filter_map(text).collect(),
             certificate: self.certificate.as_ref().map(|c| in_use(c, guest, self.at)),
             guest: silent,
             boot_id: guest.map(|g| g.boot_id.clone()),
@@ -39,10 +42,18 @@ impl Status {
                 status: g.cloud_init.status.clone(),
                 errors: g.cloud_init.errors.clone(),
             }),
-            haproxy: guest.map(|g| haproxy(&g.haproxy)),
+            haproxy: guest.map(|g| haproxy(&g.haproxy, self.patroni_tls == MUTUAL)),
+            virtual_ip: guest.and_then(|g| g.virtual_ip.as_ref()).map(|shared| {
+                let own = self.known_as.map(|ip| ip.to_string());
+                virtual_ip::document(shared, own.as_deref())
+            }),
+            patroni_tls: self.patroni_tls.to_owned(),
             verify_host: self.verify_host.clone(),
             drift: self.drift.as_ref().ok().cloned(),
             drift_unknown_because: self.drift.as_ref().err().cloned(),
+            restart_pending: self.restart_pending,
+            notes: self.notes.clone(),
+            seed_unknown_because: self.seed_unknown.clone(),
         }
     }
 }
@@ -79,7 +90,8 @@ fn in_use(
     }
 }
 
-fn haproxy(haproxy: &HaproxyStatus) -> HaproxyDocument {
+fn haproxy(haproxy: &HaproxyStatus, mutual: bool) -> HaproxyDocument {
+    let servers = standings(haproxy, mutual).into_iter();
     HaproxyDocument {
         active: haproxy.active,
         version: haproxy.version.clone(),
@@ -87,16 +99,17 @@ fn haproxy(haproxy: &HaproxyStatus) -> HaproxyDocument {
         sessions: haproxy.sessions,
         max_connections: haproxy.max_connections,
         held_clients: haproxy.held,
-        servers: haproxy.servers.iter().map(server).collect(),
+        servers: servers.map(|(of, standing)| server(of, standing)).collect(),
         error: haproxy.error.clone(),
     }
 }
 
-fn server(server: &Server) -> ServerDocument {
+fn server(server: &Server, standing: Standing) -> ServerDocument {
     ServerDocument {
         backend: server.backend.clone(),
         name: server.name.clone(),
         address: server.address.clone(),
+        role: standing.role,
         state: server.state.clone(),
         check: server.check.clone(),
         check_code: server.check_code,

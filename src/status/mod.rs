@@ -3,29 +3,42 @@
 //! (by `guest`), so both may show them as they are.
 
 mod json;
+mod metrics;
+mod role;
 mod text;
+pub mod together;
+mod virtual_ip;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::cert::{self, ClientPair, Facts};
-use crate::config::Config;
+use crate::cert::{ClientPair, Facts};
+use crate::config::{Config, DomainName, Haproxy, Interface, MainRole, Nodes, PatroniTls};
 use crate::exit::Exit;
-use crate::guest::{AgentAvailability, Guest, GuestStatus};
-use crate::host::{AgentChannel, HostErrorKind, HostReader, HostResult};
+use crate::guest::{AgentAvailability, Guest, GuestStatus, VirtualIpStatus};
+use crate::host::{AgentChannel, DomainFacts, DomainState, HostErrorKind, HostReader, HostResult};
 use crate::output::json::Answer;
 use crate::output::report::{CommandReport, TextOptions, TextPart};
-use crate::reconcile::desired::{Desired, current_seed, policy};
+use crate::reconcile::desired::{Desired, Intent, current_seed};
 use crate::reconcile::observe::{Ask, Observed, observe};
-use crate::reconcile::plan::{Restart, guest_differs, plan_up};
+use crate::reconcile::plan::{Plan, Restart, ensure_seed_pool, guest_differs, plan_up};
 use crate::secret::Secret;
 
 pub use json::certificate as certificate_document;
+pub use metrics::{Look, exposition};
+pub use role::{SIGNS, Sign, TWO, word as role_word};
 pub use text::ago;
 
 /// For the guest's answer.
 const ANSWER: Duration = Duration::from_secs(20);
+/// For its addresses. An agent that is not there is noticed at once.
+const ADDRESSES: Duration = Duration::from_secs(5);
+
+/// The way of asking the nodes that takes a certificate.
+const MUTUAL: &str = "mutual";
 
 /// The load balancer, as it was at that time.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,22 +49,41 @@ pub struct Status {
     pub uri: String,
     /// `running`, `shut off`, …, `absent`.
     pub state: String,
+    /// Why it is in that state, in libvirt's words; `None`: the state says it all.
+    pub reason: Option<String>,
+    /// Whether lbctl made the domain, or there is none.
+    pub is_ours: bool,
     /// The first one is the one that clients use.
     pub addresses: Vec<Address>,
-    /// `None`: there is no seed.
+    /// `None`: there is no seed, or it is unknown.
     pub certificate: Option<Certificate>,
+    /// How the nodes are asked for their role.
+    pub patroni_tls: &'static str,
+    /// Why it is unknown whether there is a seed.
+    pub seed_unknown: Option<String>,
     /// Which name the nodes' certificates must carry; `None`: any, only their CA is verified.
     pub verify_host: Option<String>,
+    /// How far the nodes prove who they are, in words.
+    pub verified: String,
     /// Whether new connections are to wait for a primary.
     pub holds: bool,
+    /// Who takes the sessions of the main port, in a word.
+    pub leader: &'static str,
     pub guest: GuestAnswer,
+    /// By which the VMs that share an address know this one; `None`: it shares none.
+    pub known_as: Option<Ipv4Addr>,
     /// What `up` would change, or why that is unknown.
     pub drift: Result<Vec<String>, String>,
+    /// Whether all of that is written for the next start of the guest.
+    pub restart_pending: bool,
+    /// What the plan says beside its changes.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    pub ip: String,
+    /// `None`: a DHCP server gives it, and the guest does not say which.
+    pub ip: Option<IpAddr>,
     /// `network default`
     pub at: String,
 }
@@ -63,6 +95,8 @@ pub struct Certificate {
     pub facts: Option<Facts>,
     /// Why it is to be renewed; `None`: it is not.
     pub due: Option<String>,
+    /// Whether somebody else issues it, so that the next one must be given.
+    pub elsewhere: bool,
 }
 
 /// What the guest says.
@@ -85,7 +119,16 @@ impl Status {
     ) -> HostResult<Self> {
         let mut observed = observe(config, host, Ask::WhatIsNeeded)?;
         let domain = observed.domain.as_ref();
-        let guest = if domain.is_some_and(|d| d.live.is_some()) {
+        let stands = domain.map(|d| d.state).filter(|state| match state {
+            DomainState::Paused | DomainState::Suspended | DomainState::Crashed => true,
+            DomainState::Running | DomainState::ShuttingDown | DomainState::ShutOff => false,
+        });
+        let is_ours = domain.is_none_or(DomainFacts::is_ours);
+        let guest = if !is_ours {
+            GuestAnswer::None("not asked, because lbctl did not make the domain".into())
+        } else if let Some(state) = stands {
+            GuestAnswer::None(format!("not asked, because the domain is {state}"))
+        } else if domain.is_some_and(|d| d.live.is_some()) {
             match Guest::new(host, config.name.as_str()).status(ANSWER) {
                 Ok(status) => GuestAnswer::Status(Box::new(status)),
                 Err(crate::guest::GuestError::Host(error))
@@ -98,18 +141,53 @@ impl Status {
         } else {
             GuestAnswer::Off
         };
+        let state = domain.map_or_else(|| "absent".into(), |d| d.state.to_string());
+        let reason = domain.and_then(|d| d.reason).map(|why| why.to_string());
+        let unknown = ensure_seed_pool(&config.seed_volume, &observed).err();
+        let certificate = certificate(config, &observed, now);
+        let (drift, restart_pending, notes) = match plan(config, &mut observed, &guest, now) {
+            Ok(plan) => {
+                let changes = plan.changes.iter().map(ToString::to_string);
+                (Ok(changes.collect()), plan.awaits_restart(), plan.notes)
+            }
+            Err(why) => (Err(why), false, Vec::new()),
+        };
         Ok(Self {
             name: config.name.to_string(),
             at: now,
             uri: uri.to_owned(),
-            state: domain.map_or_else(|| "absent".into(), |d| d.state.to_string()),
-            addresses: addresses(config),
-            certificate: certificate(config, &observed, now),
+            state,
+            reason,
+            is_ours,
+            addresses: addresses(config, host),
+            seed_unknown: unknown
+                .filter(|_| certificate.is_none())
+                .map(|r| r.to_string()),
+            certificate,
+            patroni_tls: config.haproxy.patroni_tls.as_str(),
             verify_host: verify_host(config),
+            verified: nodes_are_verified(&config.haproxy),
             holds: config.haproxy.hold.millis() > 0,
-            drift: drift(config, &mut observed, &guest, now),
+            known_as: config.virtual_ip.as_ref().map(|shared| shared.own),
+            leader: match config.haproxy.role {
+                MainRole::Primary => "primary",
+                MainRole::StandbyLeader => "standby leader",
+                MainRole::Leader => "leader",
+            },
+            drift,
+            restart_pending,
+            notes,
             guest,
         })
+    }
+
+    /// `paused (I/O error)`
+    #[must_use]
+    pub fn state_with_reason(&self) -> String {
+        match &self.reason {
+            None => self.state.clone(),
+            Some(reason) => format!("{} ({reason})", self.state),
+        }
     }
 
     #[must_use]
@@ -120,11 +198,17 @@ impl Status {
     /// Why it is not ready; `None`: it is.
     #[must_use]
     pub fn why_not(&self) -> Option<String> {
+        if !self.is_ours {
+            return Some("a domain of this name exists, and lbctl did not make it".into());
+        }
         let guest = match &self.guest {
             GuestAnswer::Off if self.state == "absent" => {
                 return Some("the domain does not exist".into());
             }
-            GuestAnswer::Off => return Some(format!("the domain is {}", self.state)),
+            GuestAnswer::Off => return Some(format!("the domain is {}", self.state_with_reason())),
+            GuestAnswer::None(_) if self.state != DomainState::Running.to_string() => {
+                return Some(format!("the domain is {}", self.state_with_reason()));
+            }
             GuestAnswer::None(_) => return Some("the guest does not answer".into()),
             GuestAnswer::Status(guest) => guest,
         };
@@ -135,12 +219,19 @@ impl Status {
             other => return Some(format!("cloud-init: {other}")),
         }
         match guest.haproxy.servers_up {
-            _ if guest.ready => None,
+            _ if guest.ready => guest.virtual_ip.as_ref().and_then(virtual_ip::why_not),
             0 if !guest.haproxy.active => Some("HAProxy is not running".into()),
-            0 => Some("no node is the primary".into()),
+            0 if role::has_no_leader(&guest.haproxy) => Some("the cluster has no leader".into()),
+            0 => Some(format!("no node is the {}", self.leader)),
             1 => Some("the guest reports that it is not ready".into()),
-            count => Some(format!("{count} nodes are primaries")),
+            count => Some(format!("{count} nodes are {}", plural(self.leader))),
         }
+    }
+
+    /// What the guest says of the address that it shares.
+    #[must_use]
+    pub fn shared(&self) -> Option<&VirtualIpStatus> {
+        self.answer()?.virtual_ip.as_ref()
     }
 
     fn answer(&self) -> Option<&GuestStatus> {
@@ -165,7 +256,17 @@ impl CommandReport for Status {
     }
 
     fn text(&self, options: TextOptions) -> Vec<TextPart> {
-        vec![TextPart::Block(self.lines(options.columns))]
+        vec![TextPart::Block(
+            self.lines(options.columns, options.verbose),
+        )]
+    }
+}
+
+/// Of [`Status::leader`].
+fn plural(leader: &str) -> String {
+    match leader.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{leader}s"),
     }
 }
 
@@ -183,39 +284,85 @@ fn verify_host(config: &Config) -> Option<String> {
 
 /// In words, for `status` and `check`.
 #[must_use]
-pub fn nodes_are_verified(name: Option<&str>) -> String {
-    match name {
-        Some(name) => format!("verified by CA and by name ({name})"),
-        None => "verified by CA only; haproxy.verify_host = NAME checks their name too".into(),
+pub fn nodes_are_verified(haproxy: &Haproxy) -> String {
+    let client = match haproxy.patroni_tls {
+        PatroniTls::Off => {
+            return "off: plain HTTP, so nothing proves who answers the health checks".into();
+        }
+        PatroniTls::Server(_) => "; without a client certificate",
+        PatroniTls::Mutual(_) => "",
+    };
+    let names: Vec<Option<&DomainName>> = match &haproxy.nodes {
+        Nodes::Named { .. } => vec![haproxy.verify_host.as_ref()],
+        Nodes::Listed { nodes, .. } => nodes.iter().map(|n| haproxy.verify_host_of(n)).collect(),
+    };
+    let names: BTreeSet<_> = names.into_iter().collect();
+    let missing = "haproxy.verify_host = NAME checks their name too";
+    let verified = match Vec::from_iter(&names).as_slice() {
+        [Some(name)] => format!("verified by CA and by name ({name})"),
+        [None] => format!("verified by CA only; {missing}"),
+        [None, ..] => format!("verified by CA, some by name too; {missing}"),
+        _ => "verified by CA and each by its name".into(),
+    };
+    verified + client
+}
+
+/// Each address of the VM. The guest is asked only for what the configuration does not know; it may
+/// be off.
+#[must_use]
+pub fn addresses(config: &Config, channel: &dyn AgentChannel) -> Vec<Address> {
+    let found = if config.has_unknown_address() {
+        let guest = Guest::new(channel, config.name.as_str());
+        guest.addresses(ADDRESSES).unwrap_or_default()
+    } else {
+        BTreeMap::new()
+    };
+    let of_interface = |interface: &Interface| {
+        let mut ips: Vec<Option<IpAddr>> = interface.ips().map(Some).collect();
+        if ips.is_empty() {
+            let found = found.get(&interface.mac).into_iter().flatten();
+            ips.extend(found.copied().map(Some));
+        }
+        if ips.is_empty() {
+            ips.push(None);
+        }
+        let at = interface.source.to_string();
+        ips.into_iter()
+            .map(move |ip| Address { ip, at: at.clone() })
+    };
+    config.interfaces.iter().flat_map(of_interface).collect()
+}
+
+/// The address that clients use. `None`: the guest does not say it.
+#[must_use]
+pub fn address(config: &Config, channel: &dyn AgentChannel) -> Option<IpAddr> {
+    match config.address() {
+        None => addresses(config, channel).first()?.ip,
+        known => known,
     }
 }
 
-fn addresses(config: &Config) -> Vec<Address> {
-    let address = |i: &crate::config::Interface| Address {
-        ip: i.ip.to_string(),
-        at: i.source.to_string(),
-    };
-    config.interfaces.iter().map(address).collect()
-}
-
 fn certificate(config: &Config, observed: &Observed, now: OffsetDateTime) -> Option<Certificate> {
+    let client = config.haproxy.patroni_tls.client()?;
     let pem = current_seed(observed)?.client_pem.as_ref();
     let pem = pem.map(Secret::expose);
     let pair = pem.and_then(|pem| ClientPair::from_pem(pem).ok());
     Some(Certificate {
         facts: pair.map(|pair| pair.facts().clone()),
-        due: cert::due(pem, policy(config), now).map(|reason| reason.to_string()),
+        due: client.due(pem, now).map(|reason| reason.to_string()),
+        elsewhere: client.is_elsewhere(),
     })
 }
 
 /// What `plan` would show.
-fn drift(
+fn plan(
     config: &Config,
     observed: &mut Observed,
     guest: &GuestAnswer,
     now: OffsetDateTime,
-) -> Result<Vec<String>, String> {
-    let desired = Desired::from_config(config, observed, now).map_err(|e| e.to_string())?;
+) -> Result<Plan, String> {
+    let desired =
+        Desired::from_config(config, observed, now, Intent::Show).map_err(|e| e.to_string())?;
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
         // A guest that has just answered with its status can run programs.
         observed.availability = match guest {
@@ -224,8 +371,9 @@ fn drift(
             GuestAnswer::Status(_) => AgentAvailability::Ready,
         };
     }
-    match plan_up(&desired, observed, Restart::Later) {
-        Ok(plan) => Ok(plan.changes.iter().map(ToString::to_string).collect()),
-        Err(refusal) => Err(refusal.to_string()),
+    if let (GuestAnswer::Status(said), Some(shared)) = (guest, &config.virtual_ip) {
+        let known = said.virtual_ip.as_ref();
+        observed.spare = known.is_some_and(|known| known.has_spare(shared.address));
     }
+    plan_up(&desired, observed, Restart::Later).map_err(|refusal| refusal.to_string())
 }

@@ -22,10 +22,11 @@ pub fn fit(text: &str, columns: usize) -> String {
     format!("{}{ellipsis}", kept.trim_end())
 }
 
-/// The text in lines of at most that many columns, broken between words where there are any.
+/// The text in lines of at most that many columns, broken between words. A word that is longer (a
+/// URI, a path) has a line of its own and stays whole: a terminal continues it in its next row, and
+/// gives it back in one piece to who copies it.
 #[must_use]
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
-    let columns = columns.max(2);
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
@@ -35,19 +36,14 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
         if !line.is_empty() {
             line.push(' ');
         }
-        for c in word.chars() {
-            if line.width() + c.width().unwrap_or(0) > columns {
-                lines.push(std::mem::take(&mut line));
-            }
-            line.push(c);
-        }
+        line.push_str(word);
     }
     lines.push(line);
     lines
 }
 
-/// Each line in lines of at most that many columns, what follows a first one indented more than it:
-/// so that a list stays a list.
+/// Each line in lines of at most that many columns, as [`wrap`] does, what follows a first one
+/// indented more than it: so that a list stays a list.
 #[must_use]
 pub fn hang(text: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns else {
@@ -95,9 +91,13 @@ mod tests {
             (
                 "a-word-longer-than-that",
                 10,
-                vec!["a-word-lon", "ger-than-t", "hat"],
+                vec!["a-word-longer-than-that"],
             ),
-            ("see a-word-longer", 10, vec!["see", "a-word-lon", "ger"]),
+            (
+                "see a-word-longer than all",
+                10,
+                vec!["see", "a-word-longer", "than all"],
+            ),
             ("", 10, vec![""]),
         ] {
             assert_eq!(wrap(text, columns), lines, "{text} in {columns}");
@@ -115,6 +115,11 @@ mod tests {
                 "short\n  - one\n    two\n    three",
             ),
             ("            deep words", Some(10), "     deep\n     words"),
+            (
+                "at qemu+unix:///system and so on",
+                Some(14),
+                "at\n  qemu+unix:///system\n  and so on",
+            ),
             ("  as long as it is", None, "  as long as it is"),
         ] {
             assert_eq!(hang(text, columns), lines, "{text} in {columns:?}");

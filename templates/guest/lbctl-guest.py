@@ -11,8 +11,14 @@ only.
   liveness       restarts a HAProxy that hangs
   prepare        before HAProxy starts: files, owners, the image; HAProxy itself checks its
                  configuration
+  ports          before HAProxy starts: exit 3 where another program would share a port with it
   container      runs HAProxy's container for systemd
   fluentd        becomes fluentd
+  vip            says how fit this VM is for the shared address, for as long as it runs
+  vip-prepare    what keepalived needs before it reads its configuration
+  yield          gives the shared address to another VM, and answers in JSON; nothing changes where
+                 none takes it
+  unyield        ends that
 
 Exit 0: done. Exit 1: something failed, named on stderr. Secrets are never printed.
 """
@@ -31,11 +37,16 @@ COMMANDS = {
     "reload": ("haproxy", "reload"),
     "save-state": ("haproxy", "save_state"),
     "prepare": ("haproxy", "prepare"),
+    "ports": ("haproxy", "check_ports"),
     "container": ("haproxy", "run_container"),
     "fluentd": ("services", "fluentd"),
     "converge": ("converge", "main"),
     "old-workers": ("old_workers", "watch"),
     "liveness": ("liveness", "watch"),
+    "vip": ("vip_watch", "watch"),
+    "vip-prepare": ("vip", "prepare"),
+    "yield": ("vip_yield", "step_back"),
+    "unyield": ("vip_yield", "come_back"),
 }
 
 

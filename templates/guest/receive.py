@@ -12,6 +12,9 @@ import sys
 import tempfile
 import zlib
 
+# Where the spec has them.
+PROGRAMS = "/usr/local/lib/lbctl"
+
 
 def main() -> int:
     os.umask(0o077)
@@ -19,7 +22,12 @@ def main() -> int:
     text = zlib.decompress(sys.stdin.buffer.read())
     place = tempfile.mkdtemp(prefix="lbctl-", dir="/run")
     try:
-        for name, program in json.loads(text.decode())["programs"].items():
+        task = json.loads(text.decode())
+        files = {entry["path"]: entry["content"] for entry in task["spec"]["files"]}
+        for name, program in task["programs"].items():
+            if program is None:
+                # The spec brings this very text.
+                program = files[f"{PROGRAMS}/{name}"]
             path = os.path.join(place, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as f:

@@ -3,24 +3,28 @@
 //! and disks that do not exist.
 
 use super::seed::{ensure_seed_exists, whole_seed};
+use crate::host::ownership::Ownership;
 use crate::host::{
-    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Operation, Source, VolumeFacts,
-    VolumeState,
+    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Operation, RunState,
+    VolumeFacts, VolumeState,
 };
 use crate::reconcile::plan::{DefineStep, RootRef};
+use crate::render::domain::edit::{self, Existing, Wanted};
 use crate::render::domain::{self, DomainSpec, RootDisk};
+use crate::secret::Secret;
 
 pub(super) fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()> {
     let DefineStep {
         spec,
-        uuid,
+        existing,
         ownership,
         root,
+        format,
         known,
     } = step;
     let doing = Operation::Define(spec.name.clone());
     let facts = root_disk(root, host)?;
-    let Some(VolumeFacts { source, format, .. }) = facts.present().cloned() else {
+    let Some(disk) = facts.present() else {
         return Err(HostError::new(
             HostErrorKind::NotFound,
             doing,
@@ -28,21 +32,54 @@ pub(super) fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()
         ));
     };
     let seed = whole_seed(&ownership.seed, &spec.name, host)?;
-    let disk = source.clone();
-    let xml = domain::render(
-        spec,
-        uuid.as_deref(),
-        ownership,
-        &RootDisk { source, format },
-        &seed,
-    )
-    .map_err(|e| HostError::new(HostErrorKind::Other, &doing, e.to_string()))?;
+    let root_disk = RootDisk {
+        source: disk.source.clone(),
+        format: format.clone(),
+    };
+    let failed = |said| HostError::new(HostErrorKind::Other, &doing, said);
+    let xml = match existing {
+        None => {
+            domain::render(spec, ownership, &root_disk, &seed).map_err(|e| failed(e.to_string()))?
+        }
+        Some(existing) => {
+            ensure_unchanged(&spec.name, existing, host)?;
+            let wanted = Wanted {
+                spec,
+                ownership,
+                root: &root_disk,
+                seed: &seed,
+            };
+            edit::edit(existing, wanted).map_err(failed)?
+        }
+    };
     host.define(&spec.name, &xml)?;
-    if uuid.is_none() {
-        ensure_unique(spec, &disk, known, host)?;
+    if existing.is_none() {
+        ensure_unique(spec, disk, known, host)?;
     }
-    ensure_disk_exists(&spec.name, root, host)?;
+    if existing.is_none() || made_by_lbctl(ownership) {
+        ensure_disk_exists(&spec.name, root, host)?;
+    }
     ensure_seed_exists(&ownership.seed.volume, host)
+}
+
+/// What somebody edited since the definition was read would be undone by it.
+fn ensure_unchanged(domain: &str, existing: &Existing, host: &impl HostWriter) -> HostResult<()> {
+    let is = host.saved_definition(domain)?;
+    if is.as_ref() == Some(&existing.xml) {
+        return Ok(());
+    }
+    let (kind, said) = match is {
+        Some(_) => (HostErrorKind::Exists, "it was concurrently changed"),
+        None => (
+            HostErrorKind::NotFound,
+            "the domain was concurrently removed",
+        ),
+    };
+    Err(HostError::new(
+        kind,
+        Operation::Define(domain.to_owned()),
+        said,
+    ))
 }
 
 /// libvirt accepts any number of domains with one MAC address or one disk. So after defining a new
@@ -50,7 +87,7 @@ pub(super) fn define(step: &DefineStep, host: &impl HostWriter) -> HostResult<()
 /// other, and removes its own domain, which has not started.
 fn ensure_unique(
     spec: &DomainSpec,
-    disk: &Source,
+    disk: &VolumeFacts,
     known: &[String],
     host: &impl HostWriter,
 ) -> HostResult<()> {
@@ -60,7 +97,9 @@ fn ensure_unique(
         let mac = macs.into_iter().find(|mac| other.macs.contains(mac));
         let what = match mac {
             Some(mac) => format!("MAC address {mac}"),
-            None if other.disks.contains(disk) => format!("disk {disk}"),
+            None if other.disks.iter().any(|source| disk.is(source)) => {
+                format!("disk {}", disk.source)
+            }
             None => return None,
         };
         Some(format!(
@@ -72,6 +111,11 @@ fn ensure_unique(
     host.undefine(&spec.name)?;
     let doing = Operation::Define(spec.name.clone());
     Err(HostError::new(HostErrorKind::Exists, doing, shared))
+}
+
+/// The definition of an adopted domain is what is left of somebody's VM: it is not taken back.
+fn made_by_lbctl(ownership: &Ownership) -> bool {
+    ownership.disk.as_ref().is_some_and(|disk| disk.cloned)
 }
 
 /// A `down` may have removed everything since it was observed, and this definition created the
@@ -101,6 +145,13 @@ pub(super) fn start(domain: &str, host: &impl HostWriter) -> HostResult<()> {
     unless_it_runs(host.start(domain), host, domain, |state| !state.is_active())
 }
 
+/// A guest that suspended itself to memory.
+pub(super) fn wake(domain: &str, host: &impl HostWriter) -> HostResult<()> {
+    unless_it_runs(host.wake(domain), host, domain, |state| {
+        state == DomainState::Suspended
+    })
+}
+
 pub(super) fn resume(domain: &str, host: &impl HostWriter) -> HostResult<()> {
     unless_it_runs(host.resume(domain), host, domain, |state| {
         state == DomainState::Paused
@@ -118,9 +169,9 @@ fn unless_it_runs(
 ) -> HostResult<()> {
     match result {
         Err(error) if matches!(error.kind, HostErrorKind::State | HostErrorKind::Other) => {
-            match host.domain(domain)? {
-                Some(facts) if facts.state == DomainState::Running => Ok(()),
-                Some(facts) if !as_planned(facts.state) || error.kind == HostErrorKind::State => {
+            match host.run_state(domain)? {
+                Some(now) if now.state == DomainState::Running => Ok(()),
+                Some(now) if !as_planned(now.state) || error.kind == HostErrorKind::State => {
                     Err(HostError {
                         kind: HostErrorKind::Exists,
                         ..error
@@ -137,12 +188,12 @@ fn unless_it_runs(
 /// on it.
 pub(super) fn fall_back(
     domain: &str,
-    fallback: &str,
+    fallback: &Secret,
     error: HostError,
     host: &impl HostWriter,
 ) -> HostResult<()> {
     let back = host
-        .define(domain, fallback)
+        .define(domain, fallback.expose())
         .and_then(|()| host.start(domain));
     let outcome = match back {
         Ok(()) => "the previous definition was restored and the guest runs with it; nothing else was changed"
@@ -156,10 +207,6 @@ pub(super) fn fall_back(
 }
 
 /// The state of a domain that runs, and which run it is.
-pub(super) fn active(
-    host: &impl HostWriter,
-    domain: &str,
-) -> HostResult<Option<(DomainState, Option<u32>)>> {
-    let facts = host.domain(domain)?.filter(|f| f.state.is_active());
-    Ok(facts.map(|f| (f.state, f.live.and_then(|live| live.run))))
+pub(super) fn active(host: &impl HostWriter, domain: &str) -> HostResult<Option<RunState>> {
+    Ok(host.run_state(domain)?.filter(|now| now.state.is_active()))
 }

@@ -7,18 +7,49 @@ use crate::host::{
     DomainFacts, HostError, HostErrorKind, HostResult, HostWriter, Operation, Scope, Source,
     VolumeState,
 };
+use crate::reconcile::plan::Drives;
 use crate::render::domain::seed_cdrom;
-use crate::seed::{self, SeedContent};
+use crate::seed::{self, Seed, SeedContent};
+
+/// Writes it into a volume of its own.
+pub(super) fn write(at: &VolumeRef, seed: &Seed, host: &impl HostWriter) -> HostResult<()> {
+    let image = seed.image().map_err(|error| {
+        let doing = Operation::WriteSeed(at.clone());
+        HostError::new(HostErrorKind::Other, doing, error.to_string())
+    })?;
+    host.create_volume(at, &image)
+}
 
 /// Puts another seed into the domain's drive.
 pub(super) fn swap_medium(
     domain: &str,
     seed: &SeedRecord,
-    scope: Scope,
+    drives: &Drives,
     host: &impl HostWriter,
 ) -> HostResult<()> {
     let source = whole_seed(seed, domain, host)?;
-    host.update_device(domain, &seed_cdrom(&source), scope)?;
+    let Drives { config, live } = drives;
+    let both = config == live;
+    for (drive, scope) in [
+        (
+            config.as_ref(),
+            Scope {
+                config: true,
+                live: both,
+            },
+        ),
+        (
+            live.as_ref().filter(|_| !both),
+            Scope {
+                config: false,
+                live: true,
+            },
+        ),
+    ] {
+        if let Some(drive) = drive {
+            host.update_device(domain, &seed_cdrom(&source, drive), scope)?;
+        }
+    }
     ensure_seed_exists(&seed.volume, host)
 }
 
@@ -34,7 +65,10 @@ pub(super) fn whole_seed(
     let VolumeState::Present(facts) = host.volume(at)? else {
         return Err(lost("it does not exist any more"));
     };
-    match seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain) {
+    match seed::recognise(
+        &host.read_volume(at, facts.capacity.min(seed::MAX_SIZE))?,
+        domain,
+    ) {
         SeedContent::Ours(found) if found.fingerprint == record.fingerprint => Ok(facts.source),
         _ => Err(lost("its content is not what was written")),
     }
@@ -59,19 +93,27 @@ pub(super) fn ensure_seed_exists(volume: &VolumeRef, host: &impl HostWriter) -> 
 pub(super) fn delete(at: &VolumeRef, domain: &str, host: &impl HostWriter) -> HostResult<()> {
     let doing = Operation::DeleteSeed(at.clone());
     let overtaken = |said: &str| HostError::new(HostErrorKind::Exists, &doing, said);
-    let VolumeState::Present(facts) = host.volume(at)? else {
-        return Ok(());
+    let facts = match host.volume(at)? {
+        VolumeState::Present(facts) => facts,
+        // libvirt's entry is all that is left of it, and keeps its name in use.
+        VolumeState::Vanished => return disk::absent_is_fine(host.delete_volume(at)),
+        VolumeState::NoPool | VolumeState::PoolInactive | VolumeState::Absent => return Ok(()),
     };
-    let content = seed::recognise(&host.read_volume(at, seed::MAX_SIZE)?, domain);
+    let content = seed::recognise(
+        &host.read_volume(at, facts.capacity.min(seed::MAX_SIZE))?,
+        domain,
+    );
     if let SeedContent::OfAnother(_) | SeedContent::Foreign = content {
         return Err(overtaken("it concurrently became the seed of another VM"));
     }
-    let in_use = |d: &DomainFacts| {
-        let mut definitions = std::iter::once(&d.config).chain(&d.live);
-        definitions.any(|d| d.holds(at, Some(&facts.source)))
-    };
+    if content == SeedContent::Unfinished && facts.capacity > seed::MAX_DEVICE {
+        return Err(overtaken("it is empty, and larger than any seed"));
+    }
+    let in_use = |d: &DomainFacts| d.refers_to(at, Some(&facts));
     if host.domain(domain)?.as_ref().is_some_and(in_use) {
-        return Err(overtaken("it was concurrently put into the domain's drive"));
+        return Err(overtaken(
+            "it was concurrently put into the domain's drive, or is needed by a saved state or a snapshot",
+        ));
     }
     disk::absent_is_fine(host.delete_volume(at))
 }

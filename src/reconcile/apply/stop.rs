@@ -3,11 +3,12 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::domain::{active, fall_back, resume, start};
+use super::domain::{active, fall_back, resume, start, wake};
 use crate::host::{
-    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Operation, StopBy,
+    DomainState, HostError, HostErrorKind, HostResult, HostWriter, Operation, RunState, StopBy,
 };
 use crate::reconcile::apply::Progress;
+use crate::secret::Secret;
 
 /// Between two questions about a guest that is stopping.
 const POLL: Duration = Duration::from_millis(200);
@@ -20,21 +21,44 @@ pub(super) fn restart(
     domain: &str,
     run: Option<u32>,
     deadline: Duration,
-    fallback: &str,
+    fallback: &Secret,
     host: &impl HostWriter,
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
-    if active(host, domain)?.is_some_and(|(_, now)| now != run) {
-        let doing = Operation::Restart(domain.to_owned());
-        let said = "it was concurrently started again";
-        return Err(HostError::new(HostErrorKind::Exists, doing, said));
-    }
+    ensure_run(domain, run, Operation::Restart(domain.to_owned()), host)?;
     stop(domain, deadline, host, progress)?;
     start(domain, host).or_else(|error| fall_back(domain, fallback, error, host))
 }
 
+/// Stops this run of the domain; `None`: whichever it is.
+pub(super) fn stop_run(
+    domain: &str,
+    run: Option<u32>,
+    deadline: Duration,
+    host: &impl HostWriter,
+    progress: &mut dyn Progress,
+) -> HostResult<()> {
+    if run.is_some() {
+        ensure_run(domain, run, Operation::PowerOff(domain.to_owned()), host)?;
+    }
+    stop(domain, deadline, host, progress)
+}
+
+fn ensure_run(
+    domain: &str,
+    run: Option<u32>,
+    doing: Operation,
+    host: &impl HostWriter,
+) -> HostResult<()> {
+    if active(host, domain)?.is_none_or(|now| now.run == run) {
+        return Ok(());
+    }
+    let said = "it was concurrently started again";
+    Err(HostError::new(HostErrorKind::Exists, doing, said))
+}
+
 /// Asks for a shutdown until the guest has stopped; at the deadline its power is cut.
-pub(super) fn stop(
+fn stop(
     domain: &str,
     deadline: Duration,
     host: &impl HostWriter,
@@ -44,12 +68,15 @@ pub(super) fn stop(
     let mut pressed: Option<Instant> = None;
     let mut this_run = None;
     loop {
-        let Some((state, run)) = active(host, domain)? else {
+        let Some(RunState { state, run }) = active(host, domain)? else {
             return Ok(());
         };
         // Stopped, and started again by another: that run is not the one that was to end.
         if *this_run.get_or_insert(run) != run {
             return Ok(());
+        }
+        if state == DomainState::Crashed {
+            return gone_is_fine(host.power_off(domain), host, domain);
         }
         if Instant::now() >= end {
             progress.note(&format!(
@@ -58,7 +85,7 @@ pub(super) fn stop(
             ));
             let off = gone_is_fine(host.power_off(domain), host, domain);
             return match active(host, domain)? {
-                Some((_, now)) if now == run => off,
+                Some(now) if now.run == run => off,
                 _ => Ok(()),
             };
         }
@@ -70,8 +97,9 @@ pub(super) fn stop(
     }
 }
 
-/// The power button, and where that had no effect the agent, too. A paused guest reacts to neither,
-/// so it is resumed first. One that cannot (its pool is full) waits for the deadline.
+/// The power button, and where that had no effect the agent, too. A paused or suspended guest
+/// reacts to neither, so it is resumed or woken first. One that cannot (its pool is full) waits for
+/// the deadline.
 fn press(
     domain: &str,
     state: DomainState,
@@ -79,10 +107,13 @@ fn press(
     host: &impl HostWriter,
     progress: &mut dyn Progress,
 ) -> HostResult<()> {
-    let resumed = if state == DomainState::Paused {
-        resume(domain, host)
-    } else {
-        Ok(())
+    let resumed = match state {
+        DomainState::Paused => resume(domain, host),
+        DomainState::Suspended => wake(domain, host),
+        DomainState::Running
+        | DomainState::ShuttingDown
+        | DomainState::ShutOff
+        | DomainState::Crashed => Ok(()),
     };
     let request = || {
         host.request_shutdown(domain, StopBy::PowerButton)?;
@@ -103,9 +134,9 @@ fn press(
 /// The guest may have stopped between the check and the call.
 fn gone_is_fine(result: HostResult<()>, host: &impl HostWriter, domain: &str) -> HostResult<()> {
     match result {
-        Err(error) if error.kind != HostErrorKind::Connection => match host.domain(domain)? {
-            Some(facts) if facts.state.is_active() => Err(error),
-            _ => Ok(()),
+        Err(error) if error.kind != HostErrorKind::Connection => match active(host, domain)? {
+            Some(_) => Err(error),
+            None => Ok(()),
         },
         other => other,
     }

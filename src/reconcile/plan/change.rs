@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::step::{Action, StepKind, Target};
 use super::value::Value;
-use crate::config::VolumeRef;
+use crate::config::{MacAddr, VolumeRef};
 use crate::host::{HostEntry, NetworkId};
 
 /// How a difference reaches the guest.
@@ -18,10 +18,21 @@ pub enum Class {
     Create,
     /// Now, and no session is dropped.
     Live,
+    /// By a restart of the guest, after another VM has taken the address that they share: sessions
+    /// that came by it have ended, or have had their time.
+    Handover,
     /// At the next start of the guest.
     Restart,
-    /// With a new disk only.
+    /// With a new disk only: what is on the present one is lost, and the guest is stopped for it.
     Replace,
+}
+
+impl Class {
+    /// Whether the guest is stopped and started for it.
+    #[must_use]
+    pub fn boots(self) -> bool {
+        matches!(self, Self::Handover | Self::Restart | Self::Replace)
+    }
 }
 
 impl fmt::Display for Class {
@@ -29,6 +40,7 @@ impl fmt::Display for Class {
         f.write_str(match self {
             Self::Create => "create",
             Self::Live => "live",
+            Self::Handover => "handover",
             Self::Restart => "restart",
             Self::Replace => "replace",
         })
@@ -97,6 +109,8 @@ pub enum Subject {
     DomainType,
     Machine,
     Interfaces,
+    /// The link of the interface with that MAC address.
+    Link(MacAddr),
     AgentChannel,
     CurrentMemory,
     NetworkConfiguration,
@@ -107,11 +121,14 @@ pub enum Subject {
     Address,
     Guest,
     AdminUser,
+    FirstBoot,
     Packages,
     HaproxyProcess,
     AdminPassword,
     SshKeys,
     OwnFiles,
+    /// What somebody added to the definition, in a word of libvirt's documentation.
+    Edited(&'static str),
     /// A file of the guest, by its path.
     File(String),
     /// What `down` removes.
@@ -158,6 +175,8 @@ pub enum SubjectKind {
     Machine,
     /// The network interfaces of the domain.
     Interfaces,
+    /// The link of a network interface; `what` names its MAC address.
+    Link,
     /// The channel of the guest agent.
     GuestAgentChannel,
     /// The memory that the guest gets at its next start, where that is not all of its memory.
@@ -178,6 +197,8 @@ pub enum SubjectKind {
     Guest,
     /// The user who administers the guest.
     SshAdminUser,
+    /// What `[guest]` says of the guest's first boot.
+    FirstBoot,
     /// The packages of the guest.
     Packages,
     /// How HAProxy's process is started.
@@ -188,6 +209,8 @@ pub enum SubjectKind {
     SshKeys,
     /// lbctl's own files in the guest.
     OwnFiles,
+    /// What somebody added to the definition, and a change cannot keep.
+    EditedByHand,
     /// A file in the guest; `what` is its path.
     File,
 }
@@ -209,6 +232,7 @@ impl Subject {
             Self::DomainType => SubjectKind::DomainType,
             Self::Machine => SubjectKind::Machine,
             Self::Interfaces => SubjectKind::Interfaces,
+            Self::Link(_) => SubjectKind::Link,
             Self::AgentChannel => SubjectKind::GuestAgentChannel,
             Self::CurrentMemory => SubjectKind::CurrentMemory,
             Self::NetworkConfiguration => SubjectKind::NetworkConfiguration,
@@ -219,11 +243,13 @@ impl Subject {
             Self::Address => SubjectKind::Address,
             Self::Guest => SubjectKind::Guest,
             Self::AdminUser => SubjectKind::SshAdminUser,
+            Self::FirstBoot => SubjectKind::FirstBoot,
             Self::Packages => SubjectKind::Packages,
             Self::HaproxyProcess => SubjectKind::HaproxyProcess,
             Self::AdminPassword => SubjectKind::AdminPassword,
             Self::SshKeys => SubjectKind::SshKeys,
             Self::OwnFiles => SubjectKind::OwnFiles,
+            Self::Edited(_) => SubjectKind::EditedByHand,
             Self::File(_) => SubjectKind::File,
         }
     }
@@ -243,6 +269,7 @@ impl fmt::Display for Subject {
             Self::DomainType => "domain type",
             Self::Machine => "machine",
             Self::Interfaces => "interfaces",
+            Self::Link(mac) => return write!(f, "link of {mac}"),
             Self::AgentChannel => "guest agent channel",
             Self::CurrentMemory => "current memory",
             Self::NetworkConfiguration => "network configuration",
@@ -253,11 +280,13 @@ impl fmt::Display for Subject {
             Self::Address => "address",
             Self::Guest => "guest",
             Self::AdminUser => "ssh_admin_user",
+            Self::FirstBoot => "[guest]",
             Self::Packages => "packages",
             Self::HaproxyProcess => "HAProxy's process",
             Self::AdminPassword => "admin password",
             Self::SshKeys => "ssh keys",
             Self::OwnFiles => "lbctl's own files in the guest",
+            Self::Edited(what) => return write!(f, "{what}, as edited"),
             Self::File(path) => path,
             Self::Removed(removed) => return removed.fmt(f),
         })

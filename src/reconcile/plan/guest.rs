@@ -31,6 +31,7 @@ pub(super) fn converge(
     domain: &DomainFacts,
     seed: &Seed,
     extent: Extent,
+    despite: &[String],
     new_seed: Option<VolumeRef>,
 ) -> impl Iterator<Item = Step> {
     let ownership = domain.live.as_ref().and_then(|live| live.ownership.clone());
@@ -46,6 +47,7 @@ pub(super) fn converge(
         domain: domain.name.clone(),
         guest: seed.guest.clone(),
         extent,
+        despite: despite.to_vec(),
         new_seed,
         ownership,
     }));
@@ -65,7 +67,7 @@ pub fn guest_differs(seed: &Seed, domain: Option<&DomainFacts>) -> bool {
 /// Compares the guest that the seed describes with the one that the seed in use describes.
 pub(super) fn plan(
     seed: &Seed,
-    new: &DesiredCertificate,
+    new: Option<&DesiredCertificate>,
     found: Option<&FoundSeed>,
     domain: &DomainFacts,
     availability: &AgentAvailability,
@@ -79,8 +81,8 @@ pub(super) fn plan(
         let note = format!("the guest cannot be changed while it runs: {why}");
         (Class::Restart, Some(note))
     } else if started_otherwise(seed, domain) {
-        let note = "a change of the way HAProxy is started, or of the administrator, needs a restart of the guest; the \
-                    restart applies the other changes in the guest, too";
+        let note = "a change of the way HAProxy is started, of the administrator, of the shared address, or of [guest] \
+                    needs a restart of the guest; the restart applies the other changes in the guest, too";
         (Class::Restart, Some(note.into()))
     } else if *availability == AgentAvailability::NotAsked {
         (Class::Restart, None)
@@ -88,7 +90,7 @@ pub(super) fn plan(
         (Class::Live, None)
     };
     let mut changes = old.map_or_else(Vec::new, |old| differences(old, wanted, class));
-    if new.issued.is_some() {
+    if let Some(new) = new.filter(|new| new.issued.is_some()) {
         changes.push(Change::new(
             Subject::ClientCertificate,
             Value::Nothing,
@@ -133,7 +135,12 @@ fn started_otherwise(seed: &Seed, domain: &DomainFacts) -> bool {
         .live
         .as_ref()
         .and_then(|live| live.ownership.as_ref());
-    ownership.is_none_or(|m| m.seed.parts.start != seed.parts.start)
+    ownership.is_none_or(|m| {
+        let runs_with = &m.seed.parts.start;
+        // An address more is no harm to those who come by another one.
+        let unshared = seed.guest.start_print_unshared();
+        *runs_with != seed.parts.start && Some(runs_with) != unshared.as_ref()
+    })
 }
 
 fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {
@@ -144,6 +151,8 @@ fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {
         packages,
         start,
         files,
+        first_boot,
+        virtual_ip: _,
         ..
     } = new;
     let mut changes = Vec::new();
@@ -157,6 +166,13 @@ fn differences(old: &GuestSpec, new: &GuestSpec, class: Class) -> Vec<Change> {
         old.admin.user.clone().into(),
         admin.user.clone().into(),
     );
+    if old.first_boot != *first_boot {
+        push(
+            Subject::FirstBoot,
+            Value::Nothing,
+            Condition::Changed.into(),
+        );
+    }
     push(
         Subject::Packages,
         Value::words(&old.packages),

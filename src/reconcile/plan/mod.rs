@@ -6,14 +6,19 @@
 //! that points at it: the new one is whole before anything refers to it, and the old one is deleted
 //! when nothing does.
 
+mod adopt;
 mod change;
 mod disk;
 mod down;
+mod fitness;
 mod guest;
+mod links;
+mod made;
 mod network;
 mod parts;
 mod renew;
 mod seeds;
+mod shared;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -29,11 +34,19 @@ use crate::config::MacAddr;
 use crate::exit::MessageId;
 
 pub use change::{Change, Class, Removed, Subject, SubjectKind};
+pub(crate) use disk::base_is_lost;
 pub use down::{DownOptions, plan_down};
+pub(crate) use fitness::subnets;
+pub use fitness::{Remark, remarks};
 pub use guest::guest_differs;
 pub use renew::plan_renew;
-pub use step::{Action, ConvergeStep, DefineStep, OwnershipKind, RootRef, Step, StepKind, Target};
-pub use up::plan_up;
+pub use seeds::ensure_seed_pool;
+pub use shared::{before_stop, may_share};
+pub use step::{
+    Action, ConvergeStep, DefineStep, Drives, ImageStep, OwnershipKind, RemakeStep, RootRef, Step,
+    StepKind, Target,
+};
+pub use up::{ensure_ours, plan_restart, plan_up};
 pub use value::{Condition, Value};
 
 /// What is done about changes that need a restart of the guest.
@@ -53,6 +66,12 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is left unchanged and is worth mentioning.
     pub notes: Vec<String>,
+    /// These steps are the first part: what comes after them depends on what they bring about, and
+    /// is planned then. The changes are all that is known of now.
+    pub continues: bool,
+    /// The guest would be stopped, and no other VM would take the address that they share: that is
+    /// refused without consent to it, unless one is ready by then.
+    pub no_spare: bool,
 }
 
 impl Plan {
@@ -62,13 +81,54 @@ impl Plan {
         self.changes.is_empty() && self.steps.is_empty()
     }
 
-    /// The changes that only a restart of the guest brings about.
+    /// The changes for which the guest is stopped, and every session through it cut.
     #[must_use]
     pub fn needing_restart(&self) -> Vec<&Change> {
-        self.changes
-            .iter()
-            .filter(|c| c.class == Class::Restart)
-            .collect()
+        let cuts = |c: &&Change| matches!(c.class, Class::Restart | Class::Replace);
+        self.changes.iter().filter(cuts).collect()
+    }
+
+    /// The changes for which the guest is stopped, whether that cuts sessions or another VM takes
+    /// the shared address first.
+    #[must_use]
+    pub fn needing_boot(&self) -> Vec<&Change> {
+        self.changes.iter().filter(|c| c.class.boots()).collect()
+    }
+
+    /// Whether the disk is made anew, so that what is on it is lost.
+    #[must_use]
+    pub fn replaces_disk(&self) -> bool {
+        let anew = |c: &Change| matches!(c.to, Value::MadeAnew { .. });
+        self.changes.iter().any(anew)
+    }
+
+    /// Whether the guest is to be restarted, and sessions have time to end in before.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.needing_restart().is_empty() && !self.needing_boot().is_empty()
+    }
+
+    /// Whether everything is written for the next start of the guest, and only that is missing. A
+    /// lost link, a crashed guest or a new disk is not written anywhere: nobody has agreed to wait
+    /// with it.
+    #[must_use]
+    pub fn awaits_restart(&self) -> bool {
+        let written = |c: &Change| {
+            matches!(c.class, Class::Handover | Class::Restart)
+                && !matches!(c.subject, Subject::Link(_) | Subject::State)
+                && !matches!(c.to, Value::MadeAnew { .. })
+        };
+        self.steps.is_empty() && !self.changes.is_empty() && self.changes.iter().all(written)
+    }
+
+    /// The first step that would end a block job of the running guest, or fail beside it.
+    #[must_use]
+    pub fn ending_jobs(&self) -> Option<&Step> {
+        let ends = |step: &&Step| {
+            let stops = matches!(step, Step::Restart { .. } | Step::Stop { .. });
+            stops || matches!(step, Step::GrowLiveDisk { .. })
+        };
+        self.steps.iter().find(ends)
     }
 
     /// Whether the VM is made by this plan, so that nothing can be disturbed.
@@ -92,6 +152,8 @@ pub enum RefusalKind {
 /// What of the host an objection is about: a line of `check --host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectionSubject {
+    /// Whether the host runs kvm guests.
+    Kvm,
     Domain,
     /// The base volume, to be cloned.
     Base,
@@ -147,11 +209,14 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, objection) in self.objections.iter().enumerate() {
-            let between = if place == 0 { "" } else { "; " };
-            write!(f, "{between}{}", objection.message)?;
+        // The pool of the disk may be that of the seed, and is named once.
+        let mut said: Vec<&str> = Vec::new();
+        for objection in &self.objections {
+            if !said.contains(&objection.message.as_str()) {
+                said.push(&objection.message);
+            }
         }
-        Ok(())
+        f.write_str(&said.join("; "))
     }
 }
 

@@ -1,24 +1,23 @@
 //! Networks and DHCP reservations: whether an address can be reserved, and the steps to reserve it.
 
-use std::net::Ipv4Addr;
-
 use time::OffsetDateTime;
 
 use super::{
     Change, Class, Condition, Objection, ObjectionSubject, RefusalKind, Step, Subject, Value,
+    fitness, made, shared,
 };
-use crate::config::{Addressing, HostLink, NetworkRef};
+use crate::config::MacAddr;
 use crate::exit::MessageId;
-use crate::host::ownership::{Ownership, ReservationRecord};
-use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId};
+use crate::host::ownership::ReservationRecord;
+use crate::host::{HostEntry, Lease, NetworkFacts, NetworkId, Scope};
 use crate::reconcile::desired::{Desired, DesiredReservation};
-use crate::reconcile::observe::Observed;
+use crate::reconcile::observe::{Observed, ObservedNetwork};
 
 /// What the networks need.
 #[derive(Debug, Default)]
 pub(super) struct NetworkPart {
     pub changes: Vec<Change>,
-    /// To come first: an entry of ours that conflicts is replaced.
+    /// An entry of ours that conflicts is replaced.
     pub reserve: Vec<Step>,
     /// To come last: entries of ours that are not wanted any more.
     pub release: Vec<Step>,
@@ -31,8 +30,9 @@ pub(super) fn plan(
     observed: &Observed,
     creating: bool,
 ) -> Result<NetworkPart, Vec<Objection>> {
-    let mut objections = fitness(desired, observed);
+    let mut objections = fitness::links(desired, observed);
     objections.extend(mac_conflicts(desired, observed));
+    objections.extend(shared::objection(desired, observed));
     let mut part = NetworkPart::default();
     let mut kept: Vec<(String, HostEntry)> = Vec::new();
     for wanted in &desired.reservations {
@@ -46,18 +46,29 @@ pub(super) fn plan(
         part.records.push(ReservationRecord {
             network: facts.id.uuid.clone(),
             entry: wanted.entry.clone(),
+            made: is_made(&wanted.entry, facts, observed),
         });
     }
-    for (id, entry, facts) in our_entries(&desired.domain.name, &macs(desired), observed) {
+    for (id, entry, facts) in our_entries(observed) {
         let wanted = kept
             .iter()
             .any(|(uuid, kept)| *uuid == id.uuid && *kept == entry);
         let replaced = part.reserve.iter().any(|s| matches!(s, Step::Release { network, entry: e, .. } if *network == id && *e == entry));
-        if !wanted && !replaced {
+        if wanted {
+            continue;
+        }
+        // One that stands for the wanted one needs no record of its own to be known as lbctl's.
+        let known = |r: &ReservationRecord| {
+            r.made && r.network == id.uuid && made::same_interface(&r.entry, &entry)
+        };
+        if !(replaced && part.records.iter().any(known)) {
             part.records.push(ReservationRecord {
                 network: id.uuid.clone(),
                 entry: entry.clone(),
+                made: true,
             });
+        }
+        if !replaced {
             part.changes.push(Change::new(
                 Subject::Reservation,
                 Value::Entry(entry.clone()),
@@ -86,8 +97,17 @@ fn reserve(
     part: &mut NetworkPart,
 ) -> Result<(), Objection> {
     let entry = &wanted.entry;
+    let class = if creating { Class::Create } else { Class::Live };
     let lacking = facts.lacking(entry);
     if lacking.is_empty() {
+        if !is_made(entry, facts, observed) && !is_known(entry, facts, observed) {
+            let to = Value::ReservedAlready {
+                entry: entry.clone(),
+                network: facts.id.clone(),
+            };
+            let reservation = Change::new(Subject::Reservation, Value::Nothing, to, class);
+            part.changes.push(reservation);
+        }
         return Ok(());
     }
     let mut from = Value::Nothing;
@@ -96,14 +116,8 @@ fn reserve(
         .into_iter()
         .filter(|other| clashes(other, entry))
     {
-        if !is_ours(
-            other,
-            entry.name.as_deref(),
-            &[entry.mac],
-            &facts.id,
-            observed,
-        ) {
-            return Err(taken(entry, other, &facts.id));
+        if !made::entry(observed, facts, other) {
+            return Err(taken(entry, other, facts));
         }
         from = Value::Entry(other.clone());
         part.reserve.push(Step::Release {
@@ -112,8 +126,7 @@ fn reserve(
             scope: facts.holding(other),
         });
     }
-    check_leases(entry, &wanted.network, &facts.id, observed)?;
-    let class = if creating { Class::Create } else { Class::Live };
+    check_leases(entry, &facts.id, observed)?;
     let to = Value::Reserved {
         entry: entry.clone(),
         network: facts.id.clone(),
@@ -137,7 +150,8 @@ fn clashes(other: &HostEntry, entry: &HostEntry) -> bool {
             || (other.name.is_some() && other.name == entry.name))
 }
 
-fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection {
+pub(super) fn taken(entry: &HostEntry, other: &HostEntry, facts: &NetworkFacts) -> Objection {
+    let network = &facts.id;
     let owner = other
         .name
         .clone()
@@ -167,26 +181,30 @@ fn taken(entry: &HostEntry, other: &HostEntry, network: &NetworkId) -> Objection
         about,
         format!("{what} is reserved in network {network} for {owner}: {other}"),
         format!(
-            "choose another one, or remove that entry if it is a leftover: `virsh net-update {network} delete ip-dhcp-host …`"
+            "choose another one, or remove that entry if it is a leftover: {}",
+            removal(facts, other)
         ),
     )
 }
 
-fn check_leases(
+pub(super) fn check_leases(
     entry: &HostEntry,
-    which: &NetworkRef,
     id: &NetworkId,
     observed: &Observed,
 ) -> Result<(), Objection> {
-    let network = observed.networks.get(which);
-    let leases = network.map(|n| n.leases.as_slice()).unwrap_or_default();
+    let of_it = |n: &&ObservedNetwork| n.facts.as_ref().is_some_and(|facts| facts.id == *id);
+    let mut leases = observed
+        .networks
+        .values()
+        .filter(of_it)
+        .flat_map(|n| &n.leases);
     let theirs = |lease: &&Lease| lease.ip == entry.ip && Some(lease.mac) != entry.mac;
     let Some(Lease {
         mac,
         ip,
         hostname,
         expires,
-    }) = leases.iter().find(theirs)
+    }) = leases.find(theirs)
     else {
         return Ok(());
     };
@@ -214,173 +232,106 @@ fn check_leases(
     ))
 }
 
-/// An entry is ours if the ownership record lists it, or if MAC and host name are both this VM's
-/// and no other domain has that MAC: so it is found again after a crash that came before the domain
-/// was defined.
-fn is_ours(
-    other: &HostEntry,
-    name: Option<&str>,
-    macs: &[Option<crate::config::MacAddr>],
-    network: &NetworkId,
-    observed: &Observed,
-) -> bool {
-    let in_a_record = records(observed).any(|m| {
-        m.reservations
-            .iter()
-            .any(|r| r.network == network.uuid && r.entry == *other)
-    });
-    let by_identity =
-        other.mac.is_some() && macs.contains(&other.mac) && other.name.as_deref() == name;
-    in_a_record || by_identity
+/// The command that removes an entry, from where it is: libvirt refuses to remove one from where
+/// it is not.
+pub(super) fn removal(network: &NetworkFacts, entry: &HostEntry) -> String {
+    let mac = entry
+        .mac
+        .map(|mac| format!(" mac='{mac}'"))
+        .unwrap_or_default();
+    let Scope { config, live } = network.holding(entry);
+    format!(
+        "`virsh net-update {} delete ip-dhcp-host \"<host{mac} ip='{}'/>\"{}{}`",
+        network.id,
+        entry.ip,
+        if live { " --live" } else { "" },
+        if config { " --config" } else { "" }
+    )
 }
 
-fn records(observed: &Observed) -> impl Iterator<Item = &Ownership> {
-    let domain = observed.domain.iter();
-    domain
-        .flat_map(|d| [Some(&d.config), d.live.as_ref()])
-        .flatten()
-        .filter_map(|d| d.ownership.as_ref())
+/// Whether the entry is lbctl's, or will be: what is nowhere is made by this plan.
+fn is_made(entry: &HostEntry, facts: &NetworkFacts, observed: &Observed) -> bool {
+    facts.holding(entry).is_empty() || made::entry(observed, facts, entry)
+}
+
+/// Whether the domain's record already says that the entry is somebody's.
+fn is_known(entry: &HostEntry, facts: &NetworkFacts, observed: &Observed) -> bool {
+    let domain = observed.domain.as_ref();
+    let record = domain.and_then(|d| d.config.ownership.as_ref());
+    let mut reservations = record.into_iter().flat_map(|record| &record.reservations);
+    reservations.any(|r| !r.made && r.network == facts.id.uuid && r.entry == *entry)
 }
 
 /// Every entry of ours in every network that was observed.
-pub(super) fn our_entries<'o>(
-    name: &str,
-    macs: &[Option<crate::config::MacAddr>],
+pub(super) fn our_entries(observed: &Observed) -> Vec<(NetworkId, HostEntry, &NetworkFacts)> {
+    entries(observed)
+        .filter(|(network, entry)| made::entry(observed, network, entry))
+        .map(|(network, entry)| (network.id.clone(), entry.clone(), network))
+        .collect()
+}
+
+/// Entries with a MAC address of the VM that are somebody else's.
+pub(super) fn others_entries<'o>(
+    macs: &[MacAddr],
     observed: &'o Observed,
-) -> Vec<(NetworkId, HostEntry, &'o NetworkFacts)> {
-    let facts = observed.networks.values().filter_map(|n| n.facts.as_ref());
-    let mut found: Vec<(NetworkId, HostEntry, &NetworkFacts)> = Vec::new();
-    for network in facts {
-        for entry in network.all_reservations() {
-            let known = found
-                .iter()
-                .any(|(id, e, _)| *id == network.id && e == entry);
-            if !known && is_ours(entry, Some(name), macs, &network.id, observed) {
-                found.push((network.id.clone(), entry.clone(), network));
-            }
-        }
-    }
-    found
+) -> impl Iterator<Item = (&'o NetworkFacts, &'o HostEntry)> {
+    entries(observed).filter(|(network, entry)| {
+        let of_vm = entry.mac.is_some_and(|mac| macs.contains(&mac));
+        of_vm && !made::entry(observed, network, entry)
+    })
 }
 
-fn macs(desired: &Desired) -> Vec<Option<crate::config::MacAddr>> {
-    desired.interfaces.iter().map(|i| Some(i.mac)).collect()
-}
-
-/// Networks and devices that are missing, not active, or of another subnet.
-fn fitness(desired: &Desired, observed: &Observed) -> Vec<Objection> {
-    let mut objections: Vec<Objection> = Vec::new();
-    for interface in &desired.interfaces {
-        let (link, key) = (interface.source.host_link(), interface.source.key());
-        let unfit = |id: MessageId, message: String, hint: String| {
-            let about = ObjectionSubject::Link(link.name().to_owned());
-            let kind = RefusalKind::Unfit;
-            Some(Objection::new(id, kind, about, message, hint))
-        };
-        let objection = match link {
-            HostLink::Device(device) if observed.devices.get(device) == Some(&Some(false)) => {
-                unfit(
-                    MessageId::DeviceMissing,
-                    format!("the host has no network device {device}"),
-                    format!("`ip link` on the host lists them; set {key} to one of them"),
-                )
-            }
-            HostLink::Device(_) => None,
-            HostLink::Network(which) => match observed.network(which) {
-                None => unfit(
-                    MessageId::NetworkMissing,
-                    format!("the host has no network {which}"),
-                    format!("`virsh net-list --all` lists them; set {key} to one of them"),
-                ),
-                Some(facts) if !facts.active => unfit(
-                    MessageId::NetworkInactive,
-                    format!("network {} is not active", facts.id),
-                    format!(
-                        "start it: `virsh net-start {0}` (and `virsh net-autostart {0}`)",
-                        facts.id
-                    ),
-                ),
-                Some(facts) if interface.addressing == Addressing::DhcpReservation => {
-                    subnet_objection(interface.ip, facts)
-                }
-                Some(_) => None,
-            },
-        };
-        objections.extend(objection.filter(|o| !objections.contains(o)));
-    }
-    objections
-}
-
-fn subnet_objection(ip: Ipv4Addr, facts: &NetworkFacts) -> Option<Objection> {
-    let id = &facts.id;
-    let unfit = |id: MessageId, message: String, hint: &str| {
-        let about = ObjectionSubject::Address(ip);
-        let kind = RefusalKind::Unfit;
-        Some(Objection::new(id, kind, about, message, hint))
-    };
-    let served = facts
-        .subnets
-        .iter()
-        .find(|s| in_subnet(ip, s.address, s.prefix_length));
-    match served {
-        None if facts.subnets.is_empty() => unfit(
-            MessageId::NetworkWithoutAddresses,
-            format!("network {id} has no addresses of its own, so {ip} cannot be reserved in it"),
-            "configure the address statically: use [[libvirt_networks]] with prefix_length and gateway",
-        ),
-        None => {
-            let subnets: Vec<String> = facts
-                .subnets
-                .iter()
-                .map(|s| format!("{}/{}", s.address, s.prefix_length))
-                .collect();
-            unfit(
-                MessageId::AddressOutsideNetwork,
-                format!(
-                    "address {ip} is outside of network {id} ({})",
-                    subnets.join(", ")
-                ),
-                "set `ip` of libvirt_network to a free address of that subnet",
-            )
-        }
-        Some(subnet) if subnet.address == ip => unfit(
-            MessageId::AddressOfHost,
-            format!("address {ip} belongs to the host in network {id}"),
-            "set `ip` of libvirt_network to a free address of that subnet",
-        ),
-        Some(subnet) if !subnet.dhcp => unfit(
-            MessageId::NetworkWithoutDhcp,
-            format!("network {id} serves no DHCP, so {ip} cannot be reserved in it"),
-            "configure the address statically: use [[libvirt_networks]] with prefix_length and gateway",
-        ),
-        Some(_) => None,
-    }
-}
-
-fn in_subnet(ip: Ipv4Addr, network: Ipv4Addr, prefix_length: u8) -> bool {
-    let shift = 32 - u32::from(prefix_length.min(32));
-    let cut = |a: Ipv4Addr| u32::from(a).checked_shr(shift).unwrap_or(0);
-    cut(ip) == cut(network)
+/// A network may be asked for by its name and by its uuid: each once.
+fn entries(observed: &Observed) -> impl Iterator<Item = (&NetworkFacts, &HostEntry)> {
+    let mut seen = Vec::new();
+    let networks = observed.networks.values().filter_map(|n| n.facts.as_ref());
+    let once: Vec<_> = networks
+        .filter(|facts| {
+            let new = !seen.contains(&&facts.id.uuid);
+            seen.push(&facts.id.uuid);
+            new
+        })
+        .collect();
+    once.into_iter().flat_map(|facts| {
+        facts
+            .all_reservations()
+            .into_iter()
+            .map(move |entry| (facts, entry))
+    })
 }
 
 fn mac_conflicts(desired: &Desired, observed: &Observed) -> Vec<Objection> {
+    let bridges = desired.interfaces.iter().filter_map(|interface| {
+        let facts = observed.network_of(&interface.source)?;
+        (facts.mac == Some(interface.mac)).then(|| {
+            Objection::new(
+                MessageId::MacOfNetwork,
+                RefusalKind::Unfit,
+                ObjectionSubject::Mac(interface.mac),
+                format!(
+                    "MAC address {} is that of the bridge of network {}",
+                    interface.mac, facts.id
+                ),
+                "give another `mac`, or leave it out and let lbctl derive one",
+            )
+        })
+    });
     let owner = |mac| observed.claims.iter().find(|c| c.macs.contains(mac));
     let taken = desired
         .interfaces
         .iter()
         .filter_map(|i| owner(&i.mac).map(|claims| (i, claims)));
-    taken
-        .map(|(interface, claims)| {
-            Objection::new(
-                MessageId::MacClaimed,
-                RefusalKind::NotOurs,
-                ObjectionSubject::Mac(interface.mac),
-                format!(
-                    "MAC address {} belongs to domain {}",
-                    interface.mac, claims.domain
-                ),
-                "give another `mac`, or leave it out and let lbctl derive one",
-            )
-        })
-        .collect()
+    let claimed = taken.map(|(interface, claims)| {
+        Objection::new(
+            MessageId::MacClaimed,
+            RefusalKind::NotOurs,
+            ObjectionSubject::Mac(interface.mac),
+            format!(
+                "MAC address {} belongs to domain {}",
+                interface.mac, claims.domain
+            ),
+            "give another `mac`, or leave it out and let lbctl derive one",
+        )
+    });
+    bridges.chain(claimed).collect()
 }

@@ -7,6 +7,7 @@ use super::seeds::{SeedPart, delete_seed};
 use super::step::DefineStep;
 use crate::host::ownership::Ownership;
 use crate::render::domain::DomainSpec;
+use crate::render::domain::edit::Existing;
 
 /// What the parts of the plan found.
 pub(super) struct Parts {
@@ -17,23 +18,19 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Reserve, volume, seed: what must be whole before a definition names it.
-    pub fn before_definition(&self) -> Vec<Step> {
-        [
-            &self.network.reserve[..],
-            &self.disk.steps,
-            &self.seed.write,
-        ]
-        .concat()
-    }
-
-    pub fn define(&self, spec: &DomainSpec, uuid: Option<String>, known: Vec<String>) -> Step {
+    pub fn define(
+        &self,
+        spec: &DomainSpec,
+        existing: Option<Existing>,
+        known: Vec<String>,
+    ) -> Step {
         let (ownership, root) = (self.ownership.clone(), self.disk.root.clone());
         Step::Define(Box::new(DefineStep {
             spec: spec.clone(),
-            uuid,
+            existing,
             ownership,
             root,
+            format: self.disk.format.clone(),
             known,
         }))
     }

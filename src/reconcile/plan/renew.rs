@@ -2,16 +2,18 @@
 //! What of the configuration was edited and not applied yet stays so: a timer runs this at night.
 
 use super::guest::converge;
+use super::made;
 use super::seeds::{self, delete_seed};
 use super::up::foreign;
 use super::{
-    Change, Class, Objection, ObjectionSubject, OwnershipKind, Plan, Refusal, RefusalKind, Step,
-    Subject, Value,
+    Change, Class, Drives, Objection, ObjectionSubject, OwnershipKind, Plan, Refusal, RefusalKind,
+    Step, Subject, Value,
 };
+use crate::config::VolumeRef;
 use crate::exit::MessageId;
 use crate::guest::{AgentAvailability, Extent};
 use crate::host::ownership::{Ownership, SeedRecord};
-use crate::host::{DomainFacts, Scope};
+use crate::host::{DomainFacts, DomainState, Drive, Scope, StateReason};
 use crate::reconcile::desired::Renewal;
 use crate::reconcile::observe::Observed;
 
@@ -32,16 +34,12 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     if let Some(objection) = foreign(&domain.name, Some(domain)) {
         return Err(refuse(objection));
     }
-    if let (true, AgentAvailability::Out(why)) = (domain.live.is_some(), &observed.availability) {
-        return Err(refuse(Objection::new(
-            MessageId::GuestUnavailable,
-            RefusalKind::NeedsConsent,
-            ObjectionSubject::Domain,
-            format!("the running guest cannot take a new certificate: {why}"),
-            "`lbctl up --restart now` renews it with a restart of the guest, which cuts its sessions",
-        )));
+    if let Some(objection) = unavailable(domain, &observed.availability) {
+        return Err(refuse(objection));
     }
-    let seed = seeds::plan(&renewal.seed, &renewal.seed_volume, observed)
+    let made = domain.config.ownership.as_ref().map(made::prints);
+    let made = made.unwrap_or_default();
+    let seed = seeds::plan(&renewal.seed, &renewal.seed_volume, &made, observed)
         .map_err(|objections| Refusal { objections })?;
     let scope = Scope {
         config: domain.persistent,
@@ -50,19 +48,27 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
     let mut steps = seed.write.clone();
     let new_seed = (!seed.write.is_empty()).then(|| seed.at.clone());
     if scope.live {
-        steps.extend(converge(domain, &renewal.seed, Extent::Tls, new_seed));
+        steps.extend(converge(
+            domain,
+            &renewal.seed,
+            Extent::Tls,
+            &renewal.despite,
+            new_seed,
+        ));
     }
     let written = SeedRecord {
-        volume: seed.at,
+        volume: seed.at.clone(),
         fingerprint: renewal.seed.fingerprint.clone(),
         parts: renewal.seed.parts.clone(),
     };
     steps.push(Step::SwapMedium {
         domain: domain.name.clone(),
         seed: written.clone(),
-        scope,
+        drives: drives(domain, observed),
     });
-    steps.extend(records(domain, &written, scope));
+    let previous = seed.previous();
+    let notes = seed.notes().collect();
+    steps.extend(records(domain, &written, &previous, scope));
     let stale = seed.stale.into_iter();
     let stale = stale.map(|at| delete_seed(&domain.name, at));
     steps.extend(stale);
@@ -72,14 +78,80 @@ pub fn plan_renew(renewal: &Renewal, observed: &Observed) -> Result<Plan, Refusa
         name: domain.name.clone(),
         changes: vec![Change::new(subject, Value::Nothing, to, Class::Live)],
         steps,
-        notes: Vec::new(),
+        notes,
+        continues: false,
+        no_spare: false,
     })
+}
+
+/// Why the guest cannot take another certificate now.
+fn unavailable(domain: &DomainFacts, availability: &AgentAvailability) -> Option<Objection> {
+    if domain.saved.is_some() {
+        return Some(Objection::new(
+            MessageId::GuestSaved,
+            RefusalKind::NeedsConsent,
+            ObjectionSubject::Domain,
+            format!(
+                "the memory of guest {} is saved: its start resumes it with the certificate that it has, and not with \
+                 a new one",
+                domain.name
+            ),
+            format!(
+                "`lbctl up` starts it, and `lbctl renew` can renew it then; or `virsh managedsave-remove {}` discards \
+                 the saved state",
+                domain.name
+            ),
+        ));
+    }
+    if let DomainState::Paused | DomainState::Suspended | DomainState::Crashed = domain.state {
+        let why = domain
+            .reason
+            .map_or_else(String::new, |why| format!(" ({why})"));
+        return Some(Objection::new(
+            MessageId::GuestUnavailable,
+            RefusalKind::NeedsConsent,
+            ObjectionSubject::Domain,
+            format!(
+                "the guest {} cannot take a new certificate: it is {}{why}",
+                domain.name, domain.state
+            ),
+            match domain.reason {
+                Some(StateReason::StartingUp) => "run lbctl again when it has started",
+                _ => "`lbctl up` lets it go on; then renew it",
+            },
+        ));
+    }
+    if let (true, AgentAvailability::Out(why)) = (domain.live.is_some(), availability) {
+        return Some(Objection::new(
+            MessageId::GuestUnavailable,
+            RefusalKind::NeedsConsent,
+            ObjectionSubject::Domain,
+            format!("the running guest cannot take a new certificate: {why}"),
+            "`lbctl up --restart now` renews it with a restart of the guest, which cuts its sessions",
+        ));
+    }
+    None
+}
+
+fn drives(domain: &DomainFacts, observed: &Observed) -> Drives {
+    let config = Some(&domain.config).filter(|_| domain.persistent);
+    let live = domain.live.as_ref();
+    let of = |definition, twin| seeds::drive(definition, twin, observed).map(Drive::from);
+    Drives {
+        config: config.and_then(|definition| of(definition, live)),
+        live: live.and_then(|definition| of(definition, config)),
+    }
 }
 
 /// The saved definition's ownership record names the seed. The running one's says what the guest
 /// has: all that the seed gives, unless something of it was already waiting for a restart, and
 /// still waits.
-fn records(domain: &DomainFacts, written: &SeedRecord, scope: Scope) -> Vec<Step> {
+fn records(
+    domain: &DomainFacts,
+    written: &SeedRecord,
+    previous: &[VolumeRef],
+    scope: Scope,
+) -> Vec<Step> {
     let saved = domain.config.ownership.as_ref();
     let running = domain
         .live
@@ -94,7 +166,7 @@ fn records(domain: &DomainFacts, written: &SeedRecord, scope: Scope) -> Vec<Step
     if let (true, Some(saved)) = (scope.config, saved) {
         let ownership = Ownership {
             seed: written.clone(),
-            stale_seeds: vec![saved.seed.volume.clone()],
+            stale_seeds: previous.to_vec(),
             ..saved.clone()
         };
         steps.push(step(ownership, OwnershipKind::NextBoot));

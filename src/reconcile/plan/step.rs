@@ -6,12 +6,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::VolumeRef;
+use crate::config::{BaseImage, ImageSource, VolumeRef};
 use crate::guest::Extent;
 use crate::host::ownership::{Ownership, SeedRecord};
-use crate::host::{CloneSpec, HostEntry, NetworkId, Operation, Scope};
+use crate::host::{CloneSpec, Drive, HostEntry, NetworkId, Operation, Scope, VolumeFacts};
 use crate::render::GuestSpec;
 use crate::render::domain::DomainSpec;
+use crate::render::domain::edit::Existing;
+use crate::secret::Secret;
 use crate::seed::Seed;
 use crate::text::size::Bytes;
 
@@ -28,7 +30,11 @@ pub enum Step {
         entry: HostEntry,
         scope: Scope,
     },
+    /// Makes the base volume from an image.
+    BringImage(ImageStep),
     CloneVolume(CloneSpec),
+    /// Deletes the root disk of a domain that is off, and makes it anew.
+    RemakeVolume(Box<RemakeStep>),
     GrowVolume {
         at: VolumeRef,
         capacity: u64,
@@ -59,7 +65,7 @@ pub enum Step {
     SwapMedium {
         domain: String,
         seed: SeedRecord,
-        scope: Scope,
+        drives: Drives,
     },
     /// Writes down what the guest has now, or will have.
     SetOwnership {
@@ -77,9 +83,22 @@ pub enum Step {
     Resume {
         domain: String,
     },
+    /// Of a guest that suspended itself to memory.
+    Wake {
+        domain: String,
+    },
+    /// Has the guest give the address that it shares to another VM, and waits until the sessions
+    /// that came by it have ended. It is refused where no other VM takes it.
+    StepBack {
+        domain: String,
+        /// How long they may take. What is left then is cut by the step that follows.
+        drain: Duration,
+    },
     /// Asks the guest to stop, waits, and cuts its power at the deadline.
     Stop {
         domain: String,
+        /// The run that is to end, and no later one; `None`: whichever it is.
+        run: Option<u32>,
         deadline: Duration,
     },
     /// Stop and start. If the new definition does not start, `fallback` is restored and started.
@@ -88,7 +107,7 @@ pub enum Step {
         /// The run that is to end ([`crate::host::Definition::run`]), and no later one.
         run: Option<u32>,
         deadline: Duration,
-        fallback: String,
+        fallback: Secret,
     },
     Undefine {
         domain: String,
@@ -124,10 +143,40 @@ pub struct ConvergeStep {
     pub domain: String,
     pub guest: GuestSpec,
     pub extent: Extent,
+    /// Nodes that have no vote on a new certificate, by address or name.
+    pub despite: Vec<String>,
     /// The seed written for it, which is removed again when the guest refuses.
     pub new_seed: Option<VolumeRef>,
     /// The running definition's previous ownership record, which is restored then.
     pub ownership: Option<Ownership>,
+}
+
+/// It is refused if the disk is not the one that was seen: another run has made it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemakeStep {
+    pub domain: String,
+    /// `None`: there was none.
+    pub was: Option<VolumeFacts>,
+    pub spec: CloneSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageStep {
+    pub at: VolumeRef,
+    pub image: BaseImage,
+    /// Bytes that the guest sees of it: what was planned with.
+    pub capacity: u64,
+    /// Bytes to bring; `None`: the server does not say.
+    pub size: Option<u64>,
+}
+
+/// The drives for the seed in the two definitions of a domain; `None`: unchanged there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drives {
+    /// Of the saved definition.
+    pub config: Option<Drive>,
+    /// Of the running guest.
+    pub live: Option<Drive>,
 }
 
 /// Paths of volumes are known only once the volumes are there, so the definition is rendered when
@@ -135,10 +184,12 @@ pub struct ConvergeStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefineStep {
     pub spec: DomainSpec,
-    /// Of the domain it replaces.
-    pub uuid: Option<String>,
+    /// What the domain has and is changed; `None`: it is a new domain.
+    pub existing: Option<Existing>,
     pub ownership: Ownership,
     pub root: RootRef,
+    /// What the root disk is read as.
+    pub format: String,
     /// Of a new domain: the others whose claims are known. Newer claims are checked once it is
     /// defined.
     pub known: Vec<String>,
@@ -169,8 +220,12 @@ pub enum StepKind {
     Reserve,
     /// Removes a DHCP host entry from a network.
     Release,
+    /// Makes the base volume from an image of a file or from the net.
+    BringImage,
     /// Makes the root disk from the base volume.
     CloneVolume,
+    /// Deletes the root disk of a domain that is off, and makes it anew from the base volume.
+    RemakeVolume,
     /// Grows the root disk of a domain that is off.
     GrowVolume,
     /// Grows the root disk of the running guest.
@@ -201,6 +256,10 @@ pub enum StepKind {
     Start,
     /// Resumes the paused domain.
     Resume,
+    /// Wakes the guest that suspended itself to memory.
+    Wake,
+    /// Gives the shared address to another VM, and waits until the sessions have ended.
+    StepBack,
     /// Shuts the guest down; at its deadline its power is cut.
     Stop,
     /// Stops and starts the domain.
@@ -215,6 +274,12 @@ pub enum Target {
     Domain(String),
     Volume(VolumeRef),
     Seed(VolumeRef),
+    /// `size` in bytes, where it is known.
+    Image {
+        volume: VolumeRef,
+        source: ImageSource,
+        size: Option<u64>,
+    },
     Entry {
         network: NetworkId,
         entry: HostEntry,
@@ -248,6 +313,8 @@ pub enum Target {
         note: OwnershipKind,
     },
     AutostartOf(String),
+    /// The address that the guest of the domain shares.
+    AddressOf(String),
 }
 
 impl Step {
@@ -265,7 +332,9 @@ impl Step {
         match self {
             Self::Reserve { .. } => StepKind::Reserve,
             Self::Release { .. } => StepKind::Release,
+            Self::BringImage(_) => StepKind::BringImage,
             Self::CloneVolume(_) => StepKind::CloneVolume,
+            Self::RemakeVolume(_) => StepKind::RemakeVolume,
             Self::GrowVolume { .. } => StepKind::GrowVolume,
             Self::GrowLiveDisk { .. } => StepKind::GrowDisk,
             Self::DeleteVolume { .. } => StepKind::DeleteVolume,
@@ -275,7 +344,7 @@ impl Step {
                 Extent::All => StepKind::ChangeGuest,
                 Extent::Tls => StepKind::ExchangeCertificate,
             },
-            Self::Define(step) => match step.uuid {
+            Self::Define(step) => match step.existing {
                 None => StepKind::Define,
                 Some(_) => StepKind::Redefine,
             },
@@ -285,6 +354,8 @@ impl Step {
             Self::SetAutostart { on: false, .. } => StepKind::ClearAutostart,
             Self::Start { .. } => StepKind::Start,
             Self::Resume { .. } => StepKind::Resume,
+            Self::Wake { .. } => StepKind::Wake,
+            Self::StepBack { .. } => StepKind::StepBack,
             Self::Stop { .. } => StepKind::Stop,
             Self::Restart { .. } => StepKind::Restart,
             Self::Undefine { .. } => StepKind::Undefine,
@@ -300,11 +371,13 @@ impl Step {
                     entry: entry.clone(),
                 }
             }
-            Self::CloneVolume(spec) => Target::CloneOf {
-                volume: spec.volume.clone(),
-                base: spec.base.clone(),
-                capacity: spec.capacity,
+            Self::BringImage(step) => Target::Image {
+                volume: step.at.clone(),
+                source: step.image.source.clone(),
+                size: step.size,
             },
+            Self::CloneVolume(spec) => clone_of(spec),
+            Self::RemakeVolume(step) => clone_of(&step.spec),
             Self::GrowVolume { at, capacity } => Target::SizeOf {
                 volume: at.clone(),
                 capacity: *capacity,
@@ -334,8 +407,10 @@ impl Step {
                 note: *note,
             },
             Self::SetAutostart { domain, .. } => Target::AutostartOf(domain.clone()),
+            Self::StepBack { domain, .. } => Target::AddressOf(domain.clone()),
             Self::Start { domain }
             | Self::Resume { domain }
+            | Self::Wake { domain }
             | Self::Stop { domain, .. }
             | Self::Restart { domain, .. }
             | Self::Undefine { domain } => Target::Domain(domain.clone()),
@@ -358,6 +433,10 @@ impl Step {
             Self::Release { network, entry, .. } => vec![O::Release {
                 network: network.name.clone(),
                 entry: entry.clone(),
+            }],
+            Self::BringImage(step) => vec![O::BringImage {
+                at: step.at.clone(),
+                source: step.image.source.clone(),
             }],
             Self::CloneVolume(spec) => vec![O::CloneVolume {
                 volume: spec.volume.clone(),
@@ -394,13 +473,23 @@ impl Step {
             Self::SetAutostart { domain, .. } => vec![O::SetAutostart(domain.clone())],
             Self::Start { domain } => vec![O::Start(domain.clone())],
             Self::Resume { domain } => vec![O::Resume(domain.clone())],
-            // How it was to be stopped is worth saying.
-            Self::Stop { .. } => Vec::new(),
+            Self::Wake { domain } => vec![O::Wake(domain.clone())],
+            Self::StepBack { domain, .. } => vec![O::StepBack(domain.clone())],
+            // How it was to be stopped is worth saying, and which half of a new disk failed.
+            Self::Stop { .. } | Self::RemakeVolume(_) => Vec::new(),
             Self::Restart { domain, .. } => {
                 vec![O::Restart(domain.clone()), O::Start(domain.clone())]
             }
             Self::Undefine { domain } => vec![O::Undefine(domain.clone())],
         }
+    }
+}
+
+fn clone_of(spec: &CloneSpec) -> Target {
+    Target::CloneOf {
+        volume: spec.volume.clone(),
+        base: spec.base.clone(),
+        capacity: spec.capacity,
     }
 }
 
@@ -421,7 +510,9 @@ impl StepKind {
         match self {
             Self::Reserve => "reserve",
             Self::Release => "release",
+            Self::BringImage => "bring",
             Self::CloneVolume => "clone",
+            Self::RemakeVolume => "remake",
             Self::GrowVolume | Self::GrowDisk => "grow",
             Self::DeleteVolume | Self::DeleteSeed => "delete",
             Self::WriteSeed => "write",
@@ -435,6 +526,8 @@ impl StepKind {
             Self::ClearAutostart => "clear",
             Self::Start => "start",
             Self::Resume => "resume",
+            Self::Wake => "wake",
+            Self::StepBack => "hand over",
             Self::Stop => "stop",
             Self::Restart => "restart",
             Self::Undefine => "undefine",
@@ -449,6 +542,14 @@ impl fmt::Display for Target {
             Self::Volume(at) => write!(f, "volume {at}"),
             Self::Seed(at) => write!(f, "seed {at}"),
             Self::Entry { network, entry } => write!(f, "{entry} in network {network}"),
+            Self::Image {
+                volume,
+                source,
+                size,
+            } => {
+                write!(f, "{source} into volume {volume}")?;
+                size.map_or(Ok(()), |size| write!(f, " ({})", Bytes(size)))
+            }
             Self::CloneOf {
                 volume,
                 base,
@@ -478,6 +579,7 @@ impl fmt::Display for Target {
                 })
             }
             Self::AutostartOf(name) => write!(f, "autostart of domain {name}"),
+            Self::AddressOf(name) => write!(f, "the shared address of {name} to another VM"),
         }
     }
 }

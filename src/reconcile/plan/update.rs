@@ -2,13 +2,17 @@
 
 use super::guest::GuestPart;
 use super::parts::Parts;
-use super::{Change, Class, Condition, OwnershipKind, Plan, Restart, Step, Subject, Value, guest};
-use crate::guest::Extent;
+use super::{
+    Change, Class, Condition, Drives, OwnershipKind, Plan, Restart, Step, Subject, Value, adopt,
+    guest, links, seeds, shared,
+};
+use crate::guest::{AgentAvailability, Extent};
 use crate::host::ownership::{LAYOUT, Ownership};
-use crate::host::{Definition, DomainFacts, DomainState, NicFacts, Scope};
+use crate::host::{Definition, DomainFacts, DomainState, Drive, NicFacts, SavedState, StateReason};
 use crate::reconcile::desired::{Desired, current_seed};
-use crate::reconcile::observe::Observed;
+use crate::reconcile::observe::{Observed, ObservedMachine, same_machine};
 use crate::render::domain::DomainSpec;
+use crate::render::domain::edit::{self, Existing};
 
 pub(super) fn update(
     desired: &Desired,
@@ -23,50 +27,191 @@ pub(super) fn update(
     let source = seeds
         .filter(|s| s.at == *at)
         .find_map(|s| s.volume.present());
-    let in_drive = |d: &Definition| !written && d.holds(at, source.map(|v| &v.source));
+    let seed_drive = |d: &Definition, other: Option<&Definition>| SeedDrive {
+        drive: seeds::drive(d, other, observed).map(Drive::from),
+        holds: !written && d.holds(at, source),
+    };
+    // A guest that stands still answers nothing: it goes on first, and is asked then.
+    let resume_first = is_paused(domain) && guest::guest_differs(&desired.seed, Some(domain));
+    let availability = if resume_first {
+        &AgentAvailability::Ready
+    } else {
+        &observed.availability
+    };
     let guest = guest::plan(
         &desired.seed,
-        &desired.certificate,
+        desired.certificate.as_ref(),
         current_seed(observed),
         domain,
-        &observed.availability,
+        availability,
     );
+    let lost = links::lost_links(observed, domain);
+    let live = domain.live.as_ref();
+    let config_drive = seed_drive(&domain.config, live);
     let mut update = Update {
         domain,
+        machine: &observed.machine,
         guest: &guest,
         parts: &parts,
         changes: [&parts.network.changes[..], &parts.disk.changes].concat(),
         define: !domain.persistent
-            || !in_drive(&domain.config)
-            || domain.config.root_disk().is_none()
+            || !config_drive.holds
+            || parts.disk.target.is_none()
+            || parts.disk.anew && (live.is_none() || restart != Restart::Later)
             || !covered(domain, &parts.ownership),
-        in_config_drive: in_drive(&domain.config),
-        in_live_drive: domain.live.as_ref().is_none_or(in_drive),
+        config_drive,
+        live_drive: live.map(|live| seed_drive(live, Some(&domain.config))),
+        other_machine: false,
     };
-    update.facts(desired);
+    update.facts(desired, observed);
+    update.changes.extend(lost.changes);
     update.seed(desired);
     update.leftovers(desired);
+    update.losses(desired);
     update.state();
+    if shared::passes(desired, observed) {
+        update.hand_over();
+    }
+    let step_back = shared::step_back(desired, observed, domain);
+    let boots = update.changes.iter().any(|change| change.class.boots());
+    let no_spare = boots && step_back.is_some() && shared::nobody_takes_it(observed);
+    let steps = if resume_first {
+        vec![update.resume()]
+    } else {
+        update.steps(desired, restart, step_back)
+    };
+    let changes = update.changes;
+    let mut notes = parts.disk.notes;
+    notes.extend(guest.notes);
+    notes.extend(parts.seed.notes());
+    notes.extend(lost.notes);
+    notes.extend(stands_still(domain));
+    notes.extend(no_spare.then(|| NO_SPARE.to_owned()));
     Plan {
         name: domain.name.clone(),
-        steps: update.steps(desired, restart),
-        changes: update.changes,
-        notes: parts.disk.notes.into_iter().chain(guest.notes).collect(),
+        steps,
+        changes,
+        notes,
+        continues: resume_first,
+        no_spare,
     }
+}
+
+const NO_SPARE: &str = "no other VM would take the shared address now, as far as is known: a stop of the guest is refused \
+                        without `--alone`, with which every session through it is cut";
+
+/// A guest whose memory is saved is resumed, and does not boot: it goes on with the definition and
+/// the seed of then. So that comes first, and what differs is done to the running guest.
+pub(super) fn from_saved(
+    desired: &Desired,
+    observed: &Observed,
+    domain: &DomainFacts,
+    saved: &SavedState,
+    parts: Parts,
+) -> Plan {
+    let resumed = DomainFacts {
+        state: DomainState::Running,
+        reason: None,
+        live: saved.definition.clone(),
+        saved: None,
+        ..domain.clone()
+    };
+    let answering = Observed {
+        availability: AgentAvailability::Ready,
+        ..observed.clone()
+    };
+    let mut plan = match resumed.live {
+        Some(_) => update(desired, &answering, &resumed, parts, Restart::Later),
+        // What it goes on with is seen then.
+        None => Plan {
+            name: domain.name.clone(),
+            changes: Vec::new(),
+            steps: Vec::new(),
+            notes: Vec::new(),
+            continues: false,
+            no_spare: false,
+        },
+    };
+    plan.continues = !plan.changes.is_empty() || saved.definition.is_none();
+    if plan.continues {
+        plan.notes.push(
+            "the guest's memory is saved, so its start resumes it with the definition and the seed of then; the other \
+             changes are planned again after that"
+                .into(),
+        );
+    }
+    plan.steps = vec![Step::Start {
+        domain: domain.name.clone(),
+    }];
+    let (from, to) = (
+        Value::State(domain.state, domain.reason),
+        Value::State(DomainState::Running, None),
+    );
+    let state = Change::new(Subject::State, from, to, Class::Live);
+    plan.changes.push(state);
+    plan
+}
+
+fn is_paused(domain: &DomainFacts) -> bool {
+    matches!(domain.state, DomainState::Paused | DomainState::Suspended)
+}
+
+/// Why a guest stands still, where resuming it may not be enough.
+fn stands_still(domain: &DomainFacts) -> Option<String> {
+    let name = &domain.name;
+    let why = match domain.reason? {
+        StateReason::IoError => {
+            let ownership = domain.config.ownership.as_ref();
+            let pool = ownership.and_then(|o| Some(&o.disk.as_ref()?.volume.pool));
+            let room = pool.map_or_else(String::new, |pool| {
+                format!(", `virsh pool-info {pool}` the space that is left")
+            });
+            format!(
+                "the storage gave an error, and QEMU paused the guest; a full pool is the usual reason. `virsh domblkerror \
+                 {name}` shows the disk{room}. Resumed before that is mended, it pauses again"
+            )
+        }
+        StateReason::Panicked => {
+            "the guest's kernel panicked; the definition keeps its memory for whoever examines it"
+                .into()
+        }
+        StateReason::Watchdog => "the watchdog of the guest paused it".into(),
+        StateReason::Crashed
+        | StateReason::StartFailed
+        | StateReason::Saved
+        | StateReason::Migrated
+        | StateReason::StartingUp
+        | StateReason::Saving
+        | StateReason::Migrating
+        | StateReason::Dumping
+        | StateReason::Snapshotting => return None,
+    };
+    Some(why)
+}
+
+/// Where a definition has the seed.
+struct SeedDrive {
+    /// `None`: there is no drive for it.
+    drive: Option<Drive>,
+    /// Whether the seed that is wanted is in it.
+    holds: bool,
 }
 
 /// The differences as they are found, and which steps they need.
 struct Update<'a> {
     domain: &'a DomainFacts,
+    machine: &'a ObservedMachine,
     parts: &'a Parts,
     guest: &'a GuestPart,
     changes: Vec<Change>,
     /// Whether the domain is to be redefined.
     define: bool,
-    /// Whether the seed wanted is in the drive at the next start.
-    in_config_drive: bool,
-    /// And in that of the running guest.
-    in_live_drive: bool,
+    /// At the next start.
+    config_drive: SeedDrive,
+    /// Of the running guest; `None`: it does not run.
+    live_drive: Option<SeedDrive>,
+    /// Whether the saved definition is to have another machine.
+    other_machine: bool,
 }
 
 impl Update<'_> {
@@ -81,7 +226,7 @@ impl Update<'_> {
     }
 
     /// Compares the facts of the definition, for the next start and for the guest that runs.
-    fn facts(&mut self, desired: &Desired) {
+    fn facts(&mut self, desired: &Desired, observed: &Observed) {
         let DomainSpec {
             name: _,
             kind,
@@ -91,16 +236,26 @@ impl Update<'_> {
             vcpus,
             interfaces,
         } = &desired.domain;
-        self.changes.extend(address_changes(desired, self.domain));
+        let moves = adopt::address_changes(desired, observed, self.domain);
+        self.changes.extend(if moves.is_empty() {
+            address_changes(desired, self.domain)
+        } else {
+            moves
+        });
         let memory = Value::Memory(*memory_mib);
         self.compare(Subject::Memory, &memory, &|d| mib(d.memory_kib));
         self.compare(Subject::Vcpus, &count(*vcpus), &|d| count(d.vcpus));
         self.compare(Subject::DomainType, &kind.as_str().into(), &|d| {
             d.domain_type.as_str().into()
         });
-        if desired.machine_given {
+        if let (true, ObservedMachine::Named(full)) = (desired.machine_given, self.machine) {
+            self.other_machine = !same_machine(&self.domain.config.machine, machine, full);
             self.compare(Subject::Machine, &machine.as_str().into(), &|d| {
-                machine_family(&d.machine, machine).into()
+                if same_machine(&d.machine, machine, full) {
+                    machine.as_str().into()
+                } else {
+                    d.machine.as_str().into()
+                }
             });
         }
         let interfaces = interfaces.iter().map(NicFacts::from).collect();
@@ -164,9 +319,15 @@ impl Update<'_> {
         if !self.parts.seed.write.is_empty() && self.changes.is_empty() {
             let to = Value::WrittenTo(at.clone());
             self.push(Subject::Seed, Value::Nothing, to, Class::Live);
-        } else if self.parts.seed.write.is_empty() && !(self.in_config_drive && self.in_live_drive)
+        } else if self.parts.seed.write.is_empty()
+            && !(self.config_drive.holds && self.live_drive.as_ref().is_none_or(|d| d.holds))
         {
-            self.push(Subject::Seed, Condition::NotInDrive, at, Class::Live);
+            // A drive cannot be added to a running guest.
+            let class = match &self.live_drive {
+                Some(SeedDrive { drive: None, .. }) => Class::Restart,
+                _ => Class::Live,
+            };
+            self.push(Subject::Seed, Condition::NotInDrive, at, class);
         }
     }
 
@@ -196,10 +357,30 @@ impl Update<'_> {
             let (from, to) = (Condition::WrittenByAnother, Condition::WrittenByLbctl);
             self.push(Subject::Definition, from, to, Class::Live);
         }
-        if self.in_config_drive {
+        if self.config_drive.holds {
             for at in &self.parts.seed.stale {
                 self.push(Subject::LeftoverSeed, at, Condition::Deleted, Class::Live);
             }
+        }
+    }
+
+    /// What somebody added, and the new definition cannot keep.
+    fn losses(&mut self, desired: &Desired) {
+        if self.define {
+            for edit::Loss { what, was } in edit::losses(&self.existing(), &desired.domain) {
+                let subject = Subject::Edited(what);
+                self.push(subject, was, Condition::Removed, Class::Live);
+            }
+        }
+    }
+
+    /// What the domain has and is changed.
+    fn existing(&self) -> Existing {
+        Existing {
+            xml: self.domain.config_xml.clone(),
+            root: self.parts.disk.target.clone(),
+            drive: self.config_drive.drive.as_ref().map(|d| d.target.clone()),
+            other_machine: self.other_machine,
         }
     }
 
@@ -208,10 +389,24 @@ impl Update<'_> {
             let (from, to) = (Condition::Off, Condition::On);
             self.push(Subject::Autostart, from, to, Class::Live);
         }
-        if self.domain.live.is_none() || self.is_paused() {
-            let from = Value::State(self.domain.state);
-            let to = Value::State(DomainState::Running);
-            self.push(Subject::State, from, to, Class::Live);
+        let class = match self.domain.state {
+            DomainState::Running | DomainState::ShuttingDown => return,
+            // Whoever wants its memory kept has said so in the definition.
+            DomainState::Crashed => Class::Restart,
+            DomainState::Paused | DomainState::Suspended | DomainState::ShutOff => Class::Live,
+        };
+        let from = Value::State(self.domain.state, self.domain.reason);
+        let to = Value::State(DomainState::Running, None);
+        self.push(Subject::State, from, to, class);
+    }
+
+    /// The guest that stands still goes on.
+    fn resume(&self) -> Step {
+        let domain = self.domain.name.clone();
+        if self.domain.state == DomainState::Suspended {
+            Step::Wake { domain }
+        } else {
+            Step::Resume { domain }
         }
     }
 
@@ -234,57 +429,114 @@ impl Update<'_> {
         })
     }
 
-    fn is_paused(&self) -> bool {
-        matches!(
-            self.domain.state,
-            DomainState::Paused | DomainState::Suspended
-        )
+    /// Another VM takes the shared address before the guest is restarted, so that cuts nobody.
+    fn hand_over(&mut self) {
+        for change in &mut self.changes {
+            if matches!(change.class, Class::Restart | Class::Replace) {
+                change.class = Class::Handover;
+            }
+        }
     }
 
-    fn steps(&self, desired: &Desired, restart: Restart) -> Vec<Step> {
+    /// A guest that runs keeps its disk until it may be stopped.
+    fn disk_steps(&self, restart: Restart) -> DiskSteps {
+        let disk = &self.parts.disk;
+        if !disk.anew {
+            return DiskSteps {
+                of_any: disk.steps.clone(),
+                ..DiskSteps::default()
+            };
+        }
+        let stop = match (&self.domain.live, restart) {
+            (None, _) => None,
+            (Some(_), Restart::Later) => return DiskSteps::default(),
+            (Some(live), Restart::Now { deadline }) => Some(Step::Stop {
+                domain: self.domain.name.clone(),
+                run: live.run,
+                deadline,
+            }),
+        };
+        let is_image = |step: &Step| matches!(step, Step::BringImage(_));
+        let (image, anew) = disk.steps.iter().cloned().partition(is_image);
+        DiskSteps {
+            image,
+            stop,
+            anew,
+            of_any: Vec::new(),
+        }
+    }
+
+    /// `step_back`: what comes before a restart, where the guest shares an address.
+    fn steps(&self, desired: &Desired, restart: Restart, step_back: Option<Step>) -> Vec<Step> {
         let (domain, parts) = (self.domain.name.clone(), self.parts);
-        let mut steps = parts.before_definition();
-        let needs_restart = self.changes.iter().any(|c| c.class == Class::Restart);
+        let needs_restart = self.changes.iter().any(|c| c.class.boots());
         let restarts = needs_restart && matches!(restart, Restart::Now { .. });
+        let run = self.domain.live.as_ref().map(|live| live.run);
+        let disk = self.disk_steps(restart);
+        // What is brought may take longer than a VM stays back.
+        let mut steps = disk.image;
+        // Before anything is written: where no other VM takes the address, nothing is changed.
+        steps.extend(step_back.filter(|_| restarts));
+        steps.extend(disk.of_any);
+        steps.extend(parts.seed.write.iter().cloned());
+        steps.extend(disk.stop);
+        steps.extend(disk.anew);
         if !restarts {
             // Before anything refers to the new seed: a guest that refuses leaves everything
             // unchanged.
             let new_seed = (!parts.seed.write.is_empty()).then(|| parts.seed.at.clone());
             if self.guest.converge {
                 let seed = &desired.seed;
-                steps.extend(guest::converge(self.domain, seed, Extent::All, new_seed));
+                steps.extend(guest::converge(
+                    self.domain,
+                    seed,
+                    Extent::All,
+                    &[],
+                    new_seed,
+                ));
             }
         }
         if self.define {
-            let uuid = Some(self.domain.uuid.clone());
-            steps.push(parts.define(&desired.domain, uuid, Vec::new()));
+            let existing = Some(self.existing());
+            steps.push(parts.define(&desired.domain, existing, Vec::new()));
         }
+        // Its record names each entry by now, so lbctl knows it again.
+        steps.extend(parts.network.reserve.clone());
         if !self.domain.autostart {
             let domain = domain.clone();
             steps.push(Step::SetAutostart { domain, on: true });
         }
         match restart {
-            _ if self.domain.live.is_none() => steps.push(Step::Start { domain }),
+            _ if run.is_none() || parts.disk.anew && restarts => {
+                steps.push(Step::Start { domain });
+            }
             Restart::Now { deadline } if restarts => {
                 let fallback = self.domain.config_xml.clone();
                 steps.push(Step::Restart {
                     domain,
-                    run: self.domain.live.as_ref().and_then(|live| live.run),
+                    run: run.flatten(),
                     deadline,
                     fallback,
                 });
             }
             Restart::Now { .. } | Restart::Later => {
-                if !self.in_live_drive {
+                if let Some(SeedDrive {
+                    drive: Some(drive),
+                    holds: false,
+                }) = &self.live_drive
+                {
                     steps.push(Step::SwapMedium {
                         domain: domain.clone(),
                         seed: parts.ownership.seed.clone(),
-                        scope: LIVE,
+                        drives: Drives {
+                            config: None,
+                            live: Some(drive.clone()),
+                        },
                     });
                 }
                 steps.extend(self.noted());
-                if self.is_paused() {
-                    steps.push(Step::Resume { domain });
+                if is_paused(self.domain) {
+                    steps.push(self.resume());
                 }
             }
         }
@@ -293,10 +545,16 @@ impl Update<'_> {
     }
 }
 
-const LIVE: Scope = Scope {
-    config: false,
-    live: true,
-};
+/// What is done to the disk, and when.
+#[derive(Default)]
+struct DiskSteps {
+    image: Vec<Step>,
+    /// Whether the guest runs or not.
+    of_any: Vec<Step>,
+    stop: Option<Step>,
+    /// While the guest is off.
+    anew: Vec<Step>,
+}
 
 /// Whether the domain's ownership record names all that it should. What it names beyond that is
 /// from earlier and does no harm.
@@ -354,17 +612,4 @@ fn address_changes(desired: &Desired, domain: &DomainFacts) -> Vec<Change> {
         }
     }
     changes
-}
-
-/// libvirt turns `q35` into `pc-q35-7.2`: it is the same machine as asked for.
-fn machine_family(is: &str, wanted: &str) -> String {
-    let versioned = |prefix: String| {
-        is.strip_prefix(&prefix)
-            .is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    if versioned(format!("pc-{wanted}-")) || versioned(format!("{wanted}-")) {
-        wanted.to_owned()
-    } else {
-        is.to_owned()
-    }
 }

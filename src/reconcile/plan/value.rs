@@ -7,7 +7,7 @@ use time::Date;
 
 use crate::cert::IssueReason;
 use crate::config::VolumeRef;
-use crate::host::{DomainState, HostEntry, NetworkId, NicFacts, Source};
+use crate::host::{DomainState, HostEntry, NetworkId, NicFacts, Source, StateReason};
 use crate::reconcile::desired::DesiredCertificate;
 use crate::render::Start;
 use crate::render::domain::{DomainKind, DomainSpec};
@@ -30,16 +30,29 @@ pub enum Value {
     Address(Ipv4Addr),
     Volume(VolumeRef),
     Source(Source),
-    State(DomainState),
+    /// With its reason, where that says more.
+    State(DomainState, Option<StateReason>),
     Interfaces(Vec<NicFacts>),
     Entry(HostEntry),
     Reserved {
         entry: HostEntry,
         network: NetworkId,
     },
+    /// An entry that somebody made, and that is as it is to be.
+    ReservedAlready {
+        entry: HostEntry,
+        network: NetworkId,
+    },
+    /// A volume that somebody made.
+    TakenOver(VolumeRef),
     /// A disk made from a base volume; `capacity` in bytes.
     CloneOf {
         volume: VolumeRef,
+        capacity: u64,
+        base: VolumeRef,
+    },
+    /// The same, in the place of a disk that was there.
+    MadeAnew {
         capacity: u64,
         base: VolumeRef,
     },
@@ -173,15 +186,29 @@ impl fmt::Display for Value {
             Self::Address(ip) => write!(f, "{ip}"),
             Self::Volume(at) => write!(f, "{at}"),
             Self::Source(source) => write!(f, "{source}"),
-            Self::State(state) => write!(f, "{state}"),
+            Self::State(state, None) => write!(f, "{state}"),
+            Self::State(state, Some(reason)) => write!(f, "{state} ({reason})"),
             Self::Interfaces(nics) => interfaces(nics, f),
             Self::Entry(entry) => write!(f, "{entry}"),
             Self::Reserved { entry, network } => write!(f, "{entry} in network {network}"),
+            Self::ReservedAlready { entry, network } => write!(
+                f,
+                "{entry} in network {network}, taken over: lbctl did not make it and never releases it"
+            ),
+            Self::TakenOver(at) => {
+                write!(
+                    f,
+                    "{at}, taken over: lbctl did not make it and never deletes it"
+                )
+            }
             Self::CloneOf {
                 volume,
                 capacity,
                 base,
             } => write!(f, "{volume} ({}), a clone of {base}", Bytes(*capacity)),
+            Self::MadeAnew { capacity, base } => {
+                write!(f, "made anew ({}), a clone of {base}", Bytes(*capacity))
+            }
             Self::Domain {
                 name,
                 memory_mib,

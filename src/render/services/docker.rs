@@ -30,6 +30,13 @@ fn files(config: &Config, _: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
         daemon(registry),
         Service::Docker,
     )];
+    if let Some(proxy) = &config.first_boot.http_proxy {
+        files.push(GuestFile::public(
+            "/etc/systemd/system/docker.service.d/60-lbctl-proxy.conf",
+            by_proxy(proxy, registry),
+            Service::Docker,
+        ));
+    }
     if let Some(ca) = registry.and_then(|r| r.ca_certificate.as_deref()) {
         files.push(GuestFile::public(
             "/etc/lbctl/docker/registry-ca.crt",
@@ -61,6 +68,18 @@ fn daemon(registry: Option<&ContainerRegistry>) -> String {
         settings["insecure-registries"] = json!([host]);
     }
     format!("{settings:#}\n")
+}
+
+/// Docker reads its proxy from the environment that it is started in. A registry of one's own is
+/// reached directly.
+fn by_proxy(proxy: &str, registry: Option<&ContainerRegistry>) -> String {
+    let host = registry.and_then(registry_host);
+    let host = host.and_then(|host| host.split([':', '/']).next());
+    let direct: Vec<&str> = ["localhost", "127.0.0.1"].into_iter().chain(host).collect();
+    let direct = direct.join(",");
+    format!(
+        "[Service]\nEnvironment=\"HTTP_PROXY={proxy}\" \"HTTPS_PROXY={proxy}\" \"NO_PROXY={direct}\"\n"
+    )
 }
 
 /// The `config.json` of a Docker client that has logged in.

@@ -25,12 +25,21 @@ pub(super) const SERVICE: GuestService = GuestService {
 };
 
 fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
-    let client_pem = tidy_pem(secrets.show(&tls.client_pem));
-    vec![
+    let ca = tls
+        .ca_pem
+        .as_ref()
+        .map(|pem| GuestFile::public(CA_PEM, tidy_pem(pem), Service::Haproxy));
+    let client = tls.client_pem.as_ref().map(|pem| {
+        let pem = tidy_pem(secrets.show(pem));
+        GuestFile::secret(CLIENT_PEM, pem, Service::Haproxy).owned_by(Owner::Haproxy)
+    });
+    let mut files = vec![
         GuestFile::public(HAPROXY_CFG, haproxy_cfg(config), Service::Haproxy),
         GuestFile::public(HAPROXY_LUA, LUA, Service::Haproxy),
-        GuestFile::public(CA_PEM, tidy_pem(&tls.ca_pem), Service::Haproxy),
-        GuestFile::secret(CLIENT_PEM, client_pem, Service::Haproxy).owned_by(Owner::Haproxy),
+    ];
+    files.extend(ca);
+    files.extend(client);
+    files.extend([
         GuestFile::public(
             "/etc/systemd/system/haproxy.service",
             unit(config),
@@ -38,7 +47,8 @@ fn files(config: &Config, tls: &CheckTls, secrets: Secrets) -> Vec<GuestFile> {
         ),
         // Of the class that is read when it is needed, which for this one is HAProxy's next start.
         GuestFile::public(HAPROXY_SANDBOX, sandbox(config), Service::Guest),
-    ]
+    ]);
+    files
 }
 
 fn sandbox(config: &Config) -> &'static str {

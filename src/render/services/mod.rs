@@ -8,8 +8,10 @@ mod docker;
 mod fluentd;
 mod haproxy;
 mod node_exporter;
+mod virtual_ip;
 
 pub(super) use haproxy::open_files;
+pub(super) use virtual_ip::{PORT as VIP_PORT, client_ports};
 
 use serde::Serialize;
 
@@ -19,9 +21,10 @@ use crate::config::Config;
 
 /// All that lbctl knows, in the order of starting: HAProxy as early as possible, because clients
 /// wait for it.
-pub(super) const SERVICES: [GuestService; 5] = [
+pub(super) const SERVICES: [GuestService; 6] = [
     docker::SERVICE,
     haproxy::SERVICE,
+    virtual_ip::SERVICE,
     node_exporter::SERVICE,
     chrony::SERVICE,
     fluentd::SERVICE,

@@ -13,9 +13,9 @@ mod write;
 
 use std::fmt;
 
-pub use read::read;
+pub use read::{entries, read};
 pub use tag::read_tag;
-pub use write::{IMAGE_MAX, write};
+pub use write::{IMAGE_MAX, ensure_writable, write};
 
 /// Bytes of a sector, and of a logical block.
 pub(crate) const SECTOR: usize = 2048;
@@ -48,7 +48,13 @@ impl fmt::Debug for File {
     }
 }
 
-/// A whole image.
+/// One file of an image that was read, within the image's bytes.
+pub struct Entry<'a> {
+    pub name: String,
+    pub data: &'a [u8],
+}
+
+/// What a whole image holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The volume label, which blkid reports: `cidata` for cloud-init. 1 to 16 characters of `a-z

@@ -5,7 +5,7 @@
 //! The bytes may be hostile. Every offset is checked by `get`, every loop moves forward in the
 //! input or is counted, and what is copied (names and data) is never more than the input.
 
-use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, read_tag};
+use super::{Entry, FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, read_tag};
 
 /// Volume descriptors that are read; ordinary images have three or four.
 const DESCRIPTORS_MAX: usize = 32;
@@ -27,6 +27,17 @@ type Slice<'a> = Result<&'a [u8], IsoError>;
 /// Errors: not ISO 9660, a damaged one, or one with what this reader does not know (other block
 /// sizes, files in several pieces or compressed).
 pub fn read(bytes: &[u8]) -> Result<Image, IsoError> {
+    let (label, entries) = entries(bytes)?;
+    let owned = |entry: Entry<'_>| File::new(entry.name, entry.data);
+    Ok(Image {
+        label,
+        tag: read_tag(bytes).map(str::to_owned),
+        files: entries.into_iter().map(owned).collect(),
+    })
+}
+
+/// The same without a copy of the files' data: the label, and the files.
+pub fn entries(bytes: &[u8]) -> Result<(String, Vec<Entry<'_>>), IsoError> {
     let volumes = descriptors(bytes)?;
     let primary = volumes.primary.ok_or(IsoError::NotIso)?;
     // A truncated image may still contain whole directories.
@@ -45,11 +56,8 @@ pub fn read(bytes: &[u8]) -> Result<Image, IsoError> {
         return Err(IsoError::Duplicate(pair[0].name.clone()));
     }
     let label = String::from_utf8_lossy(field(primary, 40, 32)?);
-    Ok(Image {
-        label: label.trim_end_matches([' ', '\0']).to_owned(),
-        tag: read_tag(bytes).map(str::to_owned),
-        files,
-    })
+    let label = label.trim_end_matches([' ', '\0']).to_owned();
+    Ok((label, files))
 }
 
 struct Volumes<'a> {
@@ -155,7 +163,7 @@ impl<'a> Directory<'a> {
         }
     }
 
-    fn files(&self, names: &Names) -> Result<Vec<File>, IsoError> {
+    fn files(&self, names: &Names) -> Result<Vec<Entry<'a>>, IsoError> {
         let mut budget = self.image.len();
         let mut files = Vec::new();
         let wanted = |record: &&Record<'_>| {
@@ -173,10 +181,7 @@ impl<'a> Directory<'a> {
             budget = budget
                 .checked_sub(data.len() + name.len())
                 .ok_or(IsoError::TooBig)?;
-            files.push(File {
-                name,
-                data: data.to_vec(),
-            });
+            files.push(Entry { name, data });
         }
         Ok(files)
     }

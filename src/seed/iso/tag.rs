@@ -27,14 +27,21 @@ pub fn read_tag(bytes: &[u8]) -> Option<&str> {
 
 /// Puts the tag at the beginning of an image whose system area is zero.
 pub(super) fn put(image: &mut [u8], tag: &str) -> Result<(), IsoError> {
+    ensure_fits(tag)?;
     let line = tag.as_bytes();
-    if !is_tag(line) || line.len() > TAG_MAX {
-        return Err(IsoError::Tag);
-    }
     let area = image.get_mut(..=line.len()).ok_or(IsoError::Tag)?;
     area[..line.len()].copy_from_slice(line);
     area[line.len()] = b'\n';
     Ok(())
+}
+
+pub(super) fn ensure_fits(tag: &str) -> Result<(), IsoError> {
+    let line = tag.as_bytes();
+    if is_tag(line) && line.len() <= TAG_MAX {
+        Ok(())
+    } else {
+        Err(IsoError::Tag)
+    }
 }
 
 fn is_tag(line: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //! tables (one sector each), the two directories, the files' data, each from a sector's beginning.
 //! Nothing behind it.
 
-use super::{FILES_MAX, File, Image, IsoError, SECTOR, SYSTEM_AREA, names, tag};
+use super::{FILES_MAX, File, IsoError, SECTOR, SYSTEM_AREA, names, tag};
 
 /// Most bytes of an image: far above any seed, and low enough that every number in it fits 32 bits.
 pub const IMAGE_MAX: usize = 64 << 20;
@@ -39,12 +39,24 @@ enum Tree {
     Joliet,
 }
 
-/// The image's bytes, a whole number of sectors.
-///
-/// Errors: an unfit or repeated name, label or tag, too many files or too much data.
-pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
-    names::check_label(&image.label)?;
-    let files = sorted(&image.files)?;
+/// Where everything of an image lies.
+struct Layout<'a> {
+    files: Vec<&'a File>,
+    /// Of the files, in their order.
+    extents: Vec<FileExtent>,
+    roots: [FileExtent; 2],
+    whole: FileExtent,
+}
+
+/// What [`write`] would fail with, without the image.
+pub fn ensure_writable(label: &str, tag: Option<&str>, files: &[File]) -> Result<(), IsoError> {
+    lay_out(label, files)?;
+    tag.map_or(Ok(()), tag::ensure_fits)
+}
+
+fn lay_out<'a>(label: &str, files: &'a [File]) -> Result<Layout<'a>, IsoError> {
+    names::check_label(label)?;
+    let files = sorted(files)?;
     // Sizes do not depend on where things lie: a first pass with null extents measures the
     // directories.
     let null = vec![
@@ -65,14 +77,29 @@ pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
             .checked_add(file.data.len().div_ceil(SECTOR))
             .ok_or(IsoError::TooBig)?;
     }
-    let whole = extent(next, 0)?;
-    let roots = [
-        extent(PRIMARY_ROOT, sizes[0])?,
-        extent(joliet_root, sizes[1])?,
-    ];
+    Ok(Layout {
+        whole: extent(next, 0)?,
+        roots: [
+            extent(PRIMARY_ROOT, sizes[0])?,
+            extent(joliet_root, sizes[1])?,
+        ],
+        files,
+        extents,
+    })
+}
 
-    let mut out = vec![0; next * SECTOR];
-    if let Some(line) = &image.tag {
+/// The bytes of the [`super::Image`] of these, a whole number of sectors.
+///
+/// Errors: an unfit or repeated name, label or tag, too many files or too much data.
+pub fn write(label: &str, tag: Option<&str>, files: &[File]) -> Result<Vec<u8>, IsoError> {
+    let Layout {
+        files,
+        extents,
+        roots,
+        whole,
+    } = lay_out(label, files)?;
+    let mut out = vec![0; whole.sector as usize * SECTOR];
+    if let Some(line) = tag {
         tag::put(&mut out, line)?;
     }
     let mut place =
@@ -84,7 +111,7 @@ pub fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
     {
         place(
             SYSTEM_AREA + i,
-            &descriptor(tree, &image.label, whole.sector, root),
+            &descriptor(tree, label, whole.sector, root),
         );
         let [little, big] = path_tables(root);
         place(PATH_TABLES + 2 * i, &little);

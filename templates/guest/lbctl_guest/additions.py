@@ -26,6 +26,8 @@ DOCKER = "/etc/docker/daemon.json"
 DOCKER_OURS = "/etc/lbctl/docker-daemon.json"
 CHRONY = "/etc/chrony/chrony.conf"
 MARK = b"#lbctl# "
+# On a line of its own before each line that is added: chrony knows no comment behind a directive.
+ADDED = b"#lbctl+#\n"
 # What lbctl 0.1 took for the end of a line in `authorized_keys`, beside a line feed.
 ENDS_IN_0_1 = "[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
 
@@ -212,14 +214,27 @@ def whole(
 def commented(
     present: bytes | None, _: list[str] | None, __: None, wanted: list[str] | None
 ) -> tuple[bytes | None, list[str], None]:
-    """Directives that are commented out. The mark in the file is what says so."""
+    """Directives that are commented out, and, with a `+` before them, lines that are added at the
+    end. The marks in the file are what says so."""
     if present is None:
         return None, [], None
-    plain = re.sub(b"^" + MARK, b"", present, flags=re.M)
+    plain = re.sub(b"^" + MARK, b"", without_added(present), flags=re.M)
     if not wanted:
         return plain, [], None
-    words = b"|".join(re.escape(word.encode()) for word in wanted)
-    return re.sub(rb"^((?:%s)\s.*)$" % words, MARK + rb"\1", plain, flags=re.M), wanted, None
+    words = [re.escape(word.encode()) for word in wanted if not word.startswith("+")]
+    text = plain
+    if words:
+        every = b"|".join(words)
+        text = re.sub(rb"^((?:%s)\s.*)$" % every, MARK + rb"\1", plain, flags=re.M)
+    added = [word[1:].encode() for word in wanted if word.startswith("+")]
+    if added and not text.endswith(b"\n"):
+        text += b"\n"
+    return text + b"".join(ADDED + line + b"\n" for line in added), wanted, None
+
+
+def without_added(text: bytes) -> bytes:
+    """Without the lines that lbctl added: each stands behind its mark."""
+    return re.sub(rb"^" + re.escape(ADDED) + rb".*\n?", b"", text, flags=re.M)
 
 
 KINDS: dict[str, Callable[..., tuple[bytes | None, Any, Any]]] = {

@@ -3,10 +3,11 @@ library only."""
 
 from __future__ import annotations
 
-from .converge import applied, clear_away, locked, remember
+from . import predecessor
+from .converge import applied, clear_away, keep_pending, locked, remember
 from .haproxy import IN_USE
 from .paths import UNITS
-from .services import OWN_UNITS, apply, apply_sysctl
+from .services import apply, apply_sysctl, apply_watchdog, own_units
 from .tools import Attempts, enable_now, settings, systemctl, write
 
 TYPE_CHECKING = False
@@ -21,18 +22,23 @@ def boot() -> None:
     conf = settings()
     attempts = Attempts()
     with locked():
-        clear_away(conf, applied(), attempts)
+        before = applied()
+        clear_away(conf, before, attempts)
+        predecessor.at_boot(attempts, is_first=not before)
         attempts.attempt("systemd", reload_manager, conf)
         if conf["install"]:
             # The agent, installed just now, has missed the event that starts it.
             attempts.attempt("guest agent", start_agent)
         apply(conf, attempts)
-        for unit in OWN_UNITS:
+        for unit in own_units(conf):
             # systemd may have started it before cloud-init wrote today's program.
             attempts.attempt(unit, enable_now, unit, "restart")
         attempts.attempt("kernel settings", apply_sysctl)
+        attempts.attempt("watchdog", apply_watchdog)
         attempts.conclude()
         remember(conf)
+        keep_pending(set())
+        predecessor.finish()
 
 
 def start_agent() -> None:

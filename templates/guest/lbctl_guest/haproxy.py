@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+from . import beside, listeners, predecessor, server_state, tracking
 from .paths import (
     ADMIN_SOCKET,
     CA_PEM,
@@ -24,12 +25,12 @@ from .paths import (
     KEPT_STATES,
     MASTER_SOCKET,
     PROGRAM,
-    RUN,
     SERVER_STATE,
+    SETTINGS,
     STATE_FOLDER,
     at,
 )
-from .status import servers
+from .status import held, servers
 from .tools import (
     CONTAINER_UID,
     DOCKER,
@@ -42,6 +43,7 @@ from .tools import (
     is_active,
     journal,
     make_folder,
+    memory,
     own_files,
     read_bytes,
     read_json,
@@ -54,12 +56,20 @@ from .tools import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .wire import Server, Settings
 
-UNIT = "haproxy.service"
+UNIT = predecessor.UNIT
+# For how many seconds a reload waits for clients that wait themselves. Most outages are shorter.
+PATIENCE = 60.0
 CONTAINER = "haproxy"
+# Exit code of `ports`, where a port is another program's. The units know it.
+TAKEN = 3
+# Of one certificate file, in bytes. HAProxy's buffer (tune.bufsize) has 16384.
+MOST_ON_SOCKET = 15000
 # Digests of what the running HAProxy has read.
-IN_USE = f"{RUN}/haproxy.json"
+IN_USE = predecessor.IN_USE
 # It speaks to HAProxy's sockets and to nobody else. In the container runtime they are another
 # user's, which takes CAP_DAC_OVERRIDE.
 OLD_WORKERS_SANDBOX = (
@@ -82,7 +92,7 @@ OLD_WORKERS_SANDBOX = (
 
 def save_state() -> None:
     """For the next start."""
-    keep_state(server_state())
+    keep_state(current_state())
 
 
 def keep_state(text: str) -> None:
@@ -94,7 +104,7 @@ def keep_state(text: str) -> None:
             complain(f"cannot save the state of the servers to {path}: {problem.strerror}")
 
 
-def server_state() -> str:
+def current_state() -> str:
     text = ask(ADMIN_SOCKET, "show servers state")
     if not text.startswith("1\n"):
         raise Failure(f"HAProxy's answer to `show servers state` is not a state: {text[:80]!r}")
@@ -105,24 +115,22 @@ def hand_over_state(text: str) -> None:
     """To the worker that a reload starts. Without one it knows no server until it has checked them;
     with one of an earlier minute it would take a former primary for the primary."""
     try:
-        write(SERVER_STATE, text)
+        write(SERVER_STATE, server_state.handed_over(text, haproxy_cfg()))
     except OSError as problem:
         complain(f"the next worker gets no state of the servers: {problem.strerror}")
         remove(SERVER_STATE)
 
 
 def forget_health() -> None:
-    """At a cold start the addresses stay and no server's health does: what was the primary may not
-    be it now. The file is always there afterwards: HAProxy warns if it is missing or empty."""
+    """The file is always there afterwards: HAProxy warns if it is missing or empty."""
     texts = (read_bytes(path).decode("utf-8", "replace") for path in KEPT_STATES)
-    text = next((text for text in texts if text.startswith("1\n")), "1\n")
-    kept = []
-    for line in text.removesuffix("\n").split("\n"):
-        words = line.split(" ")
-        if not line.startswith("#") and len(words) > 5:
-            words[5] = "0"
-        kept.append(" ".join(words))
-    write(SERVER_STATE, "\n".join(kept) + "\n")
+    text = next((text for text in texts if text.startswith("1\n")), server_state.NOTHING)
+    names = (read_json(SETTINGS) or {}).get("resolved_at_start", [])
+    write(SERVER_STATE, server_state.at_start(text, haproxy_cfg(), names))
+
+
+def haproxy_cfg() -> str:
+    return read_bytes(HAPROXY_CFG).decode("utf-8", "replace")
 
 
 # ---- the configuration's check
@@ -209,11 +217,24 @@ def prepare() -> None:
     if conf["runtime"] == "container":
         attempts.attempt("the folder of the sockets", share_sockets)
         run(*DOCKER, "rm", "--force", CONTAINER, check=False)
+        attempts.attempt("the configuration without ports", beside.prepare)
+    attempts.attempt("room for tracked connections", tracking.make_room)
     attempts.attempt("the digests of what is in use", remember_in_use, conf)
     for failure in attempts.failures:
         complain(failure)
     if conf["runtime"] == "container":
         ensure_image(conf)
+
+
+def check_ports() -> int:
+    """What the unit runs last before HAProxy, which would share a port with a program of the same
+    user that allows it: some clients would be led by other rules, and nobody would see it. Only
+    this exit code keeps HAProxy down: where it cannot be told HAProxy starts."""
+    others = listeners.in_the_way(predecessor.shared())
+    if not others:
+        return 0
+    complain("HAProxy does not start: " + "; ".join(others))
+    return TAKEN
 
 
 def share_sockets() -> None:
@@ -235,15 +256,37 @@ def ensure_image(conf: Settings) -> None:
     run(*DOCKER, "pull", "--quiet", image, timeout=600)
 
 
-def reload() -> None:
+def reload(patience: float = PATIENCE) -> None:
     conf = settings()
     own_files(conf, "haproxy")
     check_config(conf)
-    before = process_id()
-    state = server_state()
+    wait_for_held(patience)
+    state = current_state()
     hand_over_state(state)
     keep_state(state)
-    answer = ask(MASTER_SOCKET, "reload", timeout=30)
+    start_worker()
+    remember_in_use(conf)
+    unit = ["--collect", "--quiet", "--unit=lbctl-old-workers"]
+    unit += [f"--property={line}" for line in OLD_WORKERS_SANDBOX]
+    run("systemd-run", *unit, PROGRAM, "old-workers", check=False)
+
+
+def take_ports(step_back: Callable[[], None]) -> None:
+    """From the load balancer that had them until now, which is told to `step_back`. Nobody listens
+    from then on until the new worker does, so all else is done before. Done again, it is done to
+    its end."""
+    hand_over_state(current_state())
+    beside.read_all_of_it()
+    step_back()
+    beside.wait_for_ports()
+    start_worker()
+    beside.end()
+
+
+def start_worker() -> None:
+    """Has the master start a worker with what is on the disk, in the place of the present one."""
+    before = process_id()
+    answer = ask(MASTER_SOCKET, "reload", timeout=60)
     if "Success=0" in answer:
         raise Failure(
             "HAProxy refused the new configuration and keeps the old one: " + answer[-2000:]
@@ -254,10 +297,13 @@ def reload() -> None:
         if time.monotonic() > deadline:
             raise Failure("HAProxy did not start a new worker within 60 s of the reload")
         time.sleep(0.1)
-    remember_in_use(conf)
-    unit = ["--collect", "--quiet", "--unit=lbctl-old-workers"]
-    unit += [f"--property={line}" for line in OLD_WORKERS_SANDBOX]
-    run("systemd-run", *unit, PROGRAM, "old-workers", check=False)
+
+
+def wait_for_held(seconds: float) -> None:
+    """A reload ends those who wait for a primary: the old worker's checks stop."""
+    deadline = time.monotonic() + seconds
+    while held() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def process_id() -> int | None:
@@ -300,7 +346,7 @@ def run_container() -> None:
     # Each worker has a thread for each CPU, and old workers live on for a while.
     options += ["--pids-limit", "2048", "--memory", f"{memory_limit()}m", "--oom-score-adj=-900"]
     options += ["--ulimit", f"nofile={nofile}:{nofile}", *container_options(), conf["image"] or ""]
-    haproxy = ["-W", "-db", "-f", HAPROXY_CFG, "-S", f"{MASTER_SOCKET},mode,600"]
+    haproxy = ["-W", "-db", "-f", beside.config(), "-S", f"{MASTER_SOCKET},mode,600"]
     try:
         run(*DOCKER, "run", *options, *haproxy, timeout=300)
         wait_for_socket()
@@ -324,8 +370,7 @@ def run_container() -> None:
 def memory_limit() -> int:
     """MiB: four fifths of the guest's. A HAProxy that leaks is ended and started again, and the
     guest's other programs live on."""
-    found = re.search(rb"^MemTotal: +(\d+) kB", read_bytes("/proc/meminfo"), re.M)
-    return int(found.group(1)) * 4 // 5 // 1024 if found else 0
+    return memory() * 4 // 5
 
 
 def container_lives() -> bool:
@@ -382,23 +427,35 @@ def primary_servers() -> list[Server]:
     return [s for s in servers(ask(ADMIN_SOCKET, "show stat -1 4 -1")) if s["backend"] == "primary"]
 
 
-def node_addresses() -> list[str]:
+def node_addresses() -> dict[str, str]:
+    """Of each node that has one, by the name of its server."""
     try:
-        return sorted({s["address"] for s in primary_servers() if s["address"]})
+        there = [(s["name"], s["address"]) for s in primary_servers()]
     except OSError:
-        return []
+        return {}
+    return {name: server_state.split(address)[0] for name, address in there if address}
 
 
-def follow(conf: Settings, paths: set[str], old_ca: str) -> None:
+def follow(conf: Settings, paths: set[str], old_ca: str, patience: float) -> None:
     """By the runtime socket where only certificates changed, which leaves no old worker behind;
     else by a reload."""
     if not is_active(UNIT):
         apply_haproxy(conf)
-    elif paths & set(concerned(conf, "haproxy")) <= {CLIENT_PEM, CA_PEM}:
+    elif paths & set(concerned(conf, "haproxy")) <= {CLIENT_PEM, CA_PEM} and fits_socket(old_ca):
         swap_certificates(paths, old_ca)
         remember_in_use(conf)
     else:
-        reload()
+        reload(patience)
+
+
+def fits_socket(old_ca: str) -> bool:
+    """HAProxy takes a command of its socket into one buffer (tune.bufsize), and a long chain is
+    more."""
+    return all(len(text) < MOST_ON_SOCKET for text in (read_bytes(CLIENT_PEM), combined(old_ca)))
+
+
+def combined(old_ca: str) -> bytes:
+    return read_bytes(CA_PEM) + old_ca.encode()
 
 
 def swap_certificates(paths: set[str], old_ca: str) -> None:

@@ -34,6 +34,8 @@ ADMIN_SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy/master.sock"
 
 CLOUD_INIT = "/run/cloud-init"
+# With this file it does nothing from the next boot on.
+CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
 
 
 def at(path: str) -> str:

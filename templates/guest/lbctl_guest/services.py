@@ -10,7 +10,7 @@ import os
 import pwd
 import re
 
-from . import additions
+from . import additions, predecessor, vip
 from .haproxy import apply_haproxy, concerned
 from .paths import PROGRAMS, RUN, UNITS, at
 from .tools import (
@@ -20,13 +20,17 @@ from .tools import (
     apt,
     complain,
     digest,
+    disable,
     disable_now,
     enable,
     enable_now,
+    is_active,
+    is_enabled,
     own_files,
     read,
     read_bytes,
     read_json,
+    remove,
     run,
     systemctl,
     user_exists,
@@ -63,12 +67,13 @@ def apply_docker(conf: Settings) -> None:
 
 def apply_chrony(conf: Settings) -> None:
     """The package's own sources and makestep are commented out where lbctl has some: its makestep
-    is read later and would win."""
+    is read later and would win. A file that reads no other gets the lines that do."""
     ours = b"".join(
         read_bytes(p)
         for p in ("/etc/chrony/sources.d/lbctl.sources", "/etc/chrony/conf.d/lbctl.conf")
     )
-    additions.add(additions.CHRONY, "commented", replaced_in_chrony(ours))
+    wanted = replaced_in_chrony(ours) + [f"+{line}" for line in predecessor.missing_in_chrony()]
+    additions.add(additions.CHRONY, "commented", wanted)
     apply_plain("chrony", conf, also=[read_bytes(additions.CHRONY), ours])
 
 
@@ -183,6 +188,8 @@ def switch_off(name: str, conf: Settings) -> None:
         apply_chrony(conf)
     elif name not in ("docker", "haproxy"):
         systemctl("disable", "--now", facts(name, conf)["unit"], check=False)
+    if name == "virtual-ip":
+        vip.clear()
 
 
 def take_back(conf: Settings) -> None:
@@ -212,19 +219,28 @@ def with_table(conf: Settings, other: Settings) -> Settings:
 # ---- lbctl's own units, and what the kernel and systemd are told
 
 
-OWN_UNITS = ("lbctl-save-state.timer", "lbctl-liveness.service")
+OWN_UNITS = ("lbctl-save-state.timer", "lbctl-liveness.service", "lbctl-vip.service")
 SYSCTL = "/etc/sysctl.d/90-lbctl.conf"
+WATCHDOG = "/etc/systemd/system.conf.d/50-lbctl.conf"
+
+
+def own_units(conf: Settings) -> list[str]:
+    """Those of `OWN_UNITS` that the settings have."""
+    listed = {entry["path"] for entry in conf.get("files", [])}
+    return [unit for unit in OWN_UNITS if f"{UNITS}/{unit}" in listed]
 
 
 def follow_own_units(conf: Settings, paths: set[str]) -> None:
     """Those that the settings have, after their files or the program changed."""
-    listed = {entry["path"] for entry in conf.get("files", [])}
+    wanted = own_units(conf)
+    # `lbctl-vip` has read them when it started.
+    settings_too = {"lbctl-vip.service": "/etc/lbctl/guest.json"}
     for unit in OWN_UNITS:
         path = f"{UNITS}/{unit}"
         program = unit.endswith(".service") and any(p.startswith(f"{PROGRAMS}/") for p in paths)
-        if path in listed and (path in paths or program):
+        if unit in wanted and (path in paths or program or settings_too.get(unit) in paths):
             enable_now(unit, "restart")
-        elif path in paths and path not in listed:
+        elif path in paths and unit not in wanted:
             disable_now(unit)
     if SYSCTL in paths:
         apply_sysctl()
@@ -242,6 +258,63 @@ def apply_sysctl() -> None:
                 f.write(value.strip() + "\n")
         except OSError as problem:
             complain(f"cannot set {name.strip()}: {problem.strerror}")
+
+
+def apply_watchdog() -> None:
+    """At the first boot systemd has started before cloud-init wrote this file. It would read it
+    with all of its units again, which takes a small guest half a minute."""
+    found = re.search(r"^RuntimeWatchdogSec=([0-9]+)$", read_bytes(WATCHDOG).decode(), re.M)
+    if found:
+        manager = "org.freedesktop.systemd1"
+        path = "/org/freedesktop/systemd1"
+        span = ("RuntimeWatchdogUSec", "t", f"{found[1]}000000")
+        run("busctl", "set-property", manager, path, f"{manager}.Manager", *span, check=False)
+
+
+class Stood:
+    """How the services of these settings and lbctl's own units stood before a takeover, for one
+    that fails. HAProxy is no matter of this. Docker stays, because the old load balancer may be in
+    it, and chrony, because the clock must still be set."""
+
+    def __init__(self, conf: Settings) -> None:
+        names = [name for name in conf["services"] if name not in ("docker", "haproxy")]
+        self.units = {name: facts(name, conf)["unit"] for name in names}
+        self.ends = [unit for name, unit in self.units.items() if name != "chrony"]
+        self.ends += own_units(conf)
+        every = {*self.units.values(), *self.ends}
+        self.enabled = {unit for unit in every if is_enabled(unit)}
+        self.active = {unit for unit in every if is_active(unit)}
+        self.recorded = set(additions.recorded())
+
+    def end_others(self) -> None:
+        """What did not run before, while its units' files are still there; and what was added to
+        files of others. Lines of `authorized_keys` are put back with the files of lbctl's own: one
+        of them may have been there before."""
+        for unit in self.ends:
+            if unit not in self.active:
+                systemctl("stop", unit, check=False)
+            if unit not in self.enabled:
+                disable(unit)
+        if "virtual-ip" in self.units and self.units["virtual-ip"] not in self.active:
+            vip.clear()
+        for name in self.units:
+            # What it has read is not what it reads next time.
+            remove(f"{RUN}/{name}")
+        lines = {path for path, known in additions.recorded().items() if known["kind"] == "lines"}
+        if additions.DOCKER in additions.take_back(self.recorded | lines):
+            systemctl("reload", "docker.service", check=False)
+
+    def go_on(self) -> list[str]:
+        """The others follow their files, which are as before by now. Returns the units that do not
+        start."""
+        failed = []
+        for unit in sorted({*self.units.values(), *self.ends}):
+            if unit in self.active:
+                if systemctl("restart", unit, check=False)[0] != 0:
+                    failed.append(unit)
+            elif unit not in self.ends:
+                systemctl("try-restart", unit, check=False)
+        return failed
 
 
 # ---- the administrator

@@ -10,6 +10,7 @@ import json
 import re
 import time
 
+from . import listeners, vip
 from .paths import ADMIN_SOCKET, CLIENT_PEM, CLOUD_INIT
 from .tools import ask, exists, is_active, read_bytes, read_json
 
@@ -30,6 +31,7 @@ def report() -> Status:
         "cloud_init": cloud_init(),
         "haproxy": haproxy,
         "certificate": certificates(),
+        "virtual_ip": vip.report(),
         "ready": haproxy["servers_up"] == 1,
     }
 
@@ -54,15 +56,21 @@ def haproxy_status() -> Haproxy:
         found["version"] = info.get("Version")
         found["sessions"] = number(info.get("CurrConns"))
         found["max_connections"] = number(info.get("Maxconn"))
-        # A HAProxy without lbctl's Lua does not know the command.
-        found["held"] = number(fields(ask(ADMIN_SOCKET, "show lbctl")).get("held"))
+        found["held"] = held()
         found["servers"] = servers(ask(ADMIN_SOCKET, "show stat -1 4 -1"))
     except (OSError, ValueError) as problem:
-        found["error"] = str(problem)
+        # A HAProxy that hangs is not in its own way.
+        others = [] if found["active"] else listeners.in_the_way()
+        found["error"] = "; ".join(others) or str(problem)
     up = [s for s in found["servers"] if s["backend"] == "primary" and s["state"].startswith("UP")]
     found["servers_up"] = len(up)
     found["primary"] = up[0]["address"] if len(up) == 1 else None
     return found
+
+
+def held() -> int | None:
+    """How many clients wait. A HAProxy without lbctl's Lua does not know the command."""
+    return number(fields(ask(ADMIN_SOCKET, "show lbctl")).get("held"))
 
 
 def fields(text: str) -> dict[str, str]:
@@ -77,6 +85,12 @@ def servers(text: str) -> list[Server]:
         nowhere = row.get("addr", "").split(":")[0] in ("", "<NONE>")
         # A slot for a node that DNS does not name, or a place where connections wait.
         if not row.get("svname") or (nowhere and "MAINT" in state) or state == "no check":
+            continue
+        # Whatever a server state made of such a place.
+        if row["svname"].startswith("later"):
+            continue
+        # They follow those of the main port.
+        if row.get("pxname") == "rest":
             continue
         listed.append(
             {

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import socket
 import subprocess
 import sys
@@ -71,8 +72,14 @@ def settings() -> Settings:
 
 def past_settings(path: str) -> Settings:
     """Empty where there are none. Another lbctl may have written them: any key may be missing."""
+    found: Settings = read_json(path) or no_settings()
+    return found
+
+
+def no_settings() -> Settings:
+    """Of a guest that was never lbctl's."""
     nothing: Any = {}
-    found: Settings = read_json(path) or nothing
+    found: Settings = nothing
     return found
 
 
@@ -238,6 +245,12 @@ def systemctl(*args: str, timeout: float = 300, check: bool = True) -> tuple[int
     return run("systemctl", *args, timeout=timeout, check=check)
 
 
+def memory() -> int:
+    """The guest's, in MiB; 0: it is unknown."""
+    found = re.search(rb"^MemTotal: +(\d+) kB", read_bytes("/proc/meminfo"), re.M)
+    return int(found.group(1)) // 1024 if found else 0
+
+
 def is_active(unit: str) -> bool:
     return systemctl("is-active", "--quiet", unit, timeout=30, check=False)[0] == 0
 
@@ -246,9 +259,12 @@ def enable(unit: str) -> None:
     """For the next boot. Not by `systemctl enable`: for a package that has a SysV script too it
     also maintains the links of that one, and reloads the manager twice, which is what takes a
     small guest the longest."""
-    wants = wanted_by(unit)
-    if not exists(f"{UNITS}/{wants}.wants/{unit}"):
-        systemctl("--no-reload", "add-wants", wants, unit)
+    if not is_enabled(unit):
+        systemctl("--no-reload", "add-wants", wanted_by(unit), unit)
+
+
+def is_enabled(unit: str) -> bool:
+    return exists(f"{UNITS}/{wanted_by(unit)}.wants/{unit}")
 
 
 def enable_now(unit: str, verb: str = "start") -> None:
@@ -259,6 +275,10 @@ def enable_now(unit: str, verb: str = "start") -> None:
 def disable_now(unit: str) -> None:
     """Also where the unit's file is gone, which `systemctl disable` refuses."""
     systemctl("stop", unit, check=False)
+    disable(unit)
+
+
+def disable(unit: str) -> None:
     remove(f"{UNITS}/{wanted_by(unit)}.wants/{unit}")
 
 
@@ -303,20 +323,24 @@ def ask(path: str, command: str, timeout: float = 3.0, ends: bool = False, most:
     socket like any other."""
     deadline = time.monotonic() + timeout
     answer = bytearray()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-        s.settimeout(timeout)
-        s.connect(at(path))
-        s.sendall(command.encode() + b"\n")
-        if ends:
-            s.shutdown(socket.SHUT_WR)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"no whole answer from {path} within {timeout} s")
-            s.settimeout(left)
-            chunk = s.recv(65536)
-            if not chunk:
-                return answer.decode("utf-8", "replace")
-            answer += chunk
-            if len(answer) > most:
-                raise OSError(f"the answer from {path} is longer than {most // 1024} KiB")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(timeout)
+            s.connect(at(path))
+            s.sendall(command.encode() + b"\n")
+            if ends:
+                s.shutdown(socket.SHUT_WR)
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                s.settimeout(left)
+                chunk = s.recv(65536)
+                if not chunk:
+                    return answer.decode("utf-8", "replace")
+                answer += chunk
+                if len(answer) > most:
+                    raise OSError(f"the answer from {path} is longer than {most // 1024} KiB")
+    except TimeoutError:
+        # Its own words are no more than "timed out".
+        raise TimeoutError(f"no whole answer from {path} within {timeout:g} s") from None

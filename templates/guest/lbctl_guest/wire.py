@@ -25,12 +25,52 @@ class AdminKeys(TypedDict):
     keys: list[str]
 
 
+class ProbeNode(TypedDict):
+    """A node that the configuration lists."""
+
+    name: str
+    # Or host name.
+    address: str
+    port: int
+    verify_host: str | None
+
+
 class ProbeTarget(TypedDict):
     """How to ask a node whether it accepts a certificate."""
 
     port: int
     host: str
     verify_host: str | None
+    tls: Literal["mutual", "server", "off"]
+    # Empty: they are those that HAProxy knows, all with this port and name.
+    nodes: list[ProbeNode]
+
+
+class SharedPeer(TypedDict):
+    """Another VM that shares the address."""
+
+    address: str
+    # None: its card's is learned.
+    mac: str | None
+
+
+class SharedAddress(TypedDict):
+    """The address that several VMs share."""
+
+    address: str
+    # The VM's own, by which the peers know it.
+    own: str
+    # Of the card that carries both.
+    mac: str
+    # Of UDP.
+    port: int
+    # Where clients come.
+    ports: list[int]
+    peers: list[SharedPeer]
+    router_id: int
+    detection_ms: int
+    # 0: sessions are cut as the address moves.
+    drain_ms: int
 
 
 class FileFacts(TypedDict):
@@ -60,7 +100,10 @@ class Settings(TypedDict):
     service_table: dict[str, ServiceFacts]
     admin: AdminKeys
     probe: ProbeTarget
+    # Host names of nodes that nobody resolves later.
+    resolved_at_start: list[str]
     settle_s: float
+    virtual_ip: SharedAddress | None
     files: list[FileFacts]
 
 
@@ -85,8 +128,13 @@ class Start(TypedDict):
     nofile: int
 
 
+class SharedIdentity(TypedDict):
+    address: str
+    router_id: int
+
+
 class Spec(TypedDict):
-    """What the guest is to be."""
+    """What the guest is to be. Without a shared address it has no `virtual_ip`."""
 
     schema: int
     name: str
@@ -94,14 +142,18 @@ class Spec(TypedDict):
     packages: list[str]
     start: Start
     files: list[SpecFile]
+    virtual_ip: SharedIdentity
 
 
 class Task(TypedDict):
-    """What `converge` reads. `only`: these files and nothing else; empty: everything. The programs
-    that come with it have been unpacked by then."""
+    """What `converge` reads. `only`: these files and nothing else; empty: everything. `despite`:
+    addresses of nodes that have no vote on a new certificate. The programs that come with it have
+    been unpacked by then."""
 
-    programs: dict[str, str]
+    # None: the spec has the text among its files.
+    programs: dict[str, str | None]
     only: list[str]
+    despite: list[str]
     spec: Spec
 
 
@@ -167,12 +219,49 @@ class Certificates(TypedDict):
     in_use: CertificateFacts | None
 
 
+class PeerStatus(TypedDict):
+    address: str
+    alive: bool
+    held: bool
+    weight: int | None
+    # Whether it has the same address, router_id and detection.
+    agrees: bool
+
+
+class VirtualIpStatus(TypedDict):
+    """The shared address, as this VM sees it."""
+
+    address: str
+    held: bool
+    # 0: ready, -20: no primary seen, -50: stepped back, -254: HAProxy does not run.
+    weight: int | None
+    # Of clients that came by the address, in this VM.
+    sessions: int | None
+    stepped_back: bool
+    # The MAC address of a machine that is none of the VMs and has the address, for which this one
+    # does not take it.
+    taken_by: str | None
+    peers: list[PeerStatus]
+    error: str | None
+
+
+class Yielded(TypedDict):
+    """The answer to `yield` and `unyield`."""
+
+    ok: bool
+    # Who has the address now.
+    holder: str | None
+    reason: Literal["no-spare", "not-taken"] | None
+    error: str | None
+
+
 class Status(TypedDict):
     boot_id: str
     uptime_s: float
     cloud_init: CloudInit
     haproxy: Haproxy
     certificate: Certificates
+    virtual_ip: VirtualIpStatus | None
     ready: bool
 
 

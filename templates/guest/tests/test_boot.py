@@ -93,6 +93,14 @@ def test_without_any_one_file_everything_is_started(
     assert started(commands) == ALL
 
 
+def test_the_watchdog_is_fed_from_the_first_boot_on(files: Files, commands: Commands) -> None:
+    seed(files, settings())
+    commands.fail("busctl", "no such property")
+    boot.boot()
+    (told,) = commands.of("busctl set-property")
+    assert told.endswith("systemd1.Manager RuntimeWatchdogUSec t 120000000")
+
+
 def test_a_manager_that_does_not_answer_stops_nothing(files: Files, commands: Commands) -> None:
     seed(files, settings())
     commands.fail("systemctl is-active")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 import pytest
 
 from conftest import Commands, Files, HaproxySocket, golden
-from lbctl_guest import converge, haproxy, status, wire
+from lbctl_guest import converge, haproxy, paths, status, vip, wire
 from lbctl_guest.paths import CLIENT_PEM
 from samples import CLIENT, INFO, UP, file, install_all, settings_of, small_spec, spec, stat
 from test_programs import load
@@ -71,7 +71,10 @@ def must_be_as(name: str, made: list[Any], document: Any) -> None:
 
 
 def test_the_status_has_the_keys_and_types_that_lbctl_reads(
-    files: Files, commands: Commands, admin_socket: HaproxySocket
+    files: Files,
+    commands: Commands,
+    admin_socket: HaproxySocket,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files.put("/proc/uptime", "1647.99 3000.00\n")
     files.put("/proc/sys/kernel/random/boot_id", "a04ed582-cad0-486f-95f8-018e56d7a80b\n")
@@ -87,13 +90,24 @@ def test_the_status_has_the_keys_and_types_that_lbctl_reads(
             "show ssl cert": shown,
         }
     )
+    one = {"address": "10.77.0.22", "alive": True, "held": True, "weight": 0, "agrees": True}
+    state = {"at": vip.awake(), "sessions": 5, "peers": [one]}
+    monkeypatch.setattr(vip, "addresses", lambda: {("eth0", "10.0.0.20")})
+    files.put(paths.SETTINGS, json.dumps(settings_of(spec())))
+    files.put("/sys/class/net/eth0/address", "52:54:00:12:34:56\n")
+    files.put(vip.WEIGHT, "0\n")
+    files.put(vip.STATE, json.dumps(state))
+    files.put(vip.TAKEN, "52:54:00:aa:bb:0c\n")
     well = status.report()
+    files.path(vip.STATE).unlink()
+    alone = status.report()
+    files.path(paths.SETTINGS).unlink()
     admin_socket.close()
     without_haproxy = status.report()
     assert without_haproxy["haproxy"]["error"]
-    for made in (well, without_haproxy, golden("status.json")):
+    for made in (well, alone, without_haproxy, golden("status.json")):
         assert matches(made, wire.Status) == []
-    must_be_as("status", [well, without_haproxy], golden("status.json"))
+    must_be_as("status", [well, alone, without_haproxy], golden("status.json"))
 
 
 def test_what_waiting_prints_has_the_keys_and_types_that_lbctl_reads(
@@ -121,7 +135,7 @@ def test_both_answers_to_a_change_are_what_lbctl_reads(
 ) -> None:
     def answer(wanted: wire.Spec) -> Any:
         class Stdin:
-            buffer = io.BytesIO(json.dumps({"only": [], "spec": wanted}).encode())
+            buffer = io.BytesIO(json.dumps({"despite": [], "only": [], "spec": wanted}).encode())
 
         monkeypatch.setattr(sys, "stdin", Stdin)
         converge.main()

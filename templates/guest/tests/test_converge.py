@@ -44,7 +44,7 @@ def answer(
     capsys: pytest.CaptureFixture[str],
     only: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    task = {"programs": {}, "only": list(only), "spec": spec}
+    task = {"programs": {}, "only": list(only), "despite": [], "spec": spec}
     monkeypatch.setattr(sys, "stdin", Stdin(json.dumps(task)))
     code = converge.main()
     said: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -60,6 +60,27 @@ def test_files_are_installed_and_removed(files: Files) -> None:
     converge.install([NewFile("/etc/a/new", "text", 0o640)], ["/etc/gone"])
     assert (files.text("/etc/a/new"), files.mode("/etc/a/new")) == ("text", 0o640)
     assert not files.has("/etc/gone")
+
+
+def test_what_an_interrupted_run_has_installed_is_followed_by_the_next(
+    files: Files, commands: Commands, admin_socket: HaproxySocket
+) -> None:
+    """It was killed when the files were there and HAProxy had not read them."""
+    admin_socket.answers["show stat"] = stat(UP)
+    was = small_spec(CFG)
+    install_all(files, was)
+    new = changed(was, HAPROXY_CFG, "new cfg\n")
+    files.put(HAPROXY_CFG, "new cfg\n")
+    files.put(converge.PENDING, json.dumps([HAPROXY_CFG, "/etc/other"]))
+    # A renewal of the certificate alone leaves it to the next whole change.
+    only = Change(new, [CLIENT_PEM])
+    assert HAPROXY_CFG not in only.paths
+    change = Change(new, [])
+    assert HAPROXY_CFG in change.paths
+    converge.keep_pending(change.left - change.paths)
+    assert json.loads(files.text(converge.PENDING)) == ["/etc/other"]
+    converge.keep_pending(set())
+    assert not files.has(converge.PENDING)
 
 
 def test_one_file_that_cannot_be_written_leaves_all_as_they_were(files: Files) -> None:
@@ -190,8 +211,10 @@ def test_what_loses_the_primary_is_put_back(
     install_all(files, small_spec(CFG))
     admin_socket.answers["show stat"] = stat(UP)
     reloaded: list[str] = []
+    patient: list[float] = []
 
-    def reload() -> None:
+    def reload(patience: float) -> None:
+        patient.append(patience)
         text = files.text(HAPROXY_CFG)
         reloaded.append(text)
         admin_socket.answers["show stat"] = stat(DOWN if text == "new" else UP)
@@ -202,6 +225,7 @@ def test_what_loses_the_primary_is_put_back(
     assert (said["ok"], said["restored"]) == (False, True)
     assert "lost the primary" in said["error"]
     assert (reloaded, files.text(HAPROXY_CFG)) == (["new", "old cfg\n"], "old cfg\n")
+    assert patient == [haproxy.PATIENCE, 0]
 
 
 def test_a_service_that_fails_is_put_back_with_the_rest(
@@ -323,16 +347,16 @@ def test_an_upgrade_of_lbctl_0_1_hardens_haproxy_without_a_restart(
     for entry in wanted["files"]:
         if entry["path"] == "/etc/systemd/system/haproxy.service":
             files.put(entry["path"], entry["content"], entry["mode"])
-    reloads: list[int] = []
+    reloads: list[float] = []
     monkeypatch.setattr(haproxy, "is_installed", lambda _: False)
-    monkeypatch.setattr(haproxy, "reload", lambda: reloads.append(1))
+    monkeypatch.setattr(haproxy, "reload", reloads.append)
     files.put("/proc/sys/kernel/panic", "0\n")
     files.put("/usr/bin/fluentd", mode=0o755)
     assert answer(wanted, monkeypatch, capsys)["ok"]
     assert "ProtectSystem=strict" in files.text(
         "/etc/systemd/system/haproxy.service.d/50-lbctl.conf"
     )
-    assert reloads == [1]
+    assert reloads == [haproxy.PATIENCE]
     assert [line for line in commands.of("haproxy.service") if "is-active" not in line] == []
     started = commands.ran.index("systemctl restart lbctl-liveness.service")
     assert commands.ran.index("systemctl daemon-reload") < started

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -228,5 +229,14 @@ def test_an_answer_has_a_bound_in_size(admin_socket: HaproxySocket) -> None:
 
 
 def test_an_answer_has_a_bound_in_time(dripping_socket: HaproxySocket) -> None:
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"no whole answer from .*admin.sock within 0.3 s$"):
         tools.ask(paths.ADMIN_SOCKET, "show", timeout=0.3)
+
+
+def test_a_silent_socket_is_named(files: Files) -> None:
+    os.makedirs(paths.at("/run/haproxy"), exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(paths.at("/run/haproxy/silent.sock"))
+        silent.listen()
+        with pytest.raises(TimeoutError, match=r"from /run/haproxy/silent.sock within 0.2 s$"):
+            tools.ask("/run/haproxy/silent.sock", "show info", timeout=0.2)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from conftest import Commands, Files, HaproxySocket
-from lbctl_guest import haproxy, old_workers
+from lbctl_guest import haproxy, old_workers, status
 from lbctl_guest.paths import (
     ADMIN_SOCKET,
     CA_PEM,
@@ -133,6 +134,26 @@ def test_haproxy_is_disturbed_as_little_as_may_be(
     assert len(commands.of("restart haproxy.service")) == 1
 
 
+def test_a_reload_waits_for_those_who_wait(
+    admin_socket: HaproxySocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["held: 2\n\n", "held: 1\n\n", "held: 0\n\n"]
+    monkeypatch.setattr(time, "sleep", lambda _: answers.pop(0))
+
+    def held() -> int | None:
+        admin_socket.answers["show lbctl"] = answers[0]
+        return status.held()
+
+    monkeypatch.setattr(haproxy, "held", held)
+    haproxy.wait_for_held(60)
+    assert answers == ["held: 0\n\n"]
+    # Not for ever, and not for a HAProxy that does not know how many wait.
+    answers = ["held: 2\n\n"]
+    haproxy.wait_for_held(0)
+    answers = ["Unknown command.\n\n"]
+    haproxy.wait_for_held(60)
+
+
 def test_a_start_that_fails_is_reported_with_the_journal(commands: Commands) -> None:
     commands.fail("systemctl restart", "Job failed.")
     commands.answer("journalctl", "[ALERT] no such backend\n")
@@ -185,13 +206,13 @@ def test_a_lost_primary_is_noticed(admin_socket: HaproxySocket) -> None:
 
 
 def test_without_haproxy_nothing_is_up() -> None:
-    assert (haproxy.servers_up(), haproxy.node_addresses(), haproxy.process_id()) == (0, [], None)
+    assert (haproxy.servers_up(), haproxy.node_addresses(), haproxy.process_id()) == (0, {}, None)
 
 
 def test_the_process_is_known_by_its_socket(admin_socket: HaproxySocket) -> None:
     admin_socket.answers.update({"show info": INFO, "show stat": stat(UP, DOWN)})
     assert haproxy.process_id() == 42
-    assert haproxy.node_addresses() == ["10.77.0.11", "10.77.0.12"]
+    assert haproxy.node_addresses() == {"node1": "10.77.0.11", "node2": "10.77.0.12"}
 
 
 PROCESSES = (
@@ -201,20 +222,48 @@ PROCESSES = (
 
 
 def test_sessions_in_old_workers_end_on_proof_alone() -> None:
-    def lost(backend: str, *rows: str) -> set[str | None]:
-        return old_workers.lost(servers(stat(*rows)), backend)
+    old = servers(stat(DOWN, DOWN.replace("primary", "standbys")))
+
+    def lost(backend: str, *rows: str) -> bool:
+        mine = next(s for s in old if s["backend"] == backend)
+        return old_workers.is_lost(mine, servers(stat(*rows)))
 
     slow = DOWN.replace("L7STS,503", "* L6TOUT,")
     unchecked = UP.replace("L7OK,200", "INI,")
     # A node that had no time to answer keeps them, until another one is the primary for certain.
-    assert lost("primary") == lost("primary", slow) == lost("primary", slow, unchecked) == set()
-    assert lost("primary", slow, UP) == {"10.77.0.11"}
+    assert not lost("primary")
+    assert not lost("primary", slow)
+    assert not lost("primary", slow, unchecked)
+    assert lost("primary", slow, UP)
     two = UP.replace("10.77.0.12", "10.77.0.13")
-    assert lost("primary", slow, UP, two) == set()
+    assert not lost("primary", slow, UP, two)
+    # A node whose REST API has TLS since a moment ago answers a plain request with an alert.
+    assert not lost("primary", DOWN.replace("L7STS,503", "L7RSP,"))
     # What a node says itself needs no other.
-    assert lost("primary", DOWN) == {"10.77.0.11"}
-    assert lost("primary", DOWN, UP, two) == {"10.77.0.11"}
-    assert lost("standbys", slow, UP, two) == {"10.77.0.11"}
+    assert lost("primary", DOWN)
+    assert lost("primary", DOWN.replace("L7STS,503", "L7RSP,200"))
+    assert lost("primary", DOWN, UP, two)
+    standbys = [row.replace("primary", "standbys") for row in (slow, UP, two)]
+    assert lost("standbys", *standbys)
+
+
+def test_a_node_that_is_not_listed_any_more_keeps_its_sessions_until_it_has_a_successor() -> None:
+    [old] = servers(stat(DOWN))
+    assert not old_workers.is_lost(old, [])
+    assert old_workers.is_lost(old, servers(stat(UP)))
+    # It may have another name now, and its port may be written out or not.
+    there = DOWN.replace("node1", "pg-1").replace("DOWN", "UP").replace("L7STS,503", "L7OK,200")
+    for address in ("10.77.0.11:0", "10.77.0.11:5432"):
+        assert not old_workers.is_lost(old, servers(stat(there.replace("10.77.0.11:0", address))))
+    assert old_workers.is_lost(old, servers(stat(there.replace("10.77.0.11", "10.77.0.14"))))
+
+
+def test_a_service_that_is_gone_is_judged_by_the_main_port() -> None:
+    for role, judged in (("primary", True), ("standby_leader", True), ("leader", True)):
+        [old] = servers(stat(DOWN.replace("primary", f"pool-{role}", 1)))
+        assert old_workers.is_lost(old, servers(stat(UP))) is judged
+    [old] = servers(stat(DOWN.replace("primary", "reports-replica", 1)))
+    assert not old_workers.is_lost(old, servers(stat(UP)))
 
 
 def test_sessions_of_a_lost_primary_end_in_old_workers_too(master_socket: HaproxySocket) -> None:
@@ -227,7 +276,8 @@ def test_sessions_of_a_lost_primary_end_in_old_workers_too(master_socket: Haprox
         }
     )
     assert old_workers.old_workers() == ["5", "6"]
-    old_workers.cut_sessions("5", "primary", {"10.77.0.12"})
+    says_no = UP.replace("UP,772,L7OK,200", "DOWN,5,L7STS,503")
+    old_workers.cut_lost("5", servers(stat(says_no)))
     assert master_socket.asked[-1] == "@!5 shutdown session 0xab\n"
 
 

@@ -97,7 +97,12 @@ def test_the_programs_are_unpacked_with_their_folders(
     receive = load("receive")
     place = files.path("/run/lbctl-x")
     place.mkdir()
-    task = {"programs": {"lbctl-guest": "entry", "lbctl_guest/tools.py": "tools"}}
+    # What the spec brings is not sent twice.
+    file = {"path": "/usr/local/lib/lbctl/lbctl_guest/tools.py", "content": "tools"}
+    task = {
+        "programs": {"lbctl-guest": "entry", "lbctl_guest/tools.py": None},
+        "spec": {"files": [file]},
+    }
     seen: dict[str, object] = {}
 
     def run(argv: list[str], **how: object) -> subprocess.CompletedProcess[str]:

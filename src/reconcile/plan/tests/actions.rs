@@ -6,27 +6,33 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{ConvergeStep, DefineStep, OwnershipKind, RootRef, plan_renew};
+use super::super::{
+    ConvergeStep, DefineStep, Drives, ImageStep, OwnershipKind, RemakeStep, RootRef, plan_renew,
+};
 use super::hosts::*;
 use super::*;
 use crate::cert::IssueReason;
-use crate::config::VolumeRef;
+use crate::config::{BaseImage, ImageSource, Sha256, VolumeRef};
 use crate::guest::Extent;
-use crate::host::{CloneSpec, HostEntry, NetworkId, Operation, Scope};
-use crate::reconcile::desired::Renewal;
+use crate::host::{CloneSpec, Drive, HostEntry, NetworkId, Operation, Scope};
+use crate::reconcile::desired::{DesiredCertificate, Renewal};
+use crate::render::domain::edit::Existing;
+use crate::secret::Secret;
 
 const BOTH: Scope = Scope {
     config: true,
     live: true,
 };
-const VARIANTS: usize = 18;
+const VARIANTS: usize = 22;
 
 /// Which variant it is: one that is new does not compile until it is here, and in `samples`.
 fn variant(step: &Step) -> usize {
     match step {
         Step::Reserve { .. } => 0,
         Step::Release { .. } => 1,
+        Step::BringImage(_) => 18,
         Step::CloneVolume(_) => 2,
+        Step::RemakeVolume(_) => 21,
         Step::GrowVolume { .. } => 3,
         Step::GrowLiveDisk { .. } => 4,
         Step::DeleteVolume { .. } => 5,
@@ -42,6 +48,8 @@ fn variant(step: &Step) -> usize {
         Step::Stop { .. } => 15,
         Step::Restart { .. } => 16,
         Step::Undefine { .. } => 17,
+        Step::Wake { .. } => 19,
+        Step::StepBack { .. } => 20,
     }
 }
 
@@ -50,6 +58,7 @@ fn converge(domain: &str, extent: Extent) -> Step {
         domain: domain.into(),
         guest: seed("hello").guest,
         extent,
+        despite: Vec::new(),
         new_seed: None,
         ownership: None,
     }))
@@ -60,9 +69,15 @@ fn define(name: &str, uuid: Option<&str>) -> Step {
     spec.name = name.into();
     Step::Define(Box::new(DefineStep {
         spec,
-        uuid: uuid.map(String::from),
+        existing: uuid.map(|xml| Existing {
+            xml: Secret::new(xml),
+            root: None,
+            drive: None,
+            other_machine: false,
+        }),
         ownership: definition().ownership.unwrap(),
         root: RootRef::Id("default/lb-1".into()),
+        format: "raw".into(),
         known: Vec::new(),
     }))
 }
@@ -73,6 +88,30 @@ fn clone_of(name: &str, base: &str, capacity: u64) -> Step {
         base: volume("os", base),
         capacity,
         format: "qcow2",
+    })
+}
+
+fn remake(name: &str, base: &str, capacity: u64) -> Step {
+    let Step::CloneVolume(spec) = clone_of(name, base, capacity) else {
+        panic!("not a clone")
+    };
+    Step::RemakeVolume(Box::new(RemakeStep {
+        domain: "lb-1".into(),
+        was: None,
+        spec,
+    }))
+}
+
+fn bring(name: &str, file: &str, size: Option<u64>) -> Step {
+    let image = BaseImage {
+        source: ImageSource::File(file.into()),
+        sha256: Sha256::of(b"image"),
+    };
+    Step::BringImage(ImageStep {
+        at: volume("os", name),
+        image,
+        capacity: GIB,
+        size,
     })
 }
 
@@ -90,7 +129,10 @@ fn swap(domain: &str, at: VolumeRef) -> Step {
     Step::SwapMedium {
         domain: domain.into(),
         seed,
-        scope: BOTH,
+        drives: Drives {
+            config: None,
+            live: Some(Drive::new()),
+        },
     }
 }
 
@@ -102,6 +144,7 @@ fn write(at: VolumeRef, content: &str) -> Step {
 fn stop(domain: &str, seconds: u64) -> Step {
     Step::Stop {
         domain: domain.into(),
+        run: None,
         deadline: Duration::from_secs(seconds),
     }
 }
@@ -193,12 +236,19 @@ fn of_domain(name: &str) -> Vec<Step> {
         Step::Resume {
             domain: domain.clone(),
         },
+        Step::Wake {
+            domain: domain.clone(),
+        },
+        Step::StepBack {
+            domain: domain.clone(),
+            drain: Duration::from_secs(1),
+        },
         stop(name, 1),
         Step::Restart {
             domain: domain.clone(),
             run: None,
             deadline: Duration::from_secs(1),
-            fallback: String::new(),
+            fallback: Secret::new(""),
         },
         Step::Undefine { domain },
     ]
@@ -211,9 +261,16 @@ fn samples() -> Vec<Step> {
         clone_of("lb-2", "base", GIB),
         clone_of("lb-1", "newer", GIB),
         clone_of("lb-1", "base", 2 * GIB),
+        remake("lb-1", "base", GIB),
+        remake("lb-1", "newer", GIB),
+        remake("lb-1", "base", 2 * GIB),
         grow_live("vda", GIB),
         grow_live("vdb", GIB),
         grow_live("vda", 2 * GIB),
+        bring("image", "a.qcow2", None),
+        bring("other", "a.qcow2", None),
+        bring("image", "b.qcow2", None),
+        bring("image", "a.qcow2", Some(GIB)),
     ];
     let mut steps = reservations();
     steps.extend(disks);
@@ -263,10 +320,16 @@ fn operation(step: &Step) -> Operation {
             network: network.name,
             entry,
         },
+        Step::BringImage(step) => O::BringImage {
+            at: step.at,
+            source: step.image.source,
+        },
         Step::CloneVolume(spec) => O::CloneVolume {
             volume: spec.volume,
             base: spec.base,
         },
+        // Two operations of the host, and neither is the step.
+        Step::RemakeVolume(_) => O::from("making a disk anew"),
         Step::GrowVolume { at, capacity } => O::GrowVolume { at, capacity },
         Step::GrowLiveDisk {
             domain,
@@ -290,6 +353,8 @@ fn operation(step: &Step) -> Operation {
         Step::SetAutostart { domain, .. } => O::SetAutostart(domain),
         Step::Start { domain } => O::Start(domain),
         Step::Resume { domain } => O::Resume(domain),
+        Step::Wake { domain } => O::Wake(domain),
+        Step::StepBack { domain, .. } => O::StepBack(domain),
         Step::Stop { domain, .. } => O::PowerOff(domain),
         Step::Restart { domain, .. } => O::Restart(domain),
         Step::Undefine { domain } => O::Undefine(domain),
@@ -300,8 +365,8 @@ fn operation(step: &Step) -> Operation {
 fn a_step_knows_the_operation_that_it_is() {
     let samples = samples();
     for step in &samples {
-        // How a guest was to be stopped is worth saying.
-        let own = !matches!(step, Step::Stop { .. });
+        // How a guest was to be stopped is worth saying, and which half of a new disk failed.
+        let own = !matches!(step, Step::Stop { .. } | Step::RemakeVolume(_));
         assert_eq!(step.is_done_by(&operation(step)), own, "{step}");
         // A disk and a seed are two volumes, so there is one step at most of that operation.
         for other in samples.iter().filter(|s| variant(s) != variant(step)) {
@@ -319,6 +384,10 @@ fn a_step_knows_the_operation_that_it_is() {
     assert!(!samples.iter().any(|step| step.is_done_by(&question)));
 }
 
+fn certificate(desired: &mut Desired) -> &mut DesiredCertificate {
+    desired.certificate.as_mut().unwrap()
+}
+
 type Turn = fn(&mut Desired, &mut Observed);
 
 /// What may differ, each by itself.
@@ -333,7 +402,7 @@ const TURNS: [Turn; 18] = [
     |d, _| d.reservations[0].entry = entry("192.0.2.21", MAC, "lb-1"),
     |d, _| d.seed = seed("changed"),
     |d, _| d.seed.parts.boot = "another".into(),
-    |d, _| d.certificate.issued = Some(IssueReason::Forced),
+    |d, _| certificate(d).issued = Some(IssueReason::Forced),
     |_, o| wanted_disk(o).size = Some(20 * GIB),
     |_, o| o.availability = AgentAvailability::Ready,
     |_, o| o.networks = bare().networks,
@@ -381,7 +450,8 @@ proptest! {
         let renewal = Renewal {
             seed: desired.seed,
             seed_volume: desired.seed_volume,
-            certificate: desired.certificate,
+            certificate: desired.certificate.unwrap(),
+            despite: Vec::new(),
         };
         if let Ok(plan) = plan_renew(&renewal, &observed) {
             assert_distinct(&plan);

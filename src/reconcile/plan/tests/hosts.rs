@@ -17,13 +17,17 @@ use crate::host::{
     Definition, DomainFacts, DomainState, HostEntry, NetworkFacts, NetworkId, NicFacts,
     ObservedNicSource, Source, Subnet, VolumeFacts, VolumeState,
 };
-use crate::reconcile::desired::{Desired, DesiredCertificate, DesiredReservation};
-use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork, ObservedSeed};
+use crate::reconcile::desired::{
+    Adoption, Desired, DesiredCertificate, DesiredReservation, DiskConsent,
+};
+use crate::reconcile::observe::{
+    Observed, ObservedDisk, ObservedMachine, ObservedNetwork, ObservedSeed,
+};
 use crate::reconcile::plan::Restart;
 use crate::render::GuestSpec;
 use crate::render::domain::{DomainKind, DomainSpec, NicSpec};
-use crate::seed::iso;
-use crate::seed::{FoundSeed, Seed, SeedContent, places};
+use crate::secret::Secret;
+use crate::seed::{FoundSeed, Seed, SeedContent, places, print_of_entry, print_of_volume};
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 1, 2, 3]);
 pub(super) const OTHER_MAC: MacAddr = MacAddr([0x52, 0x54, 0, 9, 9, 9]);
@@ -59,10 +63,6 @@ fn guest(content: &str) -> GuestSpec {
 }
 
 pub(super) fn seed(content: &str) -> Seed {
-    let files = vec![iso::File {
-        name: "user-data".into(),
-        data: content.into(),
-    }];
     Seed {
         guest: guest(content),
         parts: PartPrints {
@@ -70,9 +70,11 @@ pub(super) fn seed(content: &str) -> Seed {
             start: "start".into(),
             boot: "boot".into(),
         },
-        files,
+        meta_data: String::new(),
+        network_config: String::new(),
+        client_pem: None,
         fingerprint: format!("of {content}"),
-        image: content.into(),
+        made: Vec::new(),
     }
 }
 
@@ -89,6 +91,7 @@ pub(super) fn desired() -> Desired {
             interfaces: vec![NicSpec {
                 mac: MAC,
                 source: NicSource::Network(network.clone()),
+                ipv6: false,
             }],
         },
         machine_given: false,
@@ -97,19 +100,24 @@ pub(super) fn desired() -> Desired {
         interfaces: vec![Interface {
             mac: MAC,
             mac_derived: true,
-            ip: "192.0.2.20".parse().unwrap(),
             source: NicSource::Network(network.clone()),
-            addressing: Addressing::DhcpReservation,
+            addressing: Addressing::DhcpReservation("192.0.2.20".parse().unwrap()),
+            mtu: None,
         }],
         reservations: vec![DesiredReservation {
             network,
             entry: entry("192.0.2.20", MAC, "lb-1"),
         }],
-        certificate: DesiredCertificate {
+        virtual_ip: None,
+        certificate: Some(DesiredCertificate {
             facts: facts(),
             issued: None,
             clamp: None,
-        },
+            keyless: None,
+        }),
+        disk: DiskConsent::default(),
+        adoption: Adoption::Refused,
+        alone: false,
     }
 }
 
@@ -118,6 +126,7 @@ fn wanted_disk() -> CloneVolume {
         volume: volume("default", "lb-1"),
         size: Some(10 * GIB),
         base: volume("os", "base"),
+        image: None,
         format: DiskFormat::Qcow2,
     }
 }
@@ -134,7 +143,15 @@ pub(super) fn network(reservations: Vec<HostEntry>) -> ObservedNetwork {
             address: "192.0.2.1".parse().unwrap(),
             prefix_length: 24,
             dhcp: true,
+            ranges: vec![(
+                "192.0.2.100".parse().unwrap(),
+                "192.0.2.199".parse().unwrap(),
+            )],
         }],
+        own_bridge: true,
+        devices: Vec::new(),
+        mac: None,
+        ports: None,
         live_reservations: reservations.clone(),
         reservations,
     };
@@ -152,6 +169,7 @@ pub(super) fn present(at: VolumeRef, backing: Option<&str>, capacity: u64) -> Vo
         capacity,
         allocation: 0,
         format: "qcow2".into(),
+        physical: None,
         backing: backing.map(String::from),
         mode: Some(0o600),
         at,
@@ -173,38 +191,62 @@ pub(super) fn place(at: VolumeRef, content: Option<SeedContent>) -> ObservedSeed
 
 pub(super) fn ours(content: &str) -> SeedContent {
     let Seed {
-        files,
-        fingerprint,
-        guest,
-        ..
+        fingerprint, guest, ..
     } = seed(content);
     SeedContent::Ours(Box::new(FoundSeed {
         fingerprint,
-        files,
+        made: Vec::new(),
+        files: Vec::new(),
         client_pem: None,
         guest: Some(guest),
     }))
+}
+
+/// With a tag that names disk and reservation.
+pub(super) fn making(content: &str) -> SeedContent {
+    let SeedContent::Ours(mut found) = ours(content) else {
+        unreachable!()
+    };
+    found.made = vec![
+        print_of_volume(&volume("default", "lb-1")),
+        print_of_entry("net-uuid", &entry("192.0.2.20", MAC, "lb-1")),
+    ];
+    SeedContent::Ours(found)
 }
 
 /// A host on which nothing of the load balancer is there.
 pub(super) fn bare() -> Observed {
     Observed {
         architecture: "x86_64".into(),
+        memory_kib: 64 << 20,
+        machine: ObservedMachine::NotAsked,
+        rejected: None,
+        listed: BTreeMap::new(),
         offers_kvm: Some(true),
         domain: None,
+        checkpoints: Vec::new(),
         claims: Vec::new(),
         networks: BTreeMap::from([(NetworkRef::Name("lab".into()), network(Vec::new()))]),
         devices: BTreeMap::new(),
+        bridges: BTreeMap::new(),
         disk: ObservedDisk::Clone {
             wanted: wanted_disk(),
             volume: VolumeState::Absent,
             base: present(volume("os", "base"), None, 2 * GIB),
+            image: None,
+            pool: Some("dir".into()),
         },
+        disk_is_fixed: false,
+        unseen: None,
+        seed_pool: None,
         seeds: places(&desired().seed_volume)
             .into_iter()
             .map(|at| place(at, None))
             .collect(),
         availability: AgentAvailability::NotAsked,
+        addresses: BTreeMap::new(),
+        spare: false,
+        jobs: Vec::new(),
     }
 }
 
@@ -215,6 +257,8 @@ pub(super) fn definition() -> Definition {
         bus: "virtio".into(),
         source: Some(Source::File(path.into())),
         format: Some("qcow2".into()),
+        backing: Vec::new(),
+        job: None,
     };
     Definition {
         domain_type: "kvm".into(),
@@ -231,6 +275,7 @@ pub(super) fn definition() -> Definition {
             mac: MAC,
             source: ObservedNicSource::Known(NicSource::Network(NetworkRef::Name("lab".into()))),
         }],
+        links: Vec::new(),
         agent_channel: true,
         run: None,
         ownership: Some(Ownership {
@@ -248,6 +293,7 @@ pub(super) fn definition() -> Definition {
             reservations: vec![ReservationRecord {
                 network: "net-uuid".into(),
                 entry: entry("192.0.2.20", MAC, "lb-1"),
+                made: true,
             }],
         }),
     }
@@ -260,11 +306,14 @@ pub(super) fn settled() -> Observed {
         name: "lb-1".into(),
         uuid: "dom-uuid".into(),
         state: DomainState::Running,
+        reason: None,
         autostart: true,
         persistent: true,
         config: definition(),
-        config_xml: "<domain/>".into(),
+        config_xml: Secret::new("<domain/>"),
         live: Some(definition()),
+        saved: None,
+        snapshots: Vec::new(),
     });
     observed.networks = BTreeMap::from([(
         NetworkRef::Name("lab".into()),
@@ -274,6 +323,8 @@ pub(super) fn settled() -> Observed {
         wanted: wanted_disk(),
         volume: present(volume("default", "lb-1"), Some("/os/base"), 10 * GIB),
         base: present(volume("os", "base"), None, 2 * GIB),
+        image: None,
+        pool: None,
     };
     observed.seeds[0] = place(desired().seed_volume, Some(ours("hello")));
     observed

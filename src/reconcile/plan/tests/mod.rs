@@ -3,18 +3,29 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod actions;
+mod adopt;
+mod anew;
 mod hosts;
+mod shared;
+mod states;
 
 use hosts::*;
 
 use super::{Class, Objection, OwnershipKind, Plan, Refusal, RefusalKind, Restart, Step, plan_up};
-use crate::config::{CloneVolume, HostLink, MacAddr, NetworkRef, NicSource, one_of_each_kind};
+use crate::cert::KeyError;
+use crate::config::{
+    Addressing, CloneVolume, DiskFormat, HaproxyTime, HostLink, MacAddr, NetworkRef, NicSource,
+    Switch, VirtualIp, one_of_each_kind,
+};
 use crate::exit::MessageId;
 use crate::guest::AgentAvailability;
 use crate::host::ownership::LAYOUT;
-use crate::host::{Claims, Definition, DomainFacts, DomainState, Lease, Source, VolumeState};
+use crate::host::{
+    BridgeFacts, Claims, Definition, DomainFacts, DomainState, Lease, ObservedNicSource, Source,
+    VolumeState,
+};
 use crate::reconcile::desired::Desired;
-use crate::reconcile::observe::{Observed, ObservedDisk, ObservedNetwork};
+use crate::reconcile::observe::{Observed, ObservedDisk, ObservedMachine, ObservedNetwork};
 use crate::render::domain::DomainKind;
 use crate::render::{GuestFile, HAPROXY_SANDBOX, Service};
 use crate::secret::Secret;
@@ -28,7 +39,9 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
     let kind = |step: &Step| match step {
         Step::Reserve { .. } => "reserve",
         Step::Release { .. } => "release",
+        Step::BringImage(_) => "bring",
         Step::CloneVolume(_) => "clone",
+        Step::RemakeVolume(_) => "remake",
         Step::GrowVolume { .. } => "grow",
         Step::GrowLiveDisk { .. } => "grow live",
         Step::DeleteVolume { .. } => "delete volume",
@@ -41,6 +54,8 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
         Step::SetAutostart { .. } => "autostart",
         Step::Start { .. } => "start",
         Step::Resume { .. } => "resume",
+        Step::Wake { .. } => "wake",
+        Step::StepBack { .. } => "step back",
         Step::Stop { .. } => "stop",
         Step::Restart { .. } => "restart",
         Step::Undefine { .. } => "undefine",
@@ -81,10 +96,19 @@ fn check_update(
 ) {
     let mut wanted = desired();
     change(&mut wanted);
-    let plan = up(&wanted, &settled());
+    let mut host = settled();
+    if wanted.machine_given {
+        // A newer QEMU: the alias is another version than when the domain was defined.
+        let full = match wanted.domain.machine.as_str() {
+            "q35" => "pc-q35-8.1",
+            other => other,
+        };
+        host.machine = ObservedMachine::Named(full.into());
+    }
+    let plan = up(&wanted, &host);
     assert_changes(&plan, what);
     assert_eq!(kinds(&plan), later);
-    assert_eq!(kinds(&plan_up(&wanted, &settled(), NOW).unwrap()), now);
+    assert_eq!(kinds(&plan_up(&wanted, &host, NOW).unwrap()), now);
 }
 
 /// What a drift of the host leads to.
@@ -122,6 +146,63 @@ fn check_not_ours(observed: &Observed, id: MessageId, words: &[&str]) {
 }
 
 #[test]
+fn an_overlay_is_found_behind_a_disk_that_somebody_added() {
+    let mut observed = settled();
+    let domain = observed.domain.as_mut().unwrap();
+    for definition in std::iter::once(&mut domain.config).chain(&mut domain.live) {
+        let root = &mut definition.disks[0];
+        root.backing = root
+            .source
+            .replace(Source::File("/snap".into()))
+            .into_iter()
+            .collect();
+        let mut data = root.clone();
+        (data.target, data.backing) = ("vdb".into(), Vec::new());
+        data.source = Some(Source::File("/data".into()));
+        definition.disks.insert(0, data);
+    }
+    let what = (RefusalKind::NeedsConsent, MessageId::DiskIsOverlay);
+    check_refused(
+        &observed,
+        &desired(),
+        what,
+        &["/snap", "volume default/lb-1"],
+    );
+    // Another disk's overlay is none of lbctl's business.
+    let mut observed = settled();
+    let domain = observed.domain.as_mut().unwrap();
+    for definition in std::iter::once(&mut domain.config).chain(&mut domain.live) {
+        let mut data = definition.disks[0].clone();
+        data.target = "vdb".into();
+        data.source = Some(Source::File("/snap".into()));
+        data.backing = vec![Source::File("/data".into())];
+        definition.disks.insert(0, data);
+    }
+    assert!(up(&desired(), &observed).is_empty());
+}
+
+/// Its disk is its own: to call that one nobody's would be to offer it.
+#[test]
+fn the_disk_of_a_foreign_domain_is_not_offered() {
+    let mut observed = settled();
+    let domain = observed.domain.as_mut().unwrap();
+    domain.config.ownership = None;
+    domain.live.as_mut().unwrap().ownership = None;
+    let found = |observed: &Observed| {
+        let objections = refused(&desired(), observed);
+        let ids = objections.iter().map(|o| o.id);
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(found(&observed), [MessageId::DomainNotOurs]);
+    let domain = observed.domain.as_mut().unwrap();
+    for definition in std::iter::once(&mut domain.config).chain(&mut domain.live) {
+        definition.disks[0].source = Some(Source::File("/other".into()));
+    }
+    let both = [MessageId::DomainNotOurs, MessageId::DiskNotOurs];
+    assert_eq!(found(&observed), both);
+}
+
+#[test]
 fn what_does_not_differ_is_not_changed() {
     assert!(up(&desired(), &settled()).is_empty());
     assert!(plan_up(&desired(), &settled(), NOW).unwrap().is_empty());
@@ -133,9 +214,9 @@ fn a_first_up_has_the_order_that_makes_every_prefix_safe() {
     assert_eq!(
         kinds(&plan),
         [
+            "write seed",
             "reserve",
             "clone",
-            "write seed",
             "define",
             "autostart",
             "start"
@@ -143,28 +224,125 @@ fn a_first_up_has_the_order_that_makes_every_prefix_safe() {
     );
     assert!(plan.creates() && plan.needing_restart().is_empty());
     assert_eq!(
-        steps(&plan)[1],
+        steps(&plan)[2],
         "clone volume default/lb-1 (10 GiB) from os/base"
     );
+}
+
+/// `volume_id`, seen for the first time.
+fn existing(source: Source, found: &str, given: Option<DiskFormat>) -> Observed {
+    let mut observed = bare();
+    let mut state = present(volume("default", "data"), None, GIB);
+    if let VolumeState::Present(facts) = &mut state {
+        (facts.source, facts.format) = (source, found.into());
+    }
+    observed.disk = ObservedDisk::Existing {
+        id: "default/data".into(),
+        format: given,
+        volume: state,
+        header: None,
+    };
+    observed
+}
+
+#[test]
+fn a_block_device_is_raw_whatever_is_said_of_it() {
+    let block = || Source::Block("/dev/sdb1".into());
+    for found in ["linux", "none", "extended", "raw", "qcow2"] {
+        for given in [None, Some(DiskFormat::Raw)] {
+            let plan = up(&desired(), &existing(block(), found, given));
+            let defined = plan.steps.iter().find_map(|step| match step {
+                Step::Define(step) => Some(step.format.as_str()),
+                _ => None,
+            });
+            assert_eq!(defined, Some("raw"), "{found}");
+            assert!(plan.notes.is_empty(), "{:?}", plan.notes);
+        }
+    }
+    check_refused(
+        &existing(block(), "qcow2", Some(DiskFormat::Qcow2)),
+        &desired(),
+        (RefusalKind::Unfit, MessageId::DiskFormatDiffers),
+        &["block device"],
+    );
+    check_refused(
+        &existing(Source::File("/default/data".into()), "vmdk", None),
+        &desired(),
+        (RefusalKind::NeedsConsent, MessageId::DiskFormatUncertain),
+        &["default/data is vmdk"],
+    );
+}
+
+#[test]
+fn a_pool_of_raw_volumes_takes_no_qcow2() {
+    for (kind, format, takes) in [
+        ("dir", DiskFormat::Qcow2, true),
+        ("netfs", DiskFormat::Qcow2, true),
+        ("logical", DiskFormat::Qcow2, false),
+        ("disk", DiskFormat::Qcow2, false),
+        ("rbd", DiskFormat::Qcow2, false),
+        ("logical", DiskFormat::Raw, true),
+        ("rbd", DiskFormat::Raw, true),
+        ("zfs", DiskFormat::Raw, false),
+        ("mpath", DiskFormat::Qcow2, false),
+        ("scsi", DiskFormat::Raw, false),
+        ("gluster", DiskFormat::Qcow2, false),
+    ] {
+        let mut observed = bare();
+        let ObservedDisk::Clone { wanted, pool, .. } = &mut observed.disk else {
+            panic!()
+        };
+        (wanted.format, *pool) = (format, Some(kind.into()));
+        let id = match kind {
+            "zfs" | "mpath" | "scsi" | "gluster" => MessageId::PoolMakesNoVolume,
+            _ => MessageId::PoolHoldsRaw,
+        };
+        if takes {
+            up(&desired(), &observed);
+        } else {
+            let (is, says) = (RefusalKind::Unfit, ["of type", kind]);
+            check_refused(&observed, &desired(), (is, id), &says);
+        }
+    }
+}
+
+#[test]
+fn the_seeds_pool_must_take_what_is_uploaded() {
+    for (kind, takes) in [
+        ("dir", true),
+        ("fs", true),
+        ("logical", true),
+        ("zfs", true),
+        ("rbd", false),
+        ("iscsi", false),
+        ("mpath", false),
+    ] {
+        let mut observed = bare();
+        observed.seed_pool = Some(kind.into());
+        if takes {
+            up(&desired(), &observed);
+        } else {
+            let is = (RefusalKind::Unfit, MessageId::PoolMakesNoVolume);
+            check_refused(&observed, &desired(), is, &["of type", kind, "the seed"]);
+        }
+    }
 }
 
 #[test]
 fn a_killed_first_up_continues_where_it_was() {
     let mut observed = bare();
-    observed.networks = settled().networks;
-    assert_eq!(
-        kinds(&up(&desired(), &observed)),
-        ["clone", "write seed", "define", "autostart", "start"]
-    );
-    observed.disk = settled().disk;
-    assert_eq!(
-        kinds(&up(&desired(), &observed)),
-        ["write seed", "define", "autostart", "start"]
-    );
     observed.seeds[0] = place(desired().seed_volume, Some(SeedContent::Unfinished));
     assert_eq!(
         kinds(&up(&desired(), &observed)),
-        ["write seed", "define", "autostart", "start", "delete seed"],
+        [
+            "write seed",
+            "reserve",
+            "clone",
+            "define",
+            "autostart",
+            "start",
+            "delete seed"
+        ],
         "another lbctl may be writing it: the seed gets another name"
     );
     let all_places = observed.seeds.clone();
@@ -179,13 +357,64 @@ fn a_killed_first_up_continues_where_it_was() {
     observed.seeds = all_places;
     observed.seeds[0] = place(desired().seed_volume, Some(ours("hello")));
     assert_eq!(
-        kinds(&up(&desired(), &observed)),
-        ["define", "autostart", "start"]
+        kinds(&up(&desired(), &observed))[0],
+        "write seed",
+        "its tag names nothing of what is to be made"
     );
+    observed.seeds[0] = place(desired().seed_volume, Some(making("hello")));
+    let rest = ["reserve", "clone", "define", "autostart", "start"];
+    assert_eq!(kinds(&up(&desired(), &observed)), rest);
+    observed.networks = settled().networks;
+    assert_eq!(kinds(&up(&desired(), &observed)), rest[1..]);
+    observed.disk = settled().disk;
+    let plan = up(&desired(), &observed);
+    assert_eq!(kinds(&plan), rest[2..]);
+    let Step::Define(define) = &plan.steps[0] else {
+        panic!("{plan:?}")
+    };
+    let record = &define.ownership;
+    assert!(record.disk.as_ref().unwrap().cloned && record.reservations[0].made);
     observed.domain = settled().domain;
     let facts = domain(&mut observed);
     (facts.live, facts.state, facts.autostart) = (None, DomainState::ShutOff, false);
     assert_eq!(kinds(&up(&desired(), &observed)), ["autostart", "start"]);
+}
+
+/// Whatever it looks like: nothing says that lbctl made it.
+#[test]
+fn what_looks_like_ours_is_taken_over_only_when_told() {
+    let mut observed = bare();
+    (observed.disk, observed.networks) = (settled().disk, settled().networks);
+    let tags = [None, Some(ours("hello")), Some(ours("another"))];
+    for tag in tags {
+        observed.seeds[0] = place(desired().seed_volume, tag);
+        check_not_ours(
+            &observed,
+            MessageId::DiskNotOurs,
+            &["default/lb-1", "os/base"],
+        );
+        let mut told = desired();
+        told.disk.reuse = true;
+        let plan = up(&told, &observed);
+        assert_eq!(plan.changes[0].subject.to_string(), "reservation");
+        assert_eq!(plan.changes[1].subject.to_string(), "disk");
+        for taken in &plan.changes[..2] {
+            assert!(taken.to_string().contains("taken over"), "{taken}");
+        }
+        let define = plan.steps.iter().find_map(|step| match step {
+            Step::Define(step) => Some(step),
+            _ => None,
+        });
+        let record = &define.unwrap().ownership;
+        assert!(!record.disk.as_ref().unwrap().cloned && !record.reservations[0].made);
+        assert!(!kinds(&plan).contains(&"reserve") && !kinds(&plan).contains(&"clone"));
+    }
+    // A tag of this VM that names the volume, and a volume that is no clone: somebody was first.
+    observed.seeds[0] = place(desired().seed_volume, Some(making("hello")));
+    if let ObservedDisk::Clone { volume: found, .. } = &mut observed.disk {
+        *found = present(volume("default", "lb-1"), Some("/os/other"), 10 * GIB);
+    }
+    check_not_ours(&observed, MessageId::VolumeExists, &["default/lb-1"]);
 }
 
 #[test]
@@ -235,8 +464,8 @@ fn each_change_has_its_class_and_its_steps() {
     check_update(
         |d| d.reservations[0].entry = entry("192.0.2.21", MAC, "lb-1"),
         &[("reservation", Live), ("address", Restart)],
-        &["release", "reserve", "define"],
-        &["release", "reserve", "define", "restart"],
+        &["define", "release", "reserve"],
+        &["define", "release", "reserve", "restart"],
     );
 }
 
@@ -435,7 +664,7 @@ fn a_new_seed_is_written_beside_the_one_in_use() {
     let Step::Define(define) = &plan.steps[1] else {
         panic!("{listed:?}")
     };
-    assert_eq!(define.uuid.as_deref(), Some("dom-uuid"));
+    assert!(define.existing.is_some());
     assert_eq!(
         define.ownership.stale_seeds,
         [desired().seed_volume],
@@ -575,6 +804,20 @@ fn a_live_change_leaves_the_layout_that_the_guest_started_with() {
 }
 
 #[test]
+fn a_cas_key_that_will_be_missed_is_told() {
+    let mut desired = desired();
+    let missing = KeyError {
+        message: "`ca_key` (lbctl.toml:30) cannot be read".into(),
+        hint: "let the user who runs lbctl read the file".into(),
+    };
+    desired.certificate.as_mut().unwrap().keyless = Some(missing);
+    let note = "`ca_key` (lbctl.toml:30) cannot be read: `lbctl up` issues the client certificate with it; let the user \
+                who runs lbctl read the file";
+    let plan = plan_up(&desired, &bare(), Restart::Later).unwrap();
+    assert!(plan.notes.contains(&note.to_owned()), "{:?}", plan.notes);
+}
+
+#[test]
 fn a_new_sandbox_is_live_and_begins_with_haproxys_next_start() {
     let with_sandbox = |content: &str| {
         let mut seed = seed(content);
@@ -597,8 +840,9 @@ fn a_new_sandbox_is_live_and_begins_with_haproxys_next_start() {
     for before in [old, with_sandbox("old")] {
         let found = || {
             Some(SeedContent::Ours(Box::new(FoundSeed {
+                made: Vec::new(),
                 fingerprint: "of hello".into(),
-                files: before.files.clone(),
+                files: Vec::new(),
                 client_pem: None,
                 guest: Some(before.guest.clone()),
             })))
@@ -790,7 +1034,16 @@ fn what_an_interface_needs_of_the_host_is_named_with_its_key() {
         match source.host_link() {
             HostLink::Network(_) => observed.networks.clear(),
             HostLink::Device(device) => {
-                observed.devices.insert(device.to_owned(), Some(false));
+                observed
+                    .devices
+                    .insert(device.to_owned(), crate::host::DeviceState::Absent);
+            }
+            HostLink::Bridge(bridge) => {
+                let facts = BridgeFacts {
+                    exists: Some(false),
+                    ..BridgeFacts::default()
+                };
+                observed.bridges.insert(bridge.to_owned(), facts);
             }
         }
         let mut desired = desired();
@@ -809,10 +1062,73 @@ fn what_an_interface_needs_of_the_host_is_named_with_its_key() {
 }
 
 #[test]
+fn a_vlan_is_for_bridges_that_take_it() {
+    let bridge = |vlan| NicSource::Bridge {
+        bridge: "br0".into(),
+        vlan,
+        switch: Switch::Linux,
+    };
+    let refuses = |vlan, switch, kernel_takes_vlan| {
+        let mut observed = bare();
+        let facts = BridgeFacts {
+            exists: Some(true),
+            switch,
+            kernel_takes_vlan,
+            network: None,
+        };
+        observed.bridges.insert("br0".into(), facts);
+        let mut desired = desired();
+        desired.reservations.clear();
+        desired.interfaces[0].source = bridge(vlan);
+        match plan_up(&desired, &observed, Restart::Later) {
+            Ok(_) => None,
+            Err(refusal) => Some(refusal.objections[0].id),
+        }
+    };
+    let unsupported = Some(MessageId::VlanUnsupported);
+    assert_eq!(refuses(Some(42), Some(Switch::Linux), false), unsupported);
+    assert_eq!(refuses(Some(42), Some(Switch::Linux), true), None);
+    assert_eq!(refuses(Some(42), Some(Switch::OpenVswitch), false), None);
+    assert_eq!(refuses(Some(42), None, false), None);
+    assert_eq!(refuses(None, Some(Switch::Linux), false), None);
+}
+
+#[test]
+fn a_bridge_is_defined_as_what_the_host_says_it_is() {
+    let wanted = NicSource::Bridge {
+        bridge: "br0".into(),
+        vlan: Some(7),
+        switch: Switch::Linux,
+    };
+    let of = |switch| NicSource::Bridge {
+        bridge: "br0".into(),
+        vlan: Some(7),
+        switch,
+    };
+    let mut observed = settled();
+    assert_eq!(observed.by_name(&wanted), of(Switch::Linux));
+    // The domain knows where the host does not say.
+    domain(&mut observed).config.interfaces[0].source =
+        ObservedNicSource::Known(of(Switch::OpenVswitch));
+    assert_eq!(observed.by_name(&wanted), of(Switch::OpenVswitch));
+    let facts = |switch| BridgeFacts {
+        exists: Some(true),
+        switch,
+        kernel_takes_vlan: true,
+        network: None,
+    };
+    observed.bridges.insert("br0".into(), facts(None));
+    assert_eq!(observed.by_name(&wanted), of(Switch::OpenVswitch));
+    let linux = facts(Some(Switch::Linux));
+    observed.bridges.insert("br0".into(), linux);
+    assert_eq!(observed.by_name(&wanted), of(Switch::Linux));
+}
+
+#[test]
 fn addresses_must_fit_the_network() {
     let wanted = |ip: &str| {
         let mut desired = desired();
-        desired.interfaces[0].ip = ip.parse().unwrap();
+        desired.interfaces[0].addressing = Addressing::DhcpReservation(ip.parse().unwrap());
         desired.reservations[0].entry.ip = ip.parse().unwrap();
         desired
     };
@@ -839,13 +1155,45 @@ fn addresses_must_fit_the_network() {
 }
 
 #[test]
-fn an_earlier_disk_is_used_again_and_reported() {
-    let mut observed = bare();
-    observed.disk = settled().disk;
-    let plan = up(&desired(), &observed);
-    assert_eq!(
-        kinds(&plan),
-        ["reserve", "write seed", "define", "autostart", "start"]
-    );
-    assert!(plan.notes[0].contains("default/lb-1"), "{:?}", plan.notes);
+fn a_shared_address_must_be_nobodys_in_its_network() {
+    let sharing = |address: &str| {
+        let mut desired = desired();
+        desired.virtual_ip = Some(VirtualIp {
+            address: address.parse().unwrap(),
+            interface: 0,
+            own: "192.0.2.20".parse().unwrap(),
+            peers: Vec::new(),
+            router_id: 30,
+            detection: HaproxyTime::parse("600ms").unwrap(),
+            drain: HaproxyTime::zero(),
+        });
+        desired
+    };
+    for (address, id, words) in [
+        (
+            "192.0.2.150",
+            MessageId::SharedAddressInRange,
+            "192.0.2.100 to 192.0.2.199",
+        ),
+        ("192.0.2.1", MessageId::AddressOfHost, "belongs to the host"),
+        (
+            "192.0.2.255",
+            MessageId::AddressUnusable,
+            "that no VM can have",
+        ),
+        (
+            "198.51.100.7",
+            MessageId::AddressOutsideNetwork,
+            "192.0.2.1/24",
+        ),
+    ] {
+        let refused = (RefusalKind::Unfit, id);
+        check_refused(
+            &bare(),
+            &sharing(address),
+            refused,
+            &["shared address", words],
+        );
+    }
+    assert!(plan_up(&sharing("192.0.2.30"), &bare(), Restart::Later).is_ok());
 }

@@ -1,7 +1,12 @@
 //! YAML text from values, such that PyYAML (cloud-init's reader, YAML 1.1) reads back exactly what
-//! went in. Only scalars: the structure of a document is in its template.
+//! went in. Only scalars: the structure of a document is in its template. Reading what others wrote
+//! is in `read`.
+
+mod read;
 
 use std::fmt::{self, Write};
+
+pub use read::{Node, YamlError, read};
 
 /// A double-quoted scalar on one line. Pure ASCII: everything else is escaped, so that no reader's
 /// idea of line breaks (NEL, U+2028), byte order marks or printable characters matters.
