@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use lbctl::testing::seed::iso;
+
 #[path = "../../fuzz/src/targets.rs"]
 mod targets;
 
@@ -29,15 +31,8 @@ fn every_file_of_the_corpus_is_run_through_its_target() {
 /// A seed target that never saw a sound image would find nothing.
 #[test]
 fn an_image_is_folded_and_unfolded() {
-    let image = lbctl::testing::seed::iso::Image {
-        label: "cidata".into(),
-        tag: Some("lbctl seed v1 vm=lb-1".into()),
-        files: vec![lbctl::testing::seed::iso::File::new(
-            "meta-data",
-            "instance-id: x\n",
-        )],
-    };
-    let bytes = lbctl::testing::seed::iso::write(&image).unwrap();
+    let files = [iso::File::new("meta-data", "instance-id: x\n")];
+    let bytes = iso::write("cidata", Some("lbctl seed v1 vm=lb-1"), &files).unwrap();
     let folded = targets::folded(&bytes);
     assert!(folded.len() < bytes.len() / 4, "{} bytes", folded.len());
     assert_eq!(targets::unfolded(&folded), bytes);

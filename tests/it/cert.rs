@@ -4,8 +4,10 @@
 
 mod hostile;
 mod keeping;
+mod offline;
 mod refusals;
 mod workshop;
+mod zoo;
 
 use lbctl::testing::cert::KeyAlgorithm;
 use lbctl::testing::cert::{Ca, ClientPair, IssueReason, Policy, Resolution, resolve};
@@ -19,7 +21,9 @@ const DAY: u64 = 24;
 /// 30 days, due 10 days before, ECDSA.
 fn policy(ca: &Ca) -> Policy<'_> {
     Policy {
-        ca,
+        ca: ca.certificates(),
+        source: ca,
+        draft: false,
         validity_hours: 30 * DAY,
         early_renewal_hours: 10 * DAY,
         key_algorithm: KeyAlgorithm::EcdsaP256,
@@ -71,7 +75,7 @@ fn check(shop: &Workshop, spec: &CaSpec) {
         "{spec:?}: {server}"
     );
     assert!(server.contains("SSL client CA : No"), "{spec:?}: {server}");
-    assert!(pair.is_issued_by(&ca), "{spec:?}");
+    assert!(pair.is_issued_by(ca.certificates()), "{spec:?}");
 
     let again = ClientPair::from_pem(pair.pem().expose()).unwrap();
     assert_eq!(again.pem(), pair.pem());
@@ -159,7 +163,7 @@ fn the_certificate_says_what_it_is_for_and_nothing_more() {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
     assert_eq!(text.matches("X509v3 ").count(), 6, "{text}");
-    let ca_file = shop.write("shape-ca.crt", ca.certificate_pem());
+    let ca_file = shop.write("shape-ca.crt", ca.certificates().pem());
     let ext = |file: &str, name: &str| {
         let text = run(&["openssl", "x509", "-in", file, "-noout", "-ext", name]);
         text.lines().nth(1).unwrap_or_default().trim().to_owned()
@@ -264,7 +268,7 @@ fn the_first_certificate_of_the_key_issues_and_all_are_kept() {
     let ca = Ca::load(&Secret::new(own.key.clone()), &text).unwrap();
     assert_eq!(ca.subject(), "CN=own");
     assert_eq!(
-        ca.certificate_pem(),
+        ca.certificates().pem(),
         format!("{}{}", other.certificate, own.certificate)
     );
     assert_eq!(ca.fingerprint(), own.load().fingerprint());
@@ -274,7 +278,7 @@ fn the_first_certificate_of_the_key_issues_and_all_are_kept() {
     )
     .unwrap();
     assert_eq!(
-        with_key.certificate_pem(),
+        with_key.certificates().pem(),
         own.certificate,
         "a key beside the certificate must not reach the guest"
     );
@@ -298,7 +302,7 @@ fn an_intermediate_ca_issues_too() {
     )
     .unwrap();
     let (pair, _) = issued(None, policy(&ca), OffsetDateTime::now_utc());
-    let all = shop.write("chain.crt", ca.certificate_pem());
+    let all = shop.write("chain.crt", ca.certificates().pem());
     let leaf = shop.write("chain-leaf.crt", pair.certificate_pem());
     let verdict = run(&[
         "openssl",

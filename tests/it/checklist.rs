@@ -53,7 +53,9 @@ impl Authority {
     fn pair(&self) -> ClientPair {
         let ca = self.loaded();
         let policy = Policy {
-            ca: &ca,
+            ca: ca.certificates(),
+            source: &ca,
+            draft: false,
             validity_hours: 1,
             early_renewal_hours: 0,
             key_algorithm: KeyAlgorithm::EcdsaP256,
@@ -148,8 +150,8 @@ impl<'a> Node<'a> {
 }
 
 fn ask(ca: &Authority, verify_host: Option<&str>, node: SocketAddr) -> NodeAnswer {
-    let question = Question::new(&ca.loaded(), &ca.pair(), verify_host).unwrap();
-    question.ask(node)
+    let question = Question::tls(ca.loaded().certificates().pem(), Some(&ca.pair())).unwrap();
+    question.ask(node, verify_host)
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn a_node_of_another_ca_or_of_another_time_is_reported() {
         years: (2010, 2020),
         ..Node::new(&ca)
     };
-    for (node, word) in [(foreign, "UnknownIssuer"), (old, "expired")] {
+    for (node, word) in [(foreign, "CN=Other CA, is not given"), (old, "expired")] {
         match ask(&ca, None, node.listen()).certificate {
             CertVerdict::Bad(said) => assert!(said.contains(word), "{said}"),
             other => panic!("{other:?}"),
@@ -227,8 +229,8 @@ fn names_are_judged_as_haproxy_does() {
         (Node::new(&ca), None, true),
         (Node::new(&ca), Some("node1.example.org"), true),
         (Node::new(&ca), Some("node2.example.org"), false),
-        // Of a certificate with alternative names the common name counts for nothing.
-        (Node::new(&ca), Some("node1"), false),
+        // The common name counts beside alternative names, too.
+        (Node::new(&ca), Some("node1"), true),
         (only_common("pg.example.org"), Some("pg.example.org"), true),
         (only_common("node1"), Some("pg.example.org"), false),
     ] {

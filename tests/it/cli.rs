@@ -1,6 +1,8 @@
 //! The command itself, as a person or a script meets it, on a machine without libvirt: what it
 //! prints where, how it ends, and what it leaves on disk.
 
+mod folder;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -84,6 +86,59 @@ certificate_early_renewal_period = 24
     }
 }
 
+/// The folder is a monitoring system's: nothing but the whole file comes into it, for everybody to
+/// read.
+#[test]
+fn metrics_say_that_libvirt_is_not_there() {
+    let place = Place::new();
+    let folder = place.path("metrics");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("lbctl.prom");
+    let name = file.to_str().unwrap();
+    fs::write(&file, "old").unwrap();
+    let line = "umask 0077; exec \"$@\"";
+    let config = place.path("lbctl.toml");
+    let program = env!("CARGO_BIN_EXE_lbctl");
+    let config = config.to_str().unwrap();
+    let words = ["-c", line, "sh", program, "-c", config];
+    let write = |name| run("sh", [&words[..], &["status", "--textfile", name]].concat());
+    let ran = write(name).ended(1).says(&["no-such-socket"]);
+    assert!(ran.stdout.is_empty(), "{ran}");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("lbctl_status_success{name=\"lb-cli\"} 0\n"),
+        "{text}"
+    );
+    assert!(!text.contains("lbctl_ready"), "{text}");
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o644);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+
+    let nowhere = place.path("nowhere/lbctl.prom");
+    write(nowhere.to_str().unwrap())
+        .ended(1)
+        .says(&["nowhere/lbctl.prom", "the folder must exist"]);
+    lbctl(["status", "--watch", "--textfile", name]).ended(2);
+    // A configuration that is wrong leaves the old file, whose time grows old.
+    place.write("name = 1");
+    write(name).ended(2);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn the_version_is_one_line_or_what_a_report_of_a_problem_needs() {
+    let version = format!("lbctl {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(lbctl(["-V"]).ok().stdout, version);
+    let long = lbctl(["--version"]).ok();
+    let lines: Vec<&str> = long.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{long}");
+    assert_eq!(format!("{}\n", lines[0]), version);
+    assert!(lines[1].starts_with("commit:          "), "{long}");
+    let library = lines[2].strip_prefix("libvirt library: ").unwrap();
+    let numbers: Vec<u32> = library.split('.').map(|n| n.parse().unwrap()).collect();
+    assert_eq!(numbers.len(), 3, "{long}");
+}
+
 #[test]
 fn help_and_version_are_on_standard_output() {
     for arguments in [
@@ -91,6 +146,7 @@ fn help_and_version_are_on_standard_output() {
         vec!["help", "up"],
         vec!["up", "--help"],
         vec!["--version"],
+        vec!["-V"],
     ] {
         let ran = lbctl(&arguments).ok();
         assert!(!ran.stdout.is_empty() && ran.stderr.is_empty(), "{ran}");
@@ -117,6 +173,8 @@ fn a_wrong_command_line_ends_with_2() {
         (vec!["up", "--wait=soon"], "1h30m"),
         (vec!["status", "--watch=0"], "at least 1s"),
         (vec!["status", "--watch", "5s"], "5s"),
+        (vec!["status", "--textfile", "lb.txt"], "ends in .prom"),
+        (vec!["up", "--wait", "10m"], "write --wait=10m"),
         (vec!["plan", "--exit-cod"], "--exit-code"),
     ] {
         lbctl(&arguments).ended(2).says(&[word]);
@@ -161,7 +219,10 @@ fn a_wrong_configuration_ends_with_2_before_anything_else() {
 #[test]
 fn a_valid_configuration_is_said_to_be() {
     let place = Place::new();
-    place.lbctl(&["check"]).ok().says(&["is valid"]);
+    let pinned = ["haproxy.image_digest"];
+    let said = place.lbctl(&["check"]).ok().says(&["is valid"]);
+    said.does_not_say(&pinned);
+    place.lbctl(&["-v", "check"]).ok().says(&pinned);
     assert_eq!(
         place.lbctl(&["check", "--json"]).ok().document()["ok"],
         true
@@ -192,6 +253,17 @@ fn without_libvirt_what_needs_it_fails_by_name() {
         .lbctl(&["plan", "--connect", "qemu+tcp://127.0.0.1:1/system"])
         .ended(1)
         .says(&["127.0.0.1", "help:"]);
+}
+
+#[test]
+fn an_image_by_its_tag_is_named_on_request() {
+    let place = Place::new();
+    let says = ["is an image by its tag", "haproxy.image_digest pins one"];
+    place.lbctl(&["check", "-v"]).ok().says(&says);
+    place.lbctl(&["check"]).ok().does_not_say(&says);
+    let digest = format!("[haproxy]\nimage_digest = \"sha256:{}\"\n", "0a".repeat(32));
+    place.write(&place.config().replacen("[haproxy]\n", &digest, 1));
+    place.lbctl(&["check", "-v"]).ok().does_not_say(&says);
 }
 
 #[test]
@@ -250,6 +322,15 @@ fn render_needs_no_libvirt_and_masks_what_is_secret() {
             "{entry:?}: the password itself is in no file"
         );
     }
+    // Of files that are somebody else's nothing is written.
+    fs::remove_file(directory.join("seed.iso")).unwrap();
+    let before = read("user-data");
+    let refused = place.lbctl(&["render", "--out", out]).ended(4);
+    refused.says(&["user-data is there already, and nothing is overwritten"]);
+    assert_eq!(read("user-data"), before);
+    assert!(!directory.join("seed.iso").exists());
+    fs::write(directory.join("seed.iso"), vec![0; 65536]).unwrap();
+    place.lbctl(&["render", "--out", out]).ended(4);
     let json = place.lbctl(&["render", "--json"]).ok().document();
     assert!(
         json["files"]["haproxy.cfg"]
@@ -272,9 +353,11 @@ fn render_says_where_it_cannot_write() {
 
 #[test]
 fn the_example_and_the_texts_about_lbctl_are_printed() {
-    lbctl(["init"])
-        .ok()
-        .says(&["postgres_domain", "[haproxy.patroni_client]"]);
+    for arguments in [&["init"][..], &["init", "--full"]] {
+        lbctl(arguments)
+            .ok()
+            .says(&["postgres_domain", "[haproxy.patroni_client]"]);
+    }
     for (shell, word) in [
         ("bash", "complete"),
         ("zsh", "#compdef lbctl"),
@@ -315,12 +398,37 @@ fn status_of_what_does_not_exist() {
     place.lbctl(&NOT_THERE).ended(1).says(&[
         "lb-cli: not ready: the domain does not exist\n",
         "  domain       absent at test:///default\n",
-        "  address      10.0.0.9 (macvtap on eth0)\n",
+        "  hint         `lbctl up --wait` creates it\n",
     ]);
     let json = place
         .lbctl(&[&NOT_THERE[..], &["--json"]].concat())
         .ended(1);
     assert_eq!(json.document()["domain"]["state"], "absent");
+}
+
+#[test]
+fn what_has_no_guests_of_qemu_is_refused_in_words() {
+    let place = Place::new();
+    let says = "test:///default is of libvirt's driver for tests, which runs nothing";
+    for command in [
+        &["plan"][..],
+        &["up"],
+        &["up", "--restart=now"],
+        &["check", "--host"],
+        &["status"],
+        &["restart", "--yes"],
+        &["logs"],
+        &["renew"],
+        &["down", "--yes"],
+        &["import", "--domain", "lb"],
+    ] {
+        let words = [&["--connect", "test:///default"], command].concat();
+        place
+            .lbctl(&words)
+            .ended(1)
+            .says(&[says, "qemu:///system"])
+            .does_not_say(&["unsupported flags"]);
+    }
 }
 
 #[test]
@@ -359,7 +467,7 @@ fn a_watched_status_on_a_terminal_restores_it() {
     let place = Place::new().without_network();
     let record = place.path("record");
     for (colour, heading) in [
-        ("", "\u{1b}[1mlb-cli: not ready"),
+        ("", "\u{1b}[1mlb-cli: \u{1b}[0m\u{1b}[1;31mnot ready"),
         ("NO_COLOR=1", "\u{1b}[Hlb-cli: not ready"),
     ] {
         let line = format!(
@@ -383,7 +491,9 @@ fn a_watched_status_on_a_terminal_restores_it() {
         // After it, the last picture is where the prompt will be, without what is drawn.
         let (_, after) = seen.split_once(leave).unwrap();
         assert!(
-            after.contains("lb-cli: not ready") && !after.contains("\u{1b}[K"),
+            after.contains("lb-cli: ")
+                && after.contains("not ready")
+                && !after.contains("\u{1b}[K"),
             "{after:?}"
         );
     }
@@ -401,4 +511,150 @@ fn a_reader_that_ends_is_not_a_crash() {
         );
         run("bash", ["-c", &line]).does_not_say(&["panicked", "RUST_BACKTRACE"]);
     }
+}
+
+/// A file that was to hold it would be cut short, and a script would go on with it.
+#[test]
+fn what_was_not_written_is_a_failure() {
+    let place = Place::new();
+    let (program, config) = (env!("CARGO_BIN_EXE_lbctl"), place.path("lbctl.toml"));
+    for command in [
+        "init",
+        "man",
+        "completions bash",
+        "schema config",
+        "render",
+        "render --json",
+        "check --json",
+    ] {
+        let line = format!("{program} -c {} {command} >/dev/full", config.display());
+        run("bash", ["-c", &line]).ended(1).says(&[
+            "error: writing to standard output",
+            "No space left on device",
+        ]);
+    }
+}
+
+/// What is to be filled in is found, and nothing else is wrong; filled in, it is valid.
+#[test]
+fn what_init_leaves_open_is_what_check_reports() {
+    let place = Place::new();
+    let file = place.path("new.toml");
+    let path = file.to_str().unwrap();
+    lbctl(["init", "-o", path])
+        .ok()
+        .says(&["new.toml: written; 7 values are to be filled in (FILL IN)"]);
+    let written = fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    lbctl(["init", "-o", path])
+        .ended(4)
+        .says(&["new.toml already exists, and was not changed"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+
+    let checked = lbctl(["-c", path, "check", "--json"]).ended(2);
+    let document = checked.document();
+    let problems = document["error"]["problems"].as_array().unwrap();
+    let mut places: Vec<u64> = problems.iter().filter_map(|p| p["line"].as_u64()).collect();
+    places.dedup();
+    let lines = written.lines().zip(1..);
+    let open: Vec<u64> = lines
+        .filter(|(line, _)| line.contains("\"FILL IN\""))
+        .map(|(_, number)| number)
+        .collect();
+    assert_eq!(places, open, "{checked}");
+}
+
+#[test]
+fn a_wrong_command_line_has_a_document_too() {
+    for (arguments, command, word) in [
+        (&["--json", "up", "--frob"][..], "up", "--frob"),
+        (&["up", "--wait=soon", "--json"], "up", "1h30m"),
+        (&["--json", "upp"], "", "upp"),
+        (&["--json"], "", "Usage"),
+        // As of a variable that is not set: not the host of somewhere else.
+        (&["--json", "--connect", "", "down"], "down", "--connect"),
+    ] {
+        let ran = lbctl(arguments).ended(2);
+        let document = ran.document();
+        assert_eq!(document["command"], command, "{ran}");
+        assert_eq!(document["error"]["exit_code"], 2, "{ran}");
+        let message = &document["error"]["messages"][0];
+        assert_eq!(message["id"], "usage-wrong", "{ran}");
+        let said = message["message"].as_str().unwrap();
+        assert!(said.contains(word) && !said.contains('\u{1b}'), "{ran}");
+        assert!(ran.stderr.contains(word), "{ran}");
+    }
+    let help = lbctl(["--json", "up", "--help"]).ok();
+    assert!(help.stdout.starts_with("Create or update"), "{help}");
+    let after = lbctl(["man", "--", "--json"]).ended(2);
+    assert!(after.stdout.is_empty(), "{after}");
+}
+
+#[test]
+fn a_terminal_without_colours_gets_none_and_no_source_of_a_manual_page() {
+    let place = Place::new();
+    place.write("name = ");
+    let (program, record) = (env!("CARGO_BIN_EXE_lbctl"), place.path("record"));
+    for (variable, coloured) in [("TERM=xterm", true), ("TERM=dumb", false), ("TERM=", false)] {
+        let line = format!(
+            "{variable} script -qec '{program} -c {} check' {} </dev/null >/dev/null",
+            place.path("lbctl.toml").display(),
+            record.display()
+        );
+        run("bash", ["-c", &line]);
+        let seen = fs::read_to_string(&record).unwrap();
+        assert!(seen.contains("not valid TOML"), "{seen}");
+        assert_eq!(seen.contains("\u{1b}["), coloured, "{variable}: {seen:?}");
+    }
+    let line = format!(
+        "TERM=xterm script -qec '{program} man renew' {} </dev/null >/dev/null",
+        record.display()
+    );
+    run("bash", ["-c", &line]);
+    let seen = fs::read_to_string(&record).unwrap();
+    assert!(
+        seen.contains("lbctl man renew | man -l -") && !seen.contains(".TH"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn the_configuration_may_come_from_standard_input() {
+    let place = Place::new();
+    let file = place.path("lbctl.toml").display().to_string();
+    let line = format!(
+        "cd {} && {} -c - check < {file}",
+        place.0.path().display(),
+        env!("CARGO_BIN_EXE_lbctl")
+    );
+    run("sh", ["-c", &line]).ok();
+    // What is wrong has its line, and the file its name.
+    let line = format!(
+        "echo 'name = 1' | {} -c - check",
+        env!("CARGO_BIN_EXE_lbctl")
+    );
+    run("sh", ["-c", &line])
+        .ended(2)
+        .says(&["--> standard input:1:8"]);
+}
+
+#[test]
+fn what_could_not_be_reached_or_read_is_listed_as_unknown() {
+    let place = Place::new();
+    let folder = place.0.path().display().to_string();
+    let listed = lbctl(["list", &folder]).ended(1);
+    let listed = listed.says(&["name", "lb-cli", "unknown", "lbctl.toml"]);
+    assert!(!listed.stdout.contains("no configuration"), "{listed}");
+    let document = lbctl(["list", "--json", &folder]).ended(1).document();
+    assert_eq!(document["vms"][0]["relation"], "unknown");
+    assert_eq!(document["complete"], false);
+    assert_eq!(document["hosts"][0]["error"]["id"], "libvirt-unreachable");
+    // A file that is not there is one that is wrong.
+    let nowhere = "qemu+unix:///system?socket=/nonexistent";
+    lbctl(["--connect", nowhere, "list", "nowhere.toml"])
+        .ended(2)
+        .says(&["error: reading the configuration nowhere.toml: No such file"]);
 }

@@ -4,8 +4,11 @@
 
 mod effects;
 mod example;
+mod extends;
 mod loading;
 mod properties;
+mod values;
+mod vms;
 
 use std::fmt::Write as _;
 use std::path::Path;

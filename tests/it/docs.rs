@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use lbctl::testing::cli::Cli;
 use lbctl::testing::config::{KEYS, render_warnings};
+use lbctl::testing::status::{SIGNS, Sign, TWO, role_word};
 use serde_json::Value;
 
 use crate::support::inputs::{inputs, now};
@@ -48,12 +49,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What is made between two marks of the reference is as it would be made now.
-fn check_made(begin: &str, end: &str, made: &str) {
+/// What is made between two marks of a page is as it would be made now.
+fn check_made(page: &str, begin: &str, end: &str, made: &str) {
     // The marks of one page are written one after the other.
     static PAGE: Mutex<()> = Mutex::new(());
     let _alone = PAGE.lock().unwrap();
-    let path = root().join("docs/reference.md");
+    let path = root().join(page);
     let page = fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(begin).unwrap();
     let (listed, after) = rest.split_once(end).unwrap();
@@ -63,18 +64,54 @@ fn check_made(begin: &str, end: &str, made: &str) {
     }
     assert!(
         listed == made,
-        "docs/reference.md is behind: UPDATE_DOCS=1 cargo test --test it docs::"
+        "{} is behind: UPDATE_DOCS=1 cargo test --test it docs::",
+        path.display()
+    );
+}
+
+/// What HAProxy says of nodes, and what to do about it: the words of `lbctl status`.
+fn signs() -> String {
+    let row = |seen: &str, sign: &Sign| {
+        let role = role_word(sign.role, "primary");
+        let (meaning, advice) = (sign.meaning, sign.advice);
+        format!("   | {role} | {seen} | {meaning} | {advice} |\n")
+    };
+    let mut text =
+        "   | role | check | what it means | what to check |\n   |---|---|---|---|\n".to_owned();
+    for sign in SIGNS {
+        text.push_str(&row(sign.seen, sign));
+    }
+    let _ = writeln!(
+        text,
+        "   | primary, on two | `UP` on two | both say primary; new sessions wait | {TWO} |"
+    );
+    text + "   | no node at all | | DNS names none since the start | `dig @NAMESERVER POSTGRES_DOMAIN` from the VM's network |\n"
+}
+
+#[test]
+fn the_page_for_the_night_has_the_words_of_status() {
+    let begin = "<!-- roles: made from src/status/role.rs by `UPDATE_DOCS=1 cargo test --test it docs::` -->\n\n";
+    check_made(
+        "docs/operations.md",
+        begin,
+        "   <!-- end of roles -->",
+        &(signs() + "\n"),
     );
 }
 
 #[test]
 fn the_reference_lists_every_key_and_id_as_it_is() {
-    check_made(BEGIN, END, &table());
+    check_made("docs/reference.md", BEGIN, END, &table());
     for (id, heading) in IDS {
         let name = format!(
             "<!-- {id}: made from the JSON Schema by `UPDATE_DOCS=1 cargo test --test it docs::` -->\n"
         );
-        check_made(&name, &format!("<!-- end of {id} -->"), &ids(id, heading));
+        check_made(
+            "docs/reference.md",
+            &name,
+            &format!("<!-- end of {id} -->"),
+            &ids(id, heading),
+        );
     }
 }
 
@@ -293,6 +330,42 @@ fn lbctl_accepts_the_command_lines_in_the_pages() {
     assert!(count > 30, "only {count} commands were found in the pages");
 }
 
+/// Command lines of lbctl are read by lbctl in the test above. Of other commands a page says, in a
+/// comment that no reader sees, which test runs them, or why none does.
+#[test]
+fn every_block_of_commands_is_run_or_says_why_not() {
+    // Developers run these; each block of the second page has its test in its own suite.
+    let others = ["CONTRIBUTING.md", "development.md", "terraform.md"];
+    let mut missing = Vec::new();
+    for (path, page) in pages() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let lines: Vec<&str> = page.lines().map(str::trim).collect();
+        let begins = (0..lines.len()).filter(|at| lines[*at] == "```sh");
+        for at in begins.filter(|_| !others.contains(&name)) {
+            let block = lines[at + 1..]
+                .iter()
+                .take_while(|line| !line.starts_with("```"));
+            if block
+                .clone()
+                .all(|line| line.is_empty() || line.starts_with("lbctl "))
+            {
+                continue;
+            }
+            let mark = lines[at - 1].strip_prefix("<!-- ").unwrap_or_default();
+            let mark = mark.strip_suffix(" -->").unwrap_or_default();
+            let is_known = match mark.split_once(": ") {
+                Some(("run", file)) => root().join(file).exists(),
+                Some(("not run", why)) => !why.is_empty(),
+                _ => mark == "run",
+            };
+            if !is_known {
+                missing.push(format!("{name}:{}", at + 1));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_module_and_every_suite_has_its_row() {
     let mut missing = Vec::new();
@@ -405,7 +478,11 @@ fn whole_configurations_in_the_pages_are_accepted() {
                     |report| report.render(false, None),
                     |loaded| render_warnings(&loaded.warnings, false, None),
                 );
-                assert!(said.is_empty(), "{}: {said}", path.display());
+                // That plain HTTP has a price is said of every such configuration.
+                let plain = toml.contains("patroni_tls = \"off\"");
+                let warnings = said.matches("warning").count();
+                assert_eq!(warnings, usize::from(plain), "{}: {said}", path.display());
+                assert!(!said.contains("error"), "{}: {said}", path.display());
                 count += 1;
             }
         }
@@ -458,7 +535,7 @@ fn sources(folders: &[&str]) -> String {
 fn the_page_of_messages_quotes_what_lbctl_says() {
     let page = fs::read_to_string("docs/messages.md").unwrap();
     // What it says of a configuration is put together from parts; these are whole.
-    let sources = sources(&["src", "tests/config"]);
+    let sources = sources(&["src", "tests/config", "templates/guest/lbctl_guest"]);
     // A text may continue in the next line of the source; what libvirt says is not in our sources.
     let joined = sources.replace("\\\n", "");
     let sources: String = joined.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -475,4 +552,77 @@ fn the_page_of_messages_quotes_what_lbctl_says() {
         }
     }
     assert!(looked > 50, "{looked}");
+}
+
+/// What precedes the pieces of a page, so that each is a whole configuration.
+const AROUND: &str = "name = \"postgres-lb-1\"
+cloud_init_volume_pool = \"default\"
+ssh_admin_public_key = { file = \"admin.pub\" }
+volume_id = \"default/postgres-lb-1\"
+[libvirt_network]
+network_name = \"default\"
+ip = \"192.0.2.10\"
+";
+
+#[test]
+fn each_piece_for_your_patroni_is_a_configuration() {
+    let page = fs::read_to_string(root().join("docs/your-patroni.md")).unwrap();
+    let pieces: Vec<&str> = page
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    let (nodes, pieces) = pieces.split_first().unwrap();
+    assert!(nodes.starts_with("[[haproxy.nodes]]"));
+    assert!(pieces.len() > 8, "{}", pieces.len());
+    for piece in pieces {
+        // Plain keys of a table end where the first list of it begins.
+        let at = piece.find("\n[").unwrap_or(piece.len());
+        let (table, rest) = piece.split_at(at);
+        let text = format!("{AROUND}{table}\n{nodes}{rest}");
+        let read = lbctl::testing::config::parse(&text, "lbctl.toml", &inputs(), now());
+        if let Err(report) = read {
+            panic!("{piece}\n{}", report.render(false, None));
+        }
+    }
+}
+
+/// The commands of a page that are marked so, one block after the other in one folder.
+#[test]
+fn the_commands_that_make_certificates_make_good_ones() {
+    let page = fs::read_to_string(root().join("docs/your-patroni.md")).unwrap();
+    let blocks: Vec<&str> = page
+        .split("<!-- run -->\n```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    let folder = tempfile::tempdir().unwrap();
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        let output = shell.args(["-euc", script]).current_dir(&folder).output();
+        let output = output.unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "{script}\n{}",
+            said(&output.stderr)
+        );
+        said(&output.stdout)
+    };
+    for block in &blocks {
+        run(block);
+    }
+    let names = run("openssl x509 -in pg1.crt -noout -ext subjectAltName,extendedKeyUsage");
+    for wanted in [
+        "DNS:pg1",
+        "DNS:pg.example.net",
+        "IP Address:192.0.2.11",
+        "Client Auth",
+    ] {
+        assert!(names.contains(wanted), "{names}");
+    }
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let key = lbctl::testing::secret::Secret::new(read("patroni-ca.key"));
+    lbctl::testing::cert::Ca::load(&key, &read("patroni-ca.crt")).unwrap();
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use lbctl::testing::config::{Config, Effect, KEYS, Key, MemoryInputs, VolumeRef, parse};
+use lbctl::testing::config::{Config, Effect, KEYS, Key, MemoryInputs, Sha256, VolumeRef, parse};
 use lbctl::testing::guest::Guest;
 use lbctl::testing::reconcile::apply::{Progress, apply};
-use lbctl::testing::reconcile::desired::Desired;
+use lbctl::testing::reconcile::desired::{Desired, Intent};
 use lbctl::testing::reconcile::observe::{Ask, observe};
 use lbctl::testing::reconcile::plan::{
     Class, Plan, Refusal, RefusalKind, Restart, Step, guest_differs, plan_up,
@@ -48,6 +48,19 @@ prefix_length = 24
 interface = "eno1"
 ip = "198.51.100.20"
 prefix_length = 24
+[[libvirt_networks.routes]]
+to = "10.0.0.0/8"
+via = "192.0.2.100"
+[[macvtap_interfaces.routes]]
+to = "10.0.0.0/8"
+via = "198.51.100.100"
+[[bridge_interfaces]]
+bridge = "br0"
+addresses = ["203.0.113.20/24"]
+[[bridge_interfaces.routes]]
+to = "10.0.0.0/8"
+via = "203.0.113.100"
+[guest]
 [haproxy]
 postgres_nodes_max_count = 3
 postgres_nameserver_ips = ["192.0.2.1"]
@@ -61,6 +74,13 @@ certificate_early_renewal_period = 24
 [haproxy.timeouts]
 [haproxy.check]
 [haproxy.metrics]
+[[haproxy.services]]
+name = "reports"
+port = 5434
+role = "replica"
+[virtual_ip]
+address = "198.51.100.30"
+peers = ["198.51.100.21"]
 [chrony]
 enabled = true
 servers = [{{ url = "ntp1.example.org", options = ["iburst"] }}]
@@ -83,16 +103,35 @@ password = "one"
     text.parse().unwrap()
 }
 
+/// The same with nodes that are listed.
+fn listed() -> Table {
+    let mut document = base();
+    let haproxy = document["haproxy"].as_table_mut().unwrap();
+    for key in [
+        "postgres_nodes_max_count",
+        "postgres_nameserver_ips",
+        "postgres_domain",
+    ] {
+        haproxy.remove(key);
+    }
+    let nodes: Table = "nodes = [{ name = 'pg-1', address = '192.0.2.40' }, { name = 'pg-2', address = 'pg2.example.org' }]"
+        .parse()
+        .unwrap();
+    haproxy.insert("nodes".into(), nodes["nodes"].clone());
+    document
+}
+
 /// Another value for a key, as TOML; `None`: nothing to change by itself.
 #[rustfmt::skip]
-#[allow(clippy::match_same_arms)] // in the order of the keys
+#[allow(clippy::match_same_arms, clippy::too_many_lines)] // in the order of the keys, one a line
 fn other(path: &str) -> Option<&'static str> {
     Some(match path {
+        "extends" => return None, // its keys have their effects
         "name" => "'lb-2'",
         "vcpus" => "4",
         "memory" => "4096",
         // It replaces [volume], so both cannot be given: see the test below.
-        "volume_id" => return None,
+        "volume_id" | "volume_format" => return None,
         "cloud_init_volume_pool" => "'os'",
         "cloud_init_volume_name" => "'other.iso'",
         "ssh_admin_user" => "'operator'",
@@ -102,6 +141,22 @@ fn other(path: &str) -> Option<&'static str> {
         "libvirt_network.ip" => "'192.0.2.77'",
         "libvirt_networks[].ip" => "'192.0.2.78'",
         "macvtap_interfaces[].ip" => "'198.51.100.79'",
+        "bridge_interfaces[].ip" | "bridge_interfaces[].prefix_length" => return None, // both, or none
+        "bridge_interfaces[].addresses" => "['203.0.113.21/24', '2001:db8::21/64']",
+        "bridge_interfaces[].bridge" => "'br1'",
+        "bridge_interfaces[].vlan" => "42",
+        // It takes the place of the addresses: see the test below.
+        "bridge_interfaces[].dhcp" => return None,
+        "bridge_interfaces[].gateway" => "'203.0.113.1'",
+        "libvirt_networks[].addresses" | "macvtap_interfaces[].addresses" => "['2001:db8::22/64']",
+        "libvirt_networks[].search" | "macvtap_interfaces[].search" | "bridge_interfaces[].search" => "['example.org']",
+        "libvirt_networks[].mtu" | "macvtap_interfaces[].mtu" | "bridge_interfaces[].mtu" => "9000",
+        "libvirt_networks[].routes[].to" | "macvtap_interfaces[].routes[].to" | "bridge_interfaces[].routes[].to" => "'10.1.0.0/16'",
+        "libvirt_networks[].routes[].via" => "'192.0.2.101'",
+        "macvtap_interfaces[].routes[].via" => "'198.51.100.101'",
+        "bridge_interfaces[].routes[].via" => "'203.0.113.101'",
+        "bridge_interfaces[].dns_servers" => "['203.0.113.53']",
+        "bridge_interfaces[].mac" => "'52:54:00:de:e3:6e'",
         "libvirt_network.mac" => "'52:54:00:de:e3:6b'",
         "libvirt_networks[].mac" => "'52:54:00:de:e3:6c'",
         "macvtap_interfaces[].mac" => "'52:54:00:de:e3:6d'",
@@ -118,7 +173,32 @@ fn other(path: &str) -> Option<&'static str> {
         "volume.size" => "'20 GiB'",
         "volume.base_volume_pool" => "'default'",
         "volume.base_volume_name" => "'other'",
+        // In the place of base_volume_name: see the test below.
+        "volume.base_image.file" | "volume.base_image.url" | "volume.base_image.sha256" => return None,
         "volume.format" => "'raw'",
+        "guest.http_proxy" => "'http://proxy.example.org:3128'",
+        "guest.apt_mirror" => "['http://mirror.example.org/debian']",
+        "guest.ca_certificates" => "{ file = 'ca.crt' }",
+        "guest.timezone" => "'Europe/Berlin'",
+        "guest.cloud_config" => "'packages: [vim]'",
+        // Instead of the three below: see `listed`.
+        "haproxy.nodes[].name" => "'pg-9'",
+        "haproxy.nodes[].address" => "'192.0.2.41'",
+        "haproxy.nodes[].port" | "haproxy.services[].postgres_port" => "6432",
+        "haproxy.nodes[].patroni_port" => "8010",
+        "haproxy.nodes[].verify_host" => "'pg-1.example.org'",
+        "haproxy.services[].name" => "'other'",
+        "haproxy.services[].port" => "5444",
+        "haproxy.services[].role" => "'sync'",
+        "haproxy.services[].fallback" => "'primary'",
+        "haproxy.services[].max_lag" => "'16MB'",
+        "haproxy.services[].tags" => "{ ssd = true }",
+        "haproxy.services[].balance" => "'first'",
+        "haproxy.services[].proxy_protocol" => "'v2'",
+        "haproxy.role" => "'leader'",
+        "haproxy.postgres_port" => "5433",
+        // It changes what else may be given: see the test below.
+        "haproxy.patroni_tls" => return None,
         "haproxy.postgres_nodes_max_count" => "5",
         "haproxy.postgres_nameserver_ips" => "['192.0.2.2', '2001:db8::1']",
         "haproxy.postgres_domain" => "'other.example.org'",
@@ -129,17 +209,20 @@ fn other(path: &str) -> Option<&'static str> {
         "haproxy.verify_host" => "'pg.example.org'",
         "haproxy.max_connections" => "3000",
         "haproxy.port" => "6432",
-        "haproxy.address" => "'192.0.2.20'",
+        // One address does not go together with a shared one.
+        "haproxy.address" => "'::'",
         "haproxy.allow" | "haproxy.patroni_allow" => "['192.0.2.0/24']",
         "haproxy.max_connections_per_client" => "50",
         "haproxy.hold" => "'20s'",
         "haproxy.primary_connections" => "80",
         "haproxy.patroni_port" => "8008",
         "haproxy.patroni_passthrough" => "false",
-        "haproxy.replicas_port" => "5434",
+        "haproxy.replicas_port" => "5435",
         "haproxy.replicas_max_lag" => "'16MB'",
         "haproxy.hard_stop_after" => "'2h'",
         "haproxy.patroni_client.ca_key" => return None, // with ca_certificate
+        // Instead of ca_key, and both at once: see the test below.
+        "haproxy.patroni_client.certificate" | "haproxy.patroni_client.key" => return None,
         "haproxy.patroni_client.ca_certificate" => "{ file = 'other.crt' }",
         "haproxy.patroni_client.certificate_validity_period" => "300",
         "haproxy.patroni_client.certificate_early_renewal_period" => "30",
@@ -151,6 +234,11 @@ fn other(path: &str) -> Option<&'static str> {
         "haproxy.metrics.enabled" | "chrony.enabled" | "fluentd.enabled" | "node_exporter.enabled" => "false",
         "haproxy.metrics.address" => "'127.0.0.1'",
         "haproxy.metrics.port" => "9405",
+        "virtual_ip.address" => "'198.51.100.31'",
+        "virtual_ip.peers" => "['198.51.100.22']",
+        "virtual_ip.router_id" => "77",
+        "virtual_ip.detection" => "'1s'",
+        "virtual_ip.drain" => "'5m'",
         "chrony.servers[].url" | "chrony.pools[].url" => "'other.example.org'",
         "chrony.servers[].options" | "chrony.pools[].options" => "['minpoll 4']",
         "chrony.makestep.threshold" => "2.0",
@@ -207,8 +295,14 @@ fn inputs() -> &'static MemoryInputs {
                 .push(rcgen::DnType::CommonName, name);
             parameters.self_signed(&key).unwrap().pem()
         };
+        let client = rcgen::KeyPair::generate().unwrap();
+        let given = rcgen::CertificateParams::default()
+            .self_signed(&client)
+            .unwrap();
         let mut inputs = MemoryInputs::default();
         for (name, pem) in [
+            ("client.key", client.serialize_pem()),
+            ("client.crt", given.pem()),
             ("ca.key", key.serialize_pem()),
             ("ca.crt", certificate("one")),
             ("other.crt", certificate("two")),
@@ -221,16 +315,18 @@ fn inputs() -> &'static MemoryInputs {
 
 fn plan(config: &Config, host: &MemoryHost) -> Result<Plan, Refusal> {
     let mut observed = observe(config, host, Ask::Everything).unwrap();
-    let desired = Desired::from_config(config, &observed, OffsetDateTime::now_utc()).unwrap();
+    observed.look_at_image();
+    let now = OffsetDateTime::now_utc();
+    let desired = Desired::from_config(config, &observed, now, Intent::Apply).unwrap();
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
         observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
     }
     plan_up(&desired, &observed, Restart::Later)
 }
 
-fn running() -> MemoryHost {
+fn running(document: &Table) -> MemoryHost {
     let host = MemoryHost::new();
-    let first = plan(&load(&base()), &host).unwrap();
+    let first = plan(&load(document), &host).unwrap();
     apply(&first.steps, &host, &mut Quiet).unwrap();
     for (pool, name) in [("os", "other"), ("default", "base")] {
         let (pool, name) = (pool.into(), name.into());
@@ -263,8 +359,9 @@ fn found(plan: Result<Plan, Refusal>) -> Effect {
 
 #[test]
 fn every_key_has_the_effect_that_the_table_says() {
-    let host = running();
+    let (host, of_a_list) = (running(&base()), running(&listed()));
     assert!(plan(&load(&base()), &host).unwrap().is_empty());
+    assert!(plan(&load(&listed()), &of_a_list).unwrap().is_empty());
     let wrong: Vec<String> = KEYS
         .iter()
         .filter(|key| !key.is_table())
@@ -272,8 +369,12 @@ fn every_key_has_the_effect_that_the_table_says() {
             let value = other(key.path)?;
             let value: Table = format!("x = {value}").parse().unwrap();
             let mut document = base();
+            let mut host = &host;
+            if key.path.starts_with("haproxy.nodes[]") {
+                (document, host) = (listed(), &of_a_list);
+            }
             set(&mut document, key.path, value["x"].clone());
-            let effect = found(plan(&load(&document), &host));
+            let effect = found(plan(&load(&document), host));
             // What is used at the next issue changes nothing now.
             let as_listed = match key.effect() {
                 Effect::NextCertificate => Effect::Nothing,
@@ -286,9 +387,156 @@ fn every_key_has_the_effect_that_the_table_says() {
 }
 
 #[test]
+fn addresses_by_dhcp_need_a_restart() {
+    let mut document = base();
+    let bridge = document["bridge_interfaces"][0].as_table_mut().unwrap();
+    bridge.remove("addresses");
+    bridge.remove("routes");
+    bridge.insert("dhcp".into(), Value::Boolean(true));
+    assert_eq!(
+        found(plan(&load(&document), &running(&base()))),
+        Effect::Restart
+    );
+}
+
+#[test]
+fn the_image_of_the_base_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.qcow2");
+    let mut image = vec![0; 1 << 20];
+    image[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    image[23] = 16;
+    image[24..32].copy_from_slice(&(1_u64 << 30).to_be_bytes());
+    std::fs::write(&file, &image).unwrap();
+    let of = |source: (&str, &str), digest: &str| {
+        let mut document = base();
+        let volume = document["volume"].as_table_mut().unwrap();
+        volume.remove("base_volume_name");
+        let image = Table::from_iter(
+            [source, ("sha256", digest)].map(|(k, v)| (k.to_owned(), Value::String(v.into()))),
+        );
+        volume.insert("base_image".into(), Value::Table(image));
+        load(&document)
+    };
+    let (file, digest) = (file.display().to_string(), Sha256::of(&image).to_string());
+    let wanted = of(("file", &file), &digest);
+    let host = MemoryHost::new();
+    let first = plan(&wanted, &host).unwrap();
+    let brings = |plan: &Plan| plan.steps.iter().any(|s| matches!(s, Step::BringImage(_)));
+    // The longest step, and the one that fails most, leaves nothing that is the VM's.
+    assert!(matches!(first.steps[0], Step::BringImage(_)) && brings(&first));
+    apply(&first.steps, &host, &mut Quiet).unwrap();
+    assert_eq!(found(plan(&wanted, &host)), Effect::Nothing);
+    let elsewhere = of(("file", "/nowhere"), &digest);
+    assert_eq!(found(plan(&elsewhere, &host)), Effect::Nothing);
+    let url = of(("url", "https://nowhere.example/image"), &digest);
+    assert_eq!(found(plan(&url, &host)), Effect::Nothing);
+    let another = of(("file", &file), &"0".repeat(64));
+    assert_eq!(found(plan(&another, &host)), Effect::Replace);
+}
+
+#[test]
 fn another_root_disk_is_refused() {
     let mut document = base();
     document.remove("volume");
     document.insert("volume_id".into(), Value::String("os/base".into()));
-    assert_eq!(found(plan(&load(&document), &running())), Effect::Replace);
+    let host = running(&base());
+    assert_eq!(found(plan(&load(&document), &host)), Effect::Replace);
+}
+
+#[test]
+fn another_way_of_asking_patroni_is_live_and_brings_and_removes_certificates() {
+    let client = |document: &mut Table, keys: &[&str]| {
+        let haproxy = document["haproxy"].as_table_mut().unwrap();
+        let client = haproxy["patroni_client"].as_table_mut().unwrap();
+        client.retain(|key, _| keys.contains(&key));
+    };
+    let mode = |word: &str| {
+        let mut document = base();
+        set(
+            &mut document,
+            "haproxy.patroni_tls",
+            Value::String(word.into()),
+        );
+        match word {
+            "mutual" => {}
+            "server" => client(&mut document, &["ca_certificate"]),
+            _ => client(&mut document, &[]),
+        }
+        document
+    };
+    let files = |document: &Table| {
+        let host = MemoryHost::new();
+        let observed = observe(&load(document), &host, Ask::Everything).unwrap();
+        let now = OffsetDateTime::now_utc();
+        let seed = Desired::from_config(&load(document), &observed, now, Intent::Apply)
+            .unwrap()
+            .seed;
+        let guest: Vec<String> = seed
+            .guest
+            .files
+            .iter()
+            .map(|f| f.path.to_string())
+            .collect();
+        let own = seed.files().iter().any(|file| file.name == "client.pem");
+        let has = |path: &str| guest.iter().any(|p| p == path);
+        (
+            own,
+            has("/etc/haproxy/client.pem"),
+            has("/etc/haproxy/ca.pem"),
+        )
+    };
+    for (from, there) in [
+        ("mutual", (true, true, true)),
+        ("server", (false, false, true)),
+        ("off", (false, false, false)),
+    ] {
+        let host = running(&mode(from));
+        assert_eq!(files(&mode(from)), there, "{from}");
+        for to in ["mutual", "server", "off"]
+            .into_iter()
+            .filter(|to| *to != from)
+        {
+            let plan = plan(&load(&mode(to)), &host).unwrap();
+            let issues = plan
+                .changes
+                .iter()
+                .any(|c| c.to_string().contains("client certificate"));
+            assert_eq!(found(Ok(plan)), Effect::Live, "{from} to {to}");
+            assert_eq!(issues, to == "mutual", "{from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_from_elsewhere_is_exchanged_live_and_back() {
+    let (host, mut document) = (running(&base()), base());
+    let client = document["haproxy"]["patroni_client"]
+        .as_table_mut()
+        .unwrap();
+    for key in [
+        "ca_key",
+        "certificate_validity_period",
+        "certificate_early_renewal_period",
+    ] {
+        client.remove(key);
+    }
+    for (key, file) in [("certificate", "client.crt"), ("key", "client.key")] {
+        let file: Table = format!("file = '{file}'").parse().unwrap();
+        client.insert(key.into(), Value::Table(file));
+    }
+    let given = load(&document);
+    let plan = plan(&given, &host).unwrap();
+    assert!(
+        plan.changes
+            .iter()
+            .all(|change| change.class == Class::Live),
+        "{:?}",
+        plan.changes
+    );
+    let words: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    assert!(
+        words.join("; ").contains("another one is configured"),
+        "{words:?}"
+    );
 }

@@ -5,11 +5,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lbctl::testing::seed::iso::{File, Image, IsoError, read, read_tag, write};
+use lbctl::testing::seed::iso::{self, File, Image, IsoError, read, read_tag};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 const MARK: &str = "lbctl seed v1 vm=lb-1 uuid=2b1c7c0e-8f0f-4f6c-9a5e-6b8a1f0d3c55";
+
+fn write(image: &Image) -> Result<Vec<u8>, IsoError> {
+    let (tag, files) = (image.tag.as_deref(), &image.files);
+    let written = iso::write(&image.label, tag, files);
+    // What is said beforehand is what then happens.
+    let beforehand = iso::ensure_writable(&image.label, tag, files);
+    assert_eq!(beforehand.err(), written.as_ref().err().cloned());
+    written
+}
 
 fn image(files: &[(&str, &[u8])]) -> Image {
     let files = files

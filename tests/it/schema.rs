@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use lbctl::testing::config::{KEYS, Need};
+use lbctl::testing::config::{KEYS, Key, Need};
 use serde_json::{Value, json};
 
 use crate::support::{lbctl, run};
 
-fn schema(of: &str) -> Value {
+pub fn schema(of: &str) -> Value {
     lbctl(["schema", of]).ok().json()
 }
 
 /// What Python's jsonschema objects to, by file.
-fn objections(schema: &Value, files: &[String]) -> BTreeMap<String, String> {
+pub fn objections(schema: &Value, files: &[String]) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("schema.json");
     fs::write(&path, schema.to_string()).unwrap();
@@ -35,11 +35,12 @@ fn objections(schema: &Value, files: &[String]) -> BTreeMap<String, String> {
 /// Whether `check` says of a wrong shape, and not of a wrong value or of what one key means for
 /// another.
 fn is_about_shape(line: &str) -> bool {
-    let words = ["unknown key", "must be a", "must be true", "the section"];
-    let missing = line
-        .split('`')
-        .nth(1)
-        .filter(|_| line.ends_with("` is missing"));
+    let words = ["unknown key", "must be a", "must be true"];
+    let between = |start: &str, end: &str| {
+        let rest = line.strip_suffix(&format!("{end} is missing"))?;
+        rest.rsplit_once(start).map(|(_, path)| path)
+    };
+    let missing = between("`", "`").or_else(|| between("[", "]"));
     let required = |path: &str| {
         KEYS.iter()
             .any(|k| k.path == path && k.need == Need::Required)
@@ -59,15 +60,19 @@ fn the_configurations_schema_agrees_with_lbctl_about_shape() {
             continue;
         };
         let file = folder.join("lbctl.toml").display().to_string();
+        // What each VM of a list needs may stand in two places, which the schema does not know.
+        let in_two_places = file.contains("/vms-missing-");
         if expected.starts_with("accepted") {
             accepted.push(file.clone());
-        } else if expected.lines().any(is_about_shape) {
+        } else if !in_two_places && expected.lines().any(is_about_shape) {
             misshapen.push(file.clone());
         }
         files.push(file);
     }
-    files.push("config.example.toml".into());
-    accepted.push("config.example.toml".into());
+    for example in ["config.example.toml", "examples/pair.toml"] {
+        files.push(example.into());
+        accepted.push(example.into());
+    }
     let objections = objections(&schema("config"), &files);
     let refused: Vec<_> = accepted.iter().filter_map(|f| objections.get(f)).collect();
     assert!(
@@ -90,19 +95,52 @@ fn the_configurations_schema_agrees_with_lbctl_about_shape() {
     );
 }
 
+/// Of the configurations that lbctl refuses, those that the schema accepts are known by name: what
+/// is wrong in each is not the form of one value. It is in two values, in a file, in a key or a
+/// certificate, or it is what a text means.
+#[test]
+fn the_configurations_schema_refuses_what_is_wrong_in_one_value() {
+    let mut files = Vec::new();
+    for case in fs::read_dir("tests/config").unwrap() {
+        let folder = case.unwrap().path();
+        let expected = fs::read_to_string(folder.join("expected")).unwrap_or_default();
+        if expected.starts_with("error") {
+            files.push(folder.join("lbctl.toml").display().to_string());
+        }
+    }
+    let objections = objections(&schema("config"), &files);
+    let mut passed: Vec<&str> = files
+        .iter()
+        .filter(|file| !objections.contains_key(*file))
+        .map(|file| file.split('/').nth_back(1).unwrap())
+        .collect();
+    passed.sort_unstable();
+    let (path, found) = ("tests/schema/accepted.txt", passed.join("\n") + "\n");
+    if std::env::var_os("LBCTL_BLESS").is_some() {
+        fs::write(path, &found).unwrap();
+    }
+    assert_eq!(found, fs::read_to_string(path).unwrap_or_default());
+}
+
 #[test]
 fn the_configurations_schema_has_every_key_and_what_it_means() {
     let schema = schema("config");
     for key in KEYS {
-        let mut place = &schema;
-        for part in key.path.split('.') {
-            place = &place["properties"][part.trim_end_matches("[]")];
-            if part.ends_with("[]") {
-                place = &place["items"];
-            }
-        }
+        let place = of_key(&schema, key);
         assert_eq!(place["description"], key.meaning, "{}", key.path);
     }
+}
+
+/// What the schema says of a key.
+pub fn of_key<'a>(schema: &'a Value, key: &Key) -> &'a Value {
+    let mut place = schema;
+    for part in key.path.split('.') {
+        place = &place["properties"][part.trim_end_matches("[]")];
+        if part.ends_with("[]") {
+            place = &place["items"];
+        }
+    }
+    place
 }
 
 /// What a reader of the old documents could not read in the new ones.
@@ -148,6 +186,21 @@ fn what_was_published_of_the_output_is_kept() {
         assert!(
             broken.is_empty(),
             "programs that read lbctl's output would break; take another number for SCHEMA, or leave it: {broken:#?}"
+        );
+    }
+    publish(path, &new);
+}
+
+#[test]
+fn what_was_published_of_the_events_is_kept() {
+    let path = Path::new("docs/events.schema.json");
+    let new = schema("events");
+    if let Ok(text) = fs::read_to_string(path) {
+        let published: Value = serde_json::from_str(&text).unwrap();
+        let broken = breaks(&published, &new, "");
+        assert!(
+            broken.is_empty(),
+            "programs that read lbctl's events would break: {broken:#?}"
         );
     }
     publish(path, &new);

@@ -11,12 +11,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use lbctl::testing::cert::Resolution;
-use lbctl::testing::config::{Loaded, MemoryInputs, Report, parse};
+use lbctl::testing::config::{CertificateSource, Loaded, MemoryInputs, Report, parse};
 use lbctl::testing::exit::{Exit, Failure};
 use lbctl::testing::guest::Extent;
 use lbctl::testing::guest::Guest;
 use lbctl::testing::reconcile::apply::{Progress, apply};
-use lbctl::testing::reconcile::desired::{Desired, policy};
+use lbctl::testing::reconcile::desired::{Desired, Intent};
 use lbctl::testing::reconcile::observe::{Ask, observe};
 use lbctl::testing::reconcile::plan::{Restart, Step, guest_differs, plan_up};
 use lbctl::testing::render::{CheckTls, GuestSpec};
@@ -344,20 +344,26 @@ fn no_debug_of_a_type_and_no_panic() {
     let loaded = given.parse(&given.config(Form::Env)).unwrap();
     let config = &loaded.config;
     let now = OffsetDateTime::now_utc();
-    let resolved = lbctl::testing::cert::resolve(None, policy(config), now, false).unwrap();
+    let client = config.haproxy.patroni_tls.client().unwrap();
+    let CertificateSource::Issued(issuing) = &client.source else {
+        panic!("it has a CA key")
+    };
+    let policy = issuing.policy(&client.ca, false);
+    let resolved = lbctl::testing::cert::resolve(None, policy, now, false).unwrap();
     seen.0
         .key("the client's key", resolved.pair().key_pem().expose());
     let tls = CheckTls {
-        client_pem: resolved.pair().pem(),
-        ca_pem: given.ca_crt.clone(),
+        client_pem: Some(resolved.pair().pem()),
+        ca_pem: Some(given.ca_crt.clone()),
     };
     let guest = GuestSpec::from_config(config, &tls);
     let hash = guest.admin.password_hash.as_ref().unwrap();
     seen.0.secret("the password's hash", hash.expose());
 
     seen.of("Loaded", &loaded);
-    seen.of("Policy", &policy(config));
-    seen.of("Ca", &config.haproxy.patroni_client.ca);
+    seen.of("Policy", &policy);
+    seen.of("CaCertificates", &client.ca);
+    seen.of("Ca", &policy.source.open().unwrap());
     seen.of("ClientPair", resolved.pair());
     let issued = matches!(resolved, Resolution::Issue { .. });
     assert!(issued);
@@ -371,14 +377,15 @@ fn no_debug_of_a_type_and_no_panic() {
         "SeedFiles",
         &lbctl::testing::render::seed_files(&guest, String::new()),
     );
-    let built = Seed::build(config, resolved.pair()).unwrap();
+    let built = Seed::build(config, Some(resolved.pair())).unwrap();
     seen.of("Seed", &built);
-    seen.of("iso::File", &built.files);
+    seen.of("iso::File", &built.files());
+    let image = built.image().unwrap();
     seen.of(
         "iso::Image",
-        &lbctl::testing::seed::iso::read(&built.image).unwrap(),
+        &lbctl::testing::seed::iso::read(&image).unwrap(),
     );
-    seen.of("SeedContent", &recognise(&built.image, NAME));
+    seen.of("SeedContent", &recognise(&image, NAME));
 
     // A first `up`, and a change of every secret of a guest that runs.
     let host = MemoryHost::new();
@@ -388,7 +395,7 @@ fn no_debug_of_a_type_and_no_panic() {
             .replace("zq7", &format!("zq7{change}"));
         let config = given.parse(&text).unwrap().config;
         let mut observed = observe(&config, &host, Ask::Everything).unwrap();
-        let desired = Desired::from_config(&config, &observed, now).unwrap();
+        let desired = Desired::from_config(&config, &observed, now, Intent::Apply).unwrap();
         if guest_differs(&desired.seed, observed.domain.as_ref()) {
             observed.availability = Guest::new(&host, NAME).availability(Duration::from_secs(5));
         }
@@ -427,7 +434,7 @@ fn no_debug_of_a_type_and_no_panic() {
             seen.0.place("plans", "a failure", failure.to_string());
             let spec = &desired.seed.guest;
             let refused =
-                Guest::new(&host, NAME).converge(spec, Extent::All, Duration::from_secs(1));
+                Guest::new(&host, NAME).converge(spec, Extent::All, &[], Duration::from_secs(1));
             seen.of("ConvergeError", &refused);
         }
     }

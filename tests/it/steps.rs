@@ -2,17 +2,22 @@
 //! host, and then the same command ends it well, and `down` leaves nothing behind. On a host in
 //! memory, with the real observe, plan and apply.
 
+mod adopt;
+mod anew;
+mod hosts;
+mod pair;
 mod rivals;
+mod turns;
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use lbctl::testing::config::{Config, MemoryInputs, VolumeRef, parse};
-use lbctl::testing::exit::{Exit, Failure};
+use lbctl::testing::exit::{Exit, Failure, MessageId};
 use lbctl::testing::guest::Guest;
 use lbctl::testing::host::{Definition, HostReader};
 use lbctl::testing::reconcile::apply::{Progress, apply};
-use lbctl::testing::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::testing::reconcile::desired::{Desired, Intent, Renewal, current_seed};
 use lbctl::testing::reconcile::observe::{Ask, Observed, observe};
 use lbctl::testing::reconcile::plan::{
     DownOptions, Plan, Restart, Step, guest_differs, plan_down, plan_renew, plan_up,
@@ -90,7 +95,7 @@ fn ca() -> &'static MemoryInputs {
 
 fn observe_all(config: &Config, host: &MemoryHost) -> (Observed, Desired) {
     let mut observed = observe(config, host, Ask::Everything).unwrap();
-    let desired = Desired::from_config(config, &observed, now()).unwrap();
+    let desired = Desired::from_config(config, &observed, now(), Intent::Apply).unwrap();
     if guest_differs(&desired.seed, observed.domain.as_ref()) {
         observed.availability = Guest::new(host, "lb-1").availability(Duration::from_secs(5));
     }
@@ -121,6 +126,7 @@ fn down(config: &Config, host: &MemoryHost) {
     let options = DownOptions {
         stop_deadline: Duration::from_secs(5),
         delete_volume: true,
+        alone: false,
     };
     let observed = observe(config, host, Ask::Everything).unwrap();
     let plan = plan_down(config, &observed, options).unwrap();
@@ -159,9 +165,12 @@ fn stop_everywhere(prepare: impl Fn(&MemoryHost), target: &Config) -> usize {
     let total = complete.changes() - before;
 
     for stop in 0..total {
-        for then_down in [false, true] {
+        for (then_down, backwards) in [(false, false), (false, true), (true, false), (true, true)] {
             let host = MemoryHost::new();
             prepare(&host);
+            if backwards {
+                host.backwards();
+            }
             host.stop_after(stop);
             apply(&plan(target, &host).steps, &host, &mut Quiet).unwrap_err();
             host.go_on();
@@ -211,7 +220,7 @@ fn an_interrupted_up_completes_its_step_and_continues_later() {
     assert_eq!(failure.exit as u8, 130);
     let said = failure.to_string();
     assert!(
-        said.starts_with("stopped before this step: clone volume"),
+        said.starts_with("stopped before this step: reserve"),
         "{said}"
     );
     assert!(
@@ -221,10 +230,37 @@ fn an_interrupted_up_completes_its_step_and_continues_later() {
     up(&config, &host);
 }
 
+/// The reservation and the clone are made at the same time: one may be made and the other not.
+#[test]
+fn what_was_done_beside_the_step_that_failed_is_counted_and_kept() {
+    for (backwards, clone, says) in [
+        (false, false, "1 step was done before it"),
+        (true, true, "2 steps were done before it"),
+    ] {
+        let (config, host) = (config(""), MemoryHost::new());
+        if backwards {
+            host.backwards();
+        }
+        // Before the reservation or, backwards, between the clone and it.
+        host.visit_after(if backwards { 2 } else { 1 }, |host| {
+            host.reserve_for_another("192.0.2.20");
+        });
+        let error = apply(&plan(&config, &host).steps, &host, &mut Quiet).unwrap_err();
+        assert_eq!(error.beside().is_some(), clone);
+        let failure = Failure::from(error).to_string();
+        assert!(failure.starts_with("cannot reserve"), "{failure}");
+        assert!(failure.contains(says), "{failure}");
+        // The base, the seed, and the clone.
+        assert_eq!(host.volumes(), 2 + usize::from(clone));
+        down(&config, &host);
+        assert_eq!(host.volumes(), 1);
+    }
+}
+
 #[test]
 fn a_first_up_may_stop_anywhere() {
     let stops = stop_everywhere(|_| {}, &config(""));
-    assert_eq!(stops, 6, "reserve, clone, write, define, autostart, start");
+    assert_eq!(stops, 6, "write, reserve, clone, define, autostart, start");
 }
 
 #[test]
@@ -376,6 +412,7 @@ fn a_way_down_may_stop_anywhere() {
         let options = DownOptions {
             stop_deadline: Duration::from_secs(5),
             delete_volume: true,
+            alone: false,
         };
         let plan = plan_down(&config, &observed, options).unwrap();
         apply(&plan.steps, &host, &mut Quiet).unwrap_err();
@@ -406,5 +443,78 @@ fn the_certificate_survives_a_stop_before_the_domain_was_defined() {
         host.read_volume(&at, u64::MAX).unwrap(),
         before,
         "no second certificate is issued"
+    );
+}
+
+/// The plan for a guest whose memory was saved begins with its start, and no seed that the saved
+/// state needs is deleted before.
+#[test]
+fn a_saved_guest_keeps_its_seed_until_it_has_gone_on() {
+    let host = MemoryHost::new();
+    up(&config(""), &host);
+    host.managed_save("lb-1");
+    let edited = config_with_password("y");
+    let first = plan(&edited, &host);
+    let steps: Vec<String> = first.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["start domain lb-1"]);
+    assert!(first.continues);
+    apply(&first.steps, &host, &mut Quiet).unwrap();
+    up(&edited, &host);
+    assert_eq!(host.volumes(), 3);
+    down(&edited, &host);
+    assert_eq!(host, MemoryHost::new());
+}
+
+#[test]
+fn a_snapshot_keeps_its_seed_through_every_change() {
+    let host = MemoryHost::new();
+    up(&config(""), &host);
+    host.take_snapshot("lb-1", "s1");
+    for password in ["y", "z", "a"] {
+        up(&config_with_password(password), &host);
+        assert_eq!(
+            host.volumes(),
+            4,
+            "base, disk, seed, and the snapshot's seed"
+        );
+    }
+    down(&config_with_password("a"), &host);
+    assert_eq!(host, MemoryHost::new());
+}
+
+/// Another lbctl has started the domain a moment ago.
+#[test]
+fn a_guest_that_is_being_started_is_looked_at_again() {
+    let (config, host) = (config(""), MemoryHost::new());
+    up(&config, &host);
+    host.start_slowly(2);
+    assert!(plan(&config, &host).is_empty());
+    host.start_slowly(2);
+    renew(&config, &host, true).expect("a plan");
+}
+
+/// libvirt lists a volume that another lbctl is making before its file is there.
+#[test]
+fn the_file_of_a_listed_volume_is_waited_for() {
+    let (config, host) = (config(""), MemoryHost::new());
+    up(&config, &host);
+    let disk = VolumeRef {
+        pool: "default".into(),
+        name: "lb-1".into(),
+    };
+    host.list_without_file(&disk, 1);
+    assert!(plan(&config, &host).is_empty(), "at the second look");
+
+    host.list_without_file(&disk, usize::MAX);
+    let (observed, desired) = observe_all(&config, &host);
+    let refusal = plan_up(&desired, &observed, AT_ONCE).unwrap_err();
+    let ids: Vec<_> = refusal.objections.iter().map(|o| o.id).collect();
+    assert_eq!(ids, [MessageId::VolumeFileMissing], "{refusal}");
+    assert!(!refusal.is_about_ownership(), "{refusal}");
+    assert!(
+        refusal
+            .to_string()
+            .contains("libvirt lists volume default/lb-1, but its file does not exist any more"),
+        "{refusal}"
     );
 }

@@ -3,13 +3,18 @@
 //! tests/it/libvirt/transcripts.rs.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Instant;
 
 use clap::CommandFactory;
 use lbctl::testing::cli::Cli;
 use tempfile::TempDir;
 
-use crate::support::transcript::{COLUMNS, Transcript, same_on_a_terminal};
+use crate::support::transcript::{
+    COLUMNS, NARROW, Transcript, WIDE, on_a_terminal, same_at, same_on_a_terminal,
+    same_without_its_colours,
+};
 use crate::support::{Ran, lbctl, run};
 
 /// A folder with a CA and a good configuration, `lbctl.toml`.
@@ -17,7 +22,8 @@ struct Desk(TempDir);
 
 impl Desk {
     fn new() -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
+        // Its name is as long everywhere: lines are broken by it.
+        let desk = Self(tempfile::tempdir_in("/tmp").unwrap());
         let (key, certificate) = (desk.at("patroni-ca.key"), desk.at("patroni-ca.crt"));
         let shape = [
             "req",
@@ -103,6 +109,33 @@ postgres_nameserver_ips = ["192.168.122.1"]
 postgres_domain = "pg.example.org"
 "#;
 
+/// Two VMs, on two hosts that are not there.
+const PAIR: &str = r#"cloud_init_volume_pool = "default"
+admin_user_password = { file = "admin-password" }
+[volume]
+pool = "default"
+base_volume_name = "debian-12"
+[libvirt_network]
+network_name = "default"
+[haproxy]
+postgres_nodes_max_count = 3
+postgres_nameserver_ips = ["127.0.0.1"]
+postgres_domain = "pg.example.org"
+[haproxy.patroni_client]
+ca_key = { file = "patroni-ca.key" }
+ca_certificate = { file = "patroni-ca.crt" }
+certificate_validity_period = 240
+certificate_early_renewal_period = 24
+[[vms]]
+name = "lb-1"
+libvirt = { uri = "qemu+unix:///system?socket=@home/no-such-socket" }
+libvirt_network = { ip = "192.168.122.9" }
+[[vms]]
+name = "lb-2"
+libvirt = { uri = "qemu+unix:///system?socket=@home/another-socket" }
+libvirt_network = { ip = "192.168.122.10" }
+"#;
+
 #[test]
 fn help_of_every_command() {
     let mut transcript = Transcript::new("help.txt", Vec::new());
@@ -127,15 +160,25 @@ fn help_of_every_command() {
 fn story(file: &str, lines: &[&str]) {
     let desk = Desk::new();
     fs::write(desk.at("bad.toml"), BAD).unwrap();
+    fs::write(desk.at("pair.toml"), PAIR.replace("@home", &desk.home())).unwrap();
     let mut transcript = Transcript::new(file, desk.words());
     for typed in lines {
         let ran = desk.lbctl(typed);
+        // clap shows the options that were given, and so `--color` too.
+        if !ran.stderr.contains("\nUsage: ") {
+            let coloured = [&desk.arguments(typed), "--color always"].join(" ");
+            same_without_its_colours(&ran, &lbctl(coloured.split(' ')));
+        }
         // A document is for programs: its lines are as long as they are.
-        if !typed.contains("--json") {
-            same_on_a_terminal(
-                &format!("{} {}", env!("CARGO_BIN_EXE_lbctl"), desk.arguments(typed)),
-                &ran,
-            );
+        if !typed.contains("--json") && !typed.contains("--events") {
+            let program = env!("CARGO_BIN_EXE_lbctl");
+            let command = format!("{program} {}", desk.arguments(typed));
+            // clap breaks no line of what it says of a wrong command line.
+            if ran.stderr.contains("try '--help'") {
+                same_at(&command, COLUMNS, &ran);
+            } else {
+                same_on_a_terminal(&command, &ran);
+            }
         }
         transcript.note(typed, &ran);
     }
@@ -151,6 +194,78 @@ fn check() {
         "lbctl check --hosts",
     ];
     story("check.txt", &lines);
+}
+
+/// On a narrow and on a wide terminal, as it is seen there. That all other commands fit, and say
+/// the same, each story tries.
+#[test]
+fn on_a_narrow_and_on_a_wide_terminal() {
+    for (columns, file) in [(NARROW, "narrow.txt"), (WIDE, "wide.txt")] {
+        let desk = Desk::new();
+        fs::write(desk.at("bad.toml"), BAD).unwrap();
+        fs::write(desk.at("pair.toml"), PAIR.replace("@home", &desk.home())).unwrap();
+        let mut transcript = Transcript::new(file, desk.words());
+        for typed in [
+            "lbctl --help",
+            "lbctl up --help",
+            "lbctl check -v",
+            "lbctl -c @home/bad.toml check",
+            "lbctl check --host",
+            "lbctl plan",
+            "lbctl -c @home/pair.toml up",
+            "lbctl -c @home/pair.toml status",
+            "lbctl list @home/pair.toml",
+            "lbctl render --out @home/lbctl.toml",
+        ] {
+            let program = env!("CARGO_BIN_EXE_lbctl");
+            let line = format!("{program} {}", desk.arguments(typed));
+            transcript.note_on_a_terminal(columns, typed, &line);
+            // No colour says or moves anything.
+            let plain = format!("NO_COLOR=1 {line}");
+            assert_eq!(
+                on_a_terminal(&plain, columns),
+                on_a_terminal(&line, columns)
+            );
+        }
+        transcript.compare();
+    }
+}
+
+/// The last line is the document, and each line is one.
+#[test]
+fn events_of_a_command_that_fails_end_with_its_document() {
+    let desk = Desk::new();
+    let ran = desk.lbctl("lbctl plan --events").ended(1);
+    let lines: Vec<serde_json::Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["command"], &last["name"]),
+        (&"plan".into(), &"lb-1".into())
+    );
+    assert_eq!(last["error"]["messages"][0]["id"], "libvirt-unreachable");
+    let wrong = lbctl(["plan", "--events", "--frob"]).ended(2);
+    assert_eq!(wrong.json()["error"]["messages"][0]["id"], "usage-wrong");
+}
+
+/// Nothing but what went wrong.
+#[test]
+fn quiet_says_errors_and_nothing_else() {
+    let desk = Desk::new();
+    fs::set_permissions(
+        desk.at("admin-password"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    let quiet = desk.lbctl("lbctl check -q").ok();
+    assert!(!quiet.stderr.contains("is valid"), "{quiet}");
+    desk.lbctl("lbctl plan --quiet")
+        .ended(1)
+        .says(&["error: lb-1: connecting to libvirt"]);
+    desk.lbctl("lbctl plan -q -v").ended(2);
 }
 
 #[test]
@@ -174,6 +289,86 @@ fn no_libvirt() {
         "lbctl plan --connect qemu+tcp://127.0.0.1:1/system",
     ];
     story("no-libvirt.txt", &lines);
+}
+
+/// Two VMs in one file, whose hosts are not there.
+#[test]
+fn several_vms() {
+    let lines = [
+        "lbctl -c @home/pair.toml check",
+        "lbctl -c @home/pair.toml check --only lb-2",
+        "lbctl -c @home/pair.toml check --only lb2",
+        "lbctl --only lb-2 check",
+        "lbctl -c @home/pair.toml check --json",
+        "lbctl -c @home/pair.toml plan",
+        "lbctl -c @home/pair.toml plan --only lb-1 --json",
+        "lbctl -c @home/pair.toml up",
+        "lbctl -c @home/pair.toml up --connect qemu:///system",
+        "lbctl -c @home/pair.toml status",
+        "lbctl -c @home/pair.toml renew",
+        "lbctl -c @home/pair.toml down --yes",
+        "lbctl -c @home/pair.toml csr",
+        "lbctl -c @home/pair.toml csr --only lb-2",
+        "lbctl -c @home/pair.toml restart --yes",
+        "lbctl -c @home/pair.toml logs",
+        "lbctl -c @home/pair.toml logs --only lb-2",
+        "lbctl -c @home/pair.toml plan --out @home/plan",
+        "lbctl -c @home/pair.toml up @home/plan",
+        "lbctl -c @home/pair.toml down --yes --quiet --events --only lb-2",
+        "lbctl -c @home/pair.toml render --out @home/out",
+    ];
+    story("several.txt", &lines);
+}
+
+/// It is asked for by its name, before any host is.
+#[test]
+fn one_of_several_is_adopted_at_a_time() {
+    let desk = Desk::new();
+    fs::write(desk.at("pair.toml"), PAIR.replace("@home", &desk.home())).unwrap();
+    for command in ["adopt", "plan --adopt"] {
+        desk.lbctl(&format!("lbctl -c @home/pair.toml {command}"))
+            .ended(2)
+            .says(&[command, "is for one VM", "--only NAME"]);
+        desk.lbctl(&format!("lbctl -c @home/pair.toml {command} --only lb-2"))
+            .ended(1)
+            .says(&["Failed to connect socket"]);
+    }
+}
+
+/// Those that do not answer may have the address, so each is named with the reason.
+#[test]
+fn a_handover_says_which_vms_were_not_reached() {
+    let desk = Desk::new();
+    let pair = PAIR.replace("@home", &desk.home()).replace(
+        "[[vms]]\nname = \"lb-1\"",
+        "[virtual_ip]\naddress = \"192.168.122.8\"\n[[vms]]\nname = \"lb-1\"",
+    );
+    fs::write(desk.at("pair.toml"), pair).unwrap();
+    let ran = desk.lbctl("lbctl -c @home/pair.toml handover").ended(1);
+    ran.says(&[
+        "error: no VM that answers has the shared address",
+        "error: lb-1: not reached (connecting to libvirt",
+        "error: lb-2: not reached (connecting to libvirt",
+    ])
+    .does_not_say(&["not reached (lb-1"]);
+}
+
+/// A libvirtd that takes the connection and says nothing is given up, and the other VM is not.
+#[test]
+fn a_host_of_several_that_says_nothing_is_not_waited_for() {
+    let desk = Desk::new();
+    let silent = UnixListener::bind(desk.at("another-socket")).unwrap();
+    fs::write(desk.at("pair.toml"), PAIR.replace("@home", &desk.home())).unwrap();
+    let begun = Instant::now();
+    let ran = desk.lbctl("lbctl -c @home/pair.toml plan").ended(1);
+    ran.says(&[
+        "lb-1: not reached (connecting to libvirt",
+        "lb-2: not reached (connecting to libvirt",
+        "no answer within 10 s)",
+    ]);
+    let took = begun.elapsed().as_secs();
+    assert!((10..25).contains(&took), "{took} s");
+    drop(silent);
 }
 
 #[test]
@@ -242,6 +437,7 @@ fn data_for_other_programs() {
         "init",
         "schema config",
         "schema output",
+        "schema events",
         "completions bash",
         "completions zsh",
         "completions fish",

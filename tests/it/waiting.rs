@@ -10,9 +10,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use lbctl::testing::config::{NetworkRef, VolumeRef};
 use lbctl::testing::guest::ready::{News, Outcome, Patience, wait};
 use lbctl::testing::host::{
-    AgentChannel, Claims, Definition, DomainFacts, DomainState, HostError, HostErrorKind,
-    HostReader, HostResult, Lease, NetworkFacts, NetworkId, Reconnect, VolumeState,
+    AgentChannel, BridgeFacts, Claims, DeviceState, DomainFacts, DomainState, HostError,
+    HostErrorKind, HostReader, HostResult, Lease, Listed, NetworkFacts, NetworkId, Node, Reconnect,
+    RunState, VolumeState,
 };
+use lbctl::testing::secret::Secret;
 use serde_json::{Value, json};
 
 /// The result of planning again. Each is found once, in order; the last one stays.
@@ -174,35 +176,49 @@ impl Reconnect for Story {
 }
 
 impl HostReader for Story {
-    fn architecture(&self) -> HostResult<String> {
+    fn node(&self) -> HostResult<Node> {
+        unreachable!()
+    }
+    fn machine(&self, _: &str, _: &str, _: &str) -> HostResult<Option<String>> {
+        unreachable!()
+    }
+    fn would_accept(&self, _: &str) -> HostResult<Result<(), String>> {
+        unreachable!()
+    }
+    fn names(&self, _: &Listed) -> Vec<String> {
         unreachable!()
     }
     fn offers_kvm(&self, _: &str) -> HostResult<bool> {
         unreachable!()
     }
-    fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>> {
+    fn domain(&self, _: &str) -> HostResult<Option<DomainFacts>> {
+        unreachable!()
+    }
+    fn run_state(&self, _: &str) -> HostResult<Option<RunState>> {
         self.connected()?;
-        let xml = "<domain type='qemu'><name>lb</name><memory>1</memory><vcpu>1</vcpu><devices/></domain>";
-        let off = self.is_next(|m| matches!(m, Off));
-        Ok(Some(DomainFacts {
-            name: name.into(),
-            uuid: String::new(),
-            state: if off {
-                DomainState::Crashed
-            } else {
-                DomainState::Running
-            },
-            autostart: true,
-            persistent: true,
-            config: Definition::parse(xml).unwrap(),
-            config_xml: xml.into(),
-            live: None,
-        }))
+        let state = if self.is_next(|m| matches!(m, Off)) {
+            DomainState::Crashed
+        } else {
+            DomainState::Running
+        };
+        Ok(Some(RunState { state, run: None }))
+    }
+    fn checkpoints(&self, _: &str) -> HostResult<Vec<String>> {
+        unreachable!()
+    }
+    fn saved_definition(&self, _: &str) -> HostResult<Option<Secret>> {
+        unreachable!()
     }
     fn claims(&self, _: &[String]) -> HostResult<Vec<Claims>> {
         unreachable!()
     }
     fn volume(&self, _: &VolumeRef) -> HostResult<VolumeState> {
+        unreachable!()
+    }
+    fn pool_folder(&self, _: &str) -> HostResult<Option<String>> {
+        unreachable!()
+    }
+    fn pool_type(&self, _: &str) -> HostResult<Option<String>> {
         unreachable!()
     }
     fn volume_by_id(&self, _: &str) -> HostResult<VolumeState> {
@@ -217,7 +233,11 @@ impl HostReader for Story {
     fn leases(&self, _: &NetworkId) -> HostResult<Vec<Lease>> {
         unreachable!()
     }
-    fn has_device(&self, _: &str) -> HostResult<Option<bool>> {
+    fn device(&self, _: &str) -> HostResult<DeviceState> {
+        unreachable!()
+    }
+
+    fn bridge(&self, _: &str) -> HostResult<BridgeFacts> {
         unreachable!()
     }
 }

@@ -17,6 +17,18 @@ LAB_NAME=${LAB_NAME:-main}
 }
 # The suites that have a guest image in profile full, beside bookworm.
 LAB_SUITES=${LAB_SUITES-trixie}
+# A suite of Debian whose libvirt and QEMU the lab has, in a root of their own
+# (tests/lab/libvirt-root); empty: the machine's.
+LAB_LIBVIRT=${LAB_LIBVIRT-}
+# "modular": virtqemud and its like of that suite, compiled (tests/lab/libvirt-daemons),
+# in the place of libvirtd; empty: libvirtd.
+LAB_DAEMONS=${LAB_DAEMONS-}
+# Patroni's version. From 4.1 on it has five workers for its REST API, and
+# `before_stop` comes when it already says that it stops; 3.0 has neither.
+PATRONI_VERSION=${LAB_PATRONI:-4.1.5}
+# Seconds between its "stopping" and the end of PostgreSQL. An emulated guest,
+# beside others on two cores, takes longer than a real one to see the first.
+BEFORE_STOP=${LAB_BEFORE_STOP:-1}
 # Short, for a unix socket's path has at most 108 bytes.
 LAB_RUN=/run/lbctl-lab/$LAB_NAME
 # Not under the checkout: postgres must be able to walk to its data.
@@ -44,14 +56,26 @@ MACVTAP_DEV=lbmac0
 DOMAIN=postgres.lab
 POSTGRES_DOMAIN=server.$DOMAIN
 PATRONI_PORT=4443
+# The same REST API by TLS that asks for no certificate, and by plain HTTP.
+PATRONI_TLS_PORT=8009
+PATRONI_PLAIN_PORT=8008
+# A bridge of the host with a DHCP server, which leads nowhere else.
+DHCP_BRIDGE=br-dhcp
+DHCP=10.78.0
+# The segment's IPv6.
+SEGMENT6=fd77:
 # What stands for the world outside (tests/lab/outside), at DNS_IP.
 PACKAGES_HOST=packages.$DOMAIN
 REGISTRY_HOST=registry.$DOMAIN:5000
 REGISTRY_USER=puller
 REGISTRY_PASSWORD=pull:me#1
 NTP_HOST=ntp.$DOMAIN
+PROXY_HOST=proxy.$DOMAIN:3128
 PG_SUPERUSER=postgres
 PG_PASSWORD=lab-password
+# The KVM host's sshd, which only the lab's own machines reach.
+SSH_HOST=$SEGMENT_GATEWAY
+SSH_PORT=2222
 LIBVIRT_URI="qemu+unix:///system?socket=$LAB_RUN/libvirt-sock"
 
 say() { printf '%s\n' "lab $LAB_NAME: $*" >&2; }

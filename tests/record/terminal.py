@@ -13,19 +13,21 @@ WIDTH, HEIGHT, PAD = 8.4, 18, 14
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
 # On the dark ground each is at least 4.5 to 1.
 COLOURS = ["#8b949e", "#ff7b72", "#7ee787", "#e3b341", "#79c0ff", "#d2a8ff", "#76e3ea", "#f0f6fc"]
-GROUND, INK = "#161b22", "#e6edf3"
+# The edge is seen on a dark page.
+GROUND, INK, EDGE = "#161b22", "#e6edf3", "#3d444d"
 
 
 class Terminal:
-    """A shell in tmux. `script` is read by the shell before its first prompt."""
+    """A shell in tmux. `script` is read by the shell before its first prompt; `place` is the command that begins the
+    shell, whose file is {rc}."""
 
-    def __init__(self, directory, script):
+    def __init__(self, directory, script, place="exec bash --noprofile --rcfile {rc}"):
         self.socket = "lbctl-record-%d" % os.getpid()
         rc = os.path.join(directory, "shell")
         with open(rc, "w", encoding="utf-8") as f:
             f.write(script + "\nPS1='$ '\nPROMPT_COMMAND='tmux -L %s wait-for -S prompt'\n" % self.socket)
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), "-c", directory,
-                  "env", "TERM=screen-256color", "bash", "--noprofile", "--rcfile", rc)
+        self.tmux("-u", "-f", "/dev/null", "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), "-c", directory,
+                  "env", "TERM=screen-256color", "sh", "-ec", place.format(rc=rc))
         self.tmux("set-option", "-g", "status", "off")
         self.prompt(10)
 
@@ -54,7 +56,7 @@ class Terminal:
 
     def screen(self, *how):
         """Its lines, with colours, without the empty ones at the end."""
-        lines = [line.rstrip() for line in self.tmux("capture-pane", "-e", "-p", *how).split("\n")]
+        lines = [line.rstrip() for line in carried(self.tmux("capture-pane", "-e", "-p", *how).split("\n"))]
         while lines and not plain(lines[-1]).strip():
             lines.pop()
         return lines
@@ -87,6 +89,15 @@ class Terminal:
 
     def close(self):
         subprocess.run(["tmux", "-L", self.socket, "kill-server"], check=False, capture_output=True)
+
+
+def carried(lines):
+    """tmux says how a character looks only where that changes, also from one line to the next. Here each line says it."""
+    state = ""
+    for line in lines:
+        yield state + line
+        for sequence in re.findall(r"\x1b\[[0-9;]*m", line):
+            state = "" if sequence in ("\x1b[m", "\x1b[0m") else state + sequence
 
 
 def without_prompt(lines):
@@ -143,8 +154,8 @@ def page(lines, title, body, style=""):
     return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" role="img" xml:space="preserve">\n'
             '<title>%s</title>\n'
             "<style>text{font:14px %s;fill:%s;white-space:pre}%s</style>\n"
-            '<rect width="100%%" height="100%%" rx="6" fill="%s"/>\n%s\n</svg>\n'
-            % (width, height, width, html.escape(title), FONT, INK, style, GROUND, body))
+            '<rect x="0.5" y="0.5" width="%d" height="%d" rx="6" fill="%s" stroke="%s"/>\n%s\n</svg>\n'
+            % (width, height, width, html.escape(title), FONT, INK, style, width - 1, height - 1, GROUND, EDGE, body))
 
 
 def still(lines, title):
@@ -154,7 +165,7 @@ def still(lines, title):
 
 def film(frames, title):
     """Frames are (lines, seconds). Each distinct line is there once; the frames stand side by side and are shown one after
-    the other. Whoever wants no motion sees the last."""
+    the other. The last is the poster, too: drawn apart, for whoever runs no styles or wants no motion."""
     seen, strips, rows = {}, [], max(len(lines) for lines, _ in frames)
     width = COLUMNS * WIDTH + 2 * PAD
     for number, (lines, _) in enumerate(frames):
@@ -169,11 +180,13 @@ def film(frames, title):
     for number, (_, seconds) in enumerate(frames):
         stops.append("%.3f%%{transform:translateX(-%dpx)}" % (100 * at / whole, number * width))
         at += seconds
-    last = "translateX(-%dpx)" % ((len(frames) - 1) * width)
-    style = ("@keyframes film{%s100%%{transform:%s}}#film{animation:film %.1fs step-end infinite}"
-             "@media (prefers-reduced-motion:reduce){#film{animation:none;transform:%s}}" % ("".join(stops), last, whole, last))
+    stops.append("100%%{transform:translateX(-%dpx)}" % ((len(frames) - 1) * width))
+    style = ("@keyframes film{%s}@media (prefers-reduced-motion:no-preference){#poster{visibility:hidden}"
+             "#film{visibility:visible;animation:film %.1fs step-end infinite}}" % ("".join(stops), whole))
     first = PAD + HEIGHT - 5
     lines = "\n".join(text_element(line, first).replace("<text ", '<text id="%s" ' % name, 1)
                       for line, name in seen.items())
-    body = '<defs>\n%s\n</defs>\n<g id="film">\n%s\n</g>' % (lines, "\n".join(strips))
+    poster = [text_element(line, first + row * HEIGHT) for row, line in enumerate(frames[-1][0])]
+    body = ('<defs>\n%s\n</defs>\n<g id="poster">\n%s\n</g>\n<g id="film" visibility="hidden">\n%s\n</g>'
+            % (lines, "\n".join(row for row in poster if row), "\n".join(strips)))
     return page(rows, title, body, style)

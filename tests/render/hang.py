@@ -1,13 +1,12 @@
 """Clients whose connection to the primary is still being opened when that node stops to be the primary: each gets an answer,
 or its connection is closed. HAProxy 3.0.11 with `on-marked-down shutdown-sessions` did neither. Run by a real HAProxy before
-three fake Patroni nodes with mutual TLS.
+three fake Patroni nodes.
 
-  unshare --net --mount --pid --fork --kill-child python3 hang.py HAPROXY_ROOT HAPROXY_CFG GUEST_SCRIPT [TEST...]
+  python3 hang.py HAPROXY_ROOT GUEST_SCRIPT HAPROXY_CFG [TEST...]
 
-The name servers and addresses are those of tests/it/render/live.rs. Everything happens in namespaces of its own.
+The name servers and addresses are those of tests/it/render/live.rs. Each test has a HAProxy and nodes of its own.
 """
 import contextlib
-import json
 import pathlib
 import re
 import select
@@ -17,16 +16,15 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dataplane"))
-from cluster import ONE, TWO, Cluster, make_certificates, server_context
-from guest import CONFIG, Guest, enter, eventually, install, sh
+import apart
+from cluster import ONE, TWO
+from guest import CONFIG, Guest, enter, eventually, install
 from load import answering
+from setup import SetUp
 
 CLIENTS = 150
 # Longer than a client may wait for a primary, and its connect with all of its retries.
 PATIENCE = 30
-GUEST_JSON = {"runtime": "package", "nofile": 4096, "services": [], "files": [
-    {"path": CONFIG, "owner": "root", "affects": "haproxy"},
-    {"path": "/etc/haproxy/client.pem", "owner": "haproxy", "affects": "haproxy"}]}
 
 
 class Clients:
@@ -81,16 +79,11 @@ def full_backlog(ip):
 
 class Hang(unittest.TestCase):
     def setUp(self):
-        sh("rm -rf /var/lib/haproxy/* /run/haproxy/* /run/lbctl /run/cloud-init")
-        install({CONFIG: GIVEN})
-        install({"/etc/haproxy/" + path.name: path.read_text(encoding="utf-8") for path in LUA})
-        CLUSTER.make_primary(ONE)
         self.haproxy = Guest(SCRIPT)
         self.haproxy.start()
         eventually(lambda: answering() == ONE)
 
     def tearDown(self):
-        CLUSTER.start_postgres(ONE)
         self.haproxy.stop()
 
     def assert_nobody_hangs(self):
@@ -124,15 +117,16 @@ class Hang(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    ROOT, CFG, SCRIPT = sys.argv[1:4]
+    ROOT, SCRIPT, CFG = sys.argv[1:4]
     # Not on every address: connections to a port that a node has closed would reach the load balancer itself.
     GIVEN = re.sub(r"bind \S*:5432\b", "bind 127.0.0.1:5432", pathlib.Path(CFG).read_text(encoding="utf-8"))
-    LUA = sorted(pathlib.Path(SCRIPT).parents[1].glob("*.lua"))
+    if sys.argv[4:5] != [apart.ALONE]:
+        apart.tell(__file__, sys.argv[1:4], sys.argv[4:] or apart.tests_of(Hang))
     enter(ROOT)
-    make_certificates("/run/certificates")
-    read = {name: pathlib.Path("/run/certificates", name).read_text(encoding="ascii")
-            for name in ("client.key", "client.pem", "ca.pem")}
-    install({"/etc/haproxy/client.pem": read["client.key"] + read["client.pem"], "/etc/haproxy/ca.pem": read["ca.pem"],
-             "/etc/lbctl/guest.json": json.dumps(GUEST_JSON)})
-    CLUSTER = Cluster(server_context("/run/certificates"))
-    unittest.main(argv=["hang.py", *sys.argv[4:]], verbosity=2, warnings="ignore")
+    SETUP = SetUp(CFG)
+    SETUP.install_certificates()
+    install({"/etc/lbctl/guest.json": SETUP.guest_json(4096), CONFIG: GIVEN})
+    install({"/etc/haproxy/" + path.name: path.read_text(encoding="utf-8")
+             for path in pathlib.Path(SCRIPT).parents[1].glob("*.lua")})
+    CLUSTER = SETUP.cluster()
+    apart.test(Hang, sys.argv[5])

@@ -1,8 +1,8 @@
-"""A rendered haproxy.cfg and the guest script, run by a real HAProxy before three fake Patroni nodes with mutual TLS.
+"""A rendered haproxy.cfg and the guest script, run by a real HAProxy before three fake Patroni nodes.
 
-  unshare --net --mount --pid --fork --kill-child python3 live.py HAPROXY_ROOT HAPROXY_CFG GUEST_SCRIPT [TEST...]
+  python3 live.py HAPROXY_ROOT GUEST_SCRIPT HAPROXY_CFG [TEST...]
 
-The name servers and addresses are those of tests/it/render/live.rs. Everything happens in namespaces of its own.
+The name servers and addresses are those of tests/it/render/live.rs. Each test has a HAProxy and nodes of its own.
 """
 import json
 import pathlib
@@ -13,13 +13,11 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dataplane"))
-from cluster import NODES, ONE, THREE, TWO, Cluster, make_certificates, server_context
-from guest import CONFIG, LUA, Guest, enter, eventually, install, sh
+import apart
+from cluster import NODES, ONE, THREE, TWO
+from guest import CONFIG, LUA, Guest, enter, eventually, install
 from load import Hammer, Session, answering, connect
-
-GUEST_JSON = {"runtime": "package", "nofile": 4096, "services": [], "files": [
-    {"path": "/etc/haproxy/haproxy.cfg", "owner": "root", "affects": "haproxy"},
-    {"path": "/etc/haproxy/client.pem", "owner": "haproxy", "affects": "haproxy"}]}
+from setup import SetUp
 
 
 def status():
@@ -32,13 +30,7 @@ def guest(*args):
 
 class Live(unittest.TestCase):
     def setUp(self):
-        CLUSTER.dns = "good"
-        CLUSTER.frozen = set()
-        CLUSTER.states = {}
-        CLUSTER.make_primary(ONE)
         self.haproxy = Guest(SCRIPT)
-        sh("rm -rf /var/lib/haproxy/* /run/haproxy/* /run/lbctl /run/cloud-init")
-        install({CONFIG: GIVEN, LUA: LUA_TEXT})
 
     def tearDown(self):
         self.stop()
@@ -77,10 +69,13 @@ class Live(unittest.TestCase):
         told = status()
         self.assertEqual((told["ready"], told["haproxy"]["primary"], told["haproxy"]["servers_up"]),
                          (True, ONE, 1), told["haproxy"])
-        states = {s["address"]: s["state"] for s in told["haproxy"]["servers"] if s["backend"] == "primary"}
+        states = {s["address"].split(":")[0]: s["state"] for s in told["haproxy"]["servers"] if s["backend"] == "primary"}
         self.assertEqual(sorted(states), sorted(NODES))
         self.assertTrue(states[ONE].startswith("UP") and states[TWO].startswith("DOWN"), states)
         certificate = told["certificate"]
+        if SETUP.tls != "mutual":
+            self.assertEqual(certificate, {"on_disk": None, "in_use": None})
+            return
         self.assertEqual(certificate["on_disk"]["serial"], "abcdef01")
         self.assertEqual(certificate["on_disk"], certificate["in_use"])
         self.assertNotIn("PRIVATE", json.dumps(told))
@@ -166,7 +161,8 @@ class Live(unittest.TestCase):
         self.start_ready()
         session = Session()
         CLUSTER.frozen = {ONE}
-        eventually(lambda: status()["haproxy"]["servers_up"] == 0)
+        # Without TLS the kernel answers for it, and a check waits for the whole of its time.
+        eventually(lambda: status()["haproxy"]["servers_up"] == 0, 15)
         self.assertIsNone(answering())
         time.sleep(1)
         self.assertIsNone(session.cut)
@@ -229,19 +225,32 @@ class Live(unittest.TestCase):
         self.start()
         self.assertNotEqual(self.haproxy.process.wait(timeout=20), 0, "and it does not start with it")
 
-    def test_dns_is_discovery_and_not_health(self):
+    def dns_is_discovery_and_not_health(self, how):
+        if SETUP.tls == "off":
+            self.skipTest("there is none: the nodes have addresses")
         self.start_ready()
-        for how in ("silent", "nxdomain", "empty", "omits"):
-            CLUSTER.dns = how
-            with Hammer() as hammer:
-                time.sleep(6)
-            self.assertEqual({who for _, who in hammer.seen}, {ONE}, how)
+        CLUSTER.dns = how
+        with Hammer(pause=0.02) as hammer:
+            time.sleep(6)
+        self.assertEqual({who for _, who in hammer.seen}, {ONE})
+
+    def test_dns_that_is_silent_changes_nothing(self):
+        self.dns_is_discovery_and_not_health("silent")
+
+    def test_dns_that_denies_the_name_changes_nothing(self):
+        self.dns_is_discovery_and_not_health("nxdomain")
+
+    def test_dns_that_knows_no_address_changes_nothing(self):
+        self.dns_is_discovery_and_not_health("empty")
+
+    def test_dns_that_omits_the_primary_changes_nothing(self):
+        self.dns_is_discovery_and_not_health("omits")
 
     def test_replicas_and_patroni_have_their_ports(self):
         self.start_ready()
         eventually(lambda: status()["haproxy"]["servers_up"] == 1)
         time.sleep(1)
-        self.assertEqual({connect(5433)[0] for _ in range(20)}, {TWO, THREE})
+        self.assertEqual({connect(5501 if SETUP.role else 5433)[0] for _ in range(20)}, {TWO, THREE})
 
     def test_metrics_and_readiness(self):
         self.start_ready()
@@ -265,14 +274,14 @@ class Live(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    ROOT, CFG, SCRIPT = sys.argv[1:4]
+    ROOT, SCRIPT, CFG = sys.argv[1:4]
     GIVEN = pathlib.Path(CFG).read_text(encoding="utf-8")
     LUA_TEXT = pathlib.Path(SCRIPT).parents[1].joinpath("lbctl.lua").read_text(encoding="utf-8")
+    if sys.argv[4:5] != [apart.ALONE]:
+        apart.tell(__file__, sys.argv[1:4], sys.argv[4:] or apart.tests_of(Live))
     enter(ROOT)
-    make_certificates("/run/certificates")
-    read = {name: pathlib.Path("/run/certificates", name).read_text(encoding="ascii")
-            for name in ("client.key", "client.pem", "ca.pem")}
-    install({"/etc/haproxy/client.pem": read["client.key"] + read["client.pem"], "/etc/haproxy/ca.pem": read["ca.pem"],
-             "/etc/lbctl/guest.json": json.dumps(GUEST_JSON)})
-    CLUSTER = Cluster(server_context("/run/certificates"))
-    unittest.main(argv=["live.py", *sys.argv[4:]], verbosity=2, warnings="ignore")
+    SETUP = SetUp(CFG)
+    SETUP.install_certificates()
+    install({"/etc/lbctl/guest.json": SETUP.guest_json(4096), CONFIG: GIVEN, LUA: LUA_TEXT})
+    CLUSTER = SETUP.cluster()
+    apart.test(Live, sys.argv[5])

@@ -1,18 +1,22 @@
-"""The configurations that run side by side: lbctl's own rendering, the replaced module's, and Patroni's sample.
+"""The configurations that run side by side: lbctl's own rendering, that of lbctl 0.1.0, the replaced module's, and Patroni's
+sample.
 
-The module's and the sample's are written down from their published settings, with the same certificates, nodes and timeouts
-as lbctl's where they leave those to the user. What is done with them does not belong here.
+0.1.0's is the text that it rendered. The module's and the sample's are written down from their published settings, with the
+same certificates, nodes and timeouts as lbctl's where they leave those to the user. What is done with them does not belong
+here.
 """
 import dataclasses
 import pathlib
+import re
 import subprocess
 
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 LBCTL = ROOT / "target/debug/lbctl"
-# What lbctl's unit sets for lbctl's 2000 connections; the others get it too, for it decides how large HAProxy's tables are.
-NOFILE = 5152
+# The others get what lbctl's HAProxy has, for it decides how large HAProxy's tables are.
+NOFILE = 16384
+CONFIG = "/etc/haproxy/haproxy.cfg"
 SCRIPT = "/usr/local/lib/lbctl/lbctl-guest"
 # The script's place in the guest, and where it can be in a private mount namespace without hiding anything of the machine.
 MOVED = {"/usr/local/lib/lbctl": "/run/lbctl-script"}
@@ -20,34 +24,59 @@ MOVED = {"/usr/local/lib/lbctl": "/run/lbctl-script"}
 
 @dataclasses.dataclass
 class Network:
-    """Where the nodes are, and the CA they trust."""
+    """Where the nodes are, the CA they trust, and the address to listen on. Nodes of the same machine need one of its own:
+    what listens on every address has the port of a node that is down, too, and would connect to itself."""
     domain: str
     dns: str
     nodes: list
     ca_key: str
     ca_certificate: str
+    listen: str
 
 
-def contenders(network, work):
-    """{name: {path in the guest: text}}: three load balancers before one cluster."""
-    lbctl = lbctl_files(network, work)
+def of_lab(env):
+    """`env`: what the env file of a full lab says."""
+    return Network(env["POSTGRES_DOMAIN"], env["NETWORK_DNS"], env["PG_NODES"].split(","), env["CA_KEY"], env["CA_CERT"],
+                   "0.0.0.0")
+
+
+def contenders(network, work, hold="10s"):
+    """{name: {path in the guest: text}}: four load balancers before one cluster."""
+    lbctl = lbctl_files(network, work, hold=hold)
     tls = {path: lbctl[path] for path in ("/etc/haproxy/ca.pem", "/etc/haproxy/client.pem")}
     return {"lbctl": lbctl,
-            "module": dict(tls, **{"/etc/haproxy/haproxy.cfg": module_config(network)}),
-            "sample": dict(tls, **{"/etc/haproxy/haproxy.cfg": sample_config(network)})}
+            "0.1.0": dict(lbctl, **{CONFIG: former_config(network)}),
+            "module": dict(tls, **{CONFIG: module_config(network)}),
+            "sample": dict(tls, **{CONFIG: sample_config(network)})}
 
 
-def lbctl_files(network, work):
+def lbctl_files(network, work, version="3.2", hold="10s", max_connections=2000):
     """Every file that lbctl gives its guest, taken from the user-data that it renders."""
     config = pathlib.Path(work, "lbctl.toml")
-    config.write_text(LBCTL_CONFIG % dataclasses.asdict(network), encoding="utf-8")
+    given = dict(dataclasses.asdict(network), version=version, hold=hold, max_connections=max_connections)
+    config.write_text(LBCTL_CONFIG % given, encoding="utf-8")
     subprocess.run([LBCTL, "-c", config, "render", "--show-secrets", "--out", pathlib.Path(work, "files")],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     data = yaml.safe_load(pathlib.Path(work, "files/user-data").read_text(encoding="utf-8"))
     files = {}
     for entry in data["write_files"]:
         files[moved(entry["path"])] = moved(entry["content"])
+    # lbctl refuses an address that the VM does not have.
+    files[CONFIG] = files[CONFIG].replace("bind *:", "bind %s:" % network.listen)
     return {path: text for path, text in files.items() if not path.startswith("/etc/systemd/")}
+
+
+def former_config(network, version="3.2"):
+    """0.1.0's, with its state file where the guest's program has it now, and without what lbctl's has not here: replicas."""
+    text = (ROOT / "tests/render/0.1.0.haproxy.cfg").read_text(encoding="utf-8")
+    for old, new in (("127.0.0.1:", network.listen + ":"), ("127.0.0.2:53", network.dns + ":53"),
+                     ("server.postgres.local", network.domain),
+                     ("/var/lib/haproxy/server-state", "/run/haproxy/server-state")):
+        text = text.replace(old, new)
+    text = re.sub(r"frontend replicas\n.*?(?=# /metrics)", "", text, flags=re.S)
+    if version != "2.6" and version != "3.0":
+        text = text.replace("rise 1 fall 2", "rise 1 fall 2 init-state down")
+    return text
 
 
 def moved(text):
@@ -72,7 +101,9 @@ network_name = "lab"
 ip = "192.168.150.20"
 [haproxy]
 runtime = "package"
-version = "3.2"
+version = "%(version)s"
+hold = "%(hold)s"
+max_connections = %(max_connections)d
 postgres_nodes_max_count = 3
 postgres_nameserver_ips = ["%(dns)s"]
 postgres_domain = "%(domain)s"
@@ -88,7 +119,7 @@ TLS = "check-ssl verify required ca-file /etc/haproxy/ca.pem crt /etc/haproxy/cl
 
 
 def module_config(network):
-    backends = "".join(MODULE_BACKEND % {"name": name, "port": port, "domain": network.domain, "tls": TLS}
+    backends = "".join(MODULE_BACKEND % dict(dataclasses.asdict(network), name=name, port=port, tls=TLS)
                        for name, port in (("postgres", 5432), ("patroni", 4443)))
     return MODULE % {"dns": network.dns} + backends
 
@@ -116,7 +147,7 @@ resolvers internal_dns
 
 MODULE_BACKEND = """
 frontend %(name)s
-    bind *:%(port)d
+    bind %(listen)s:%(port)d
     default_backend %(name)s_servers
 backend %(name)s_servers
     balance roundrobin
@@ -132,7 +163,7 @@ backend %(name)s_servers
 def sample_config(network):
     servers = "".join("    server node%d %s:5432 maxconn 100 check port 4443 %s\n" % (number + 1, ip, TLS)
                       for number, ip in enumerate(network.nodes))
-    return SAMPLE + servers
+    return SAMPLE % {"listen": network.listen} + servers
 
 
 SAMPLE = """
@@ -147,7 +178,7 @@ defaults
     timeout server 30m
     timeout check 5s
 listen postgres
-    bind *:5432
+    bind %(listen)s:5432
     option httpchk
     http-check expect status 200
     default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions

@@ -1,6 +1,8 @@
 """The lab's Patroni through all the load balancers at once: switchovers, a killed leader, a frozen one; then pgbench.
 
-Every event is seen by the same cluster at the same time through each of them. Each leaves the cluster whole for the next.
+Every event is seen by the same cluster at the same time through each of them. Only clients that connect in a loop while the
+cluster is whole have it for themselves, one load balancer after the other: PostgreSQL's part of a connect takes most of what
+two cores have. Each event leaves the cluster whole for the next.
 """
 import itertools
 import json
@@ -14,6 +16,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CLIENT = pathlib.Path(__file__).with_name("client.py")
+LOOPS = pathlib.Path(__file__).with_name("loops.py")
+# Patroni's settings in this bench. `before_stop` is what docs/operations.md asks for.
+SETTINGS = {"ttl": 20, "loop_wait": 5, "retry_timeout": 5, "postgresql.before_stop": "/bin/sleep 1"}
 FAILED = ("error", "read only")
 
 
@@ -43,6 +48,17 @@ class Cluster:
 
     def wait_whole(self, seconds=120):
         wait(self.whole, seconds, "the cluster to be whole")
+
+    def configure(self):
+        words = [word for key, value in SETTINGS.items() for word in ("-s", "%s=%s" % (key, value))]
+        subprocess.run([self.env["PATRONICTL"], "edit-config", "lab", "--force", "--quiet", *words], check=True,
+                       stdout=subprocess.DEVNULL, timeout=60)
+        # Until each node's Patroni has taken it up.
+        time.sleep(11)
+
+    def restart_postgres(self, name):
+        subprocess.run([self.env["PATRONICTL"], "restart", "lab", name, "--force"], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, timeout=120)
 
     def switchover(self, leader, candidate):
         subprocess.run([self.env["PATRONICTL"], "switchover", "lab", "--leader", leader, "--candidate", candidate,
@@ -82,17 +98,12 @@ def wait(true, seconds, what):
         time.sleep(0.3)
 
 
-class Watch:
-    """Clients at work while something happens."""
+class Clients:
+    """A program of clients, at work while something happens."""
 
-    numbers = 0
-
-    def __init__(self, cluster, places):
-        self.cluster = cluster
-        self.process = subprocess.Popen(cluster.in_client(cluster.env["PG_PYTHON"], "-B", CLIENT), env=cluster.login,
+    def __init__(self, cluster, program, job):
+        self.process = subprocess.Popen(cluster.in_client(cluster.env["PG_PYTHON"], "-B", program), env=cluster.login,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
-        Watch.numbers += 1_000_000
-        job = {"balancers": {p.name: p.address for p in places}, "nodes": cluster.addresses, "first": Watch.numbers}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
 
@@ -104,7 +115,7 @@ class Watch:
 
     def end(self):
         """What they saw; times are absolute."""
-        said, _ = self.process.communicate(timeout=30)
+        said, _ = self.process.communicate(timeout=90)
         return json.loads(said)
 
     def __exit__(self, *_):
@@ -113,7 +124,63 @@ class Watch:
             self.process.wait()
 
 
+class Watch(Clients):
+    """Each writes in a session of its own, through every load balancer."""
+
+    numbers = 0
+
+    def __init__(self, cluster, places):
+        Watch.numbers += 1_000_000
+        job = {"balancers": {p.name: p.address for p in places}, "nodes": cluster.addresses, "first": Watch.numbers}
+        super().__init__(cluster, CLIENT, job)
+
+
+class Loops(Clients):
+    """Twenty connect in a loop, through every load balancer given."""
+
+    def __init__(self, cluster, places, pause):
+        super().__init__(cluster, LOOPS, {"balancers": {p.name: p.address for p in places}, "clients": 20, "pause": pause})
+
+
 # ---- what happens
+
+
+def looped(said, at):
+    """{balancer: what became of the connects}, of the event at that moment."""
+    found = {}
+    for name, connects in said.items():
+        failed = [(began, words) for began, _, words in connects if words not in ("primary", "replica")]
+        found[name] = {
+            "of": len(connects), "failed": len(failed), "failed_later": sum(began > at + 0.3 for began, _ in failed),
+            "last_failed": max((began - at for began, _ in failed), default=None),
+            "replica": sum(words == "replica" for _, _, words in connects),
+            "longest": max(ended - began for began, ended, _ in connects),
+            "words": sorted({words[:200] for _, words in failed})[:5],
+        }
+    return found
+
+
+def switchover_looped(cluster, place):
+    """Planned, with connect loops through one of them alone."""
+    old = cluster.leader()
+    new = next(name for name, (role, _) in cluster.members().items() if role != "Leader")
+    with Loops(cluster, [place], 0.1) as loops:
+        at = time.monotonic()
+        cluster.switchover(old, new)
+        time.sleep(4)
+        seen = loops.end()
+    cluster.wait_whole()
+    return looped(seen, at)[place.name]
+
+
+def restart_looped(cluster, place):
+    with Loops(cluster, [place], 0.1) as loops:
+        at = time.monotonic()
+        cluster.restart_postgres(cluster.leader())
+        time.sleep(3)
+        seen = loops.end()
+    cluster.wait_whole()
+    return looped(seen, at)[place.name]
 
 
 def switchover(cluster, places):
@@ -129,18 +196,22 @@ def switchover(cluster, places):
 
 
 def killed(cluster, places):
-    """Leader and its Patroni die at once, without a word to anyone."""
+    """Leader and its Patroni die at once, without a word to anyone. Clients that connect are there too, twenty for each."""
     old = cluster.leader()
-    with Watch(cluster, places) as watch:
+    with Watch(cluster, places) as watch, Loops(cluster, places, 1.0) as loops:
         at = time.monotonic()
         cluster.signal(old, signal.SIGKILL)
         wait(lambda: cluster.leader() not in (old, None), 90, "a new leader")
         time.sleep(6)
         seen = watch.end()
+        connects = looped(loops.end(), at)
     new = cluster.leader()
     cluster.restart(old)
     cluster.wait_whole()
-    return judged(cluster, seen, at, old, new)
+    found = judged(cluster, seen, at, old, new)
+    for name, balancer in found["balancers"].items():
+        balancer["connects"] = connects[name]
+    return found
 
 
 def frozen(cluster, places):
@@ -182,6 +253,7 @@ def through(writes, at, promoted, kept, old):
     return {
         "gap": gap[0],
         "cut": ended_badly and ended_badly - at,
+        "cut_after_promotion": ended_badly and promoted and max(0.0, ended_badly - promoted),
         "hung": open_write and (open_write[1] - at if open_write[1] else None),
         "first_write": first and first - promoted,
         "read_only": sum(said == "read only" for _, ended, said, _ in writes if ended and ended > at),
@@ -196,6 +268,7 @@ def through(writes, at, promoted, kept, old):
 def failovers(cluster, places, runs, say):
     """`runs`: how often each."""
     cluster.wait_whole()
+    cluster.configure()
     cluster.sql("set client_min_messages = error; drop table if exists bench_writes")
     cluster.sql("create table bench_writes (balancer text, number bigint, primary key (balancer, number))")
     found = {}
@@ -204,6 +277,12 @@ def failovers(cluster, places, runs, say):
         for number in range(runs[name]):
             say("%s, %d of %d" % (name, number + 1, runs[name]))
             found[name].append(event(cluster, places))
+    for name, event, times in (("switchover_looped", switchover_looped, runs["looped"]),
+                               ("restart_looped", restart_looped, dict.fromkeys(runs["looped"], runs["restarts"]))):
+        found[name] = {}
+        for place in places:
+            say("%s, %s" % (name, place.name))
+            found[name][place.name] = [event(cluster, place) for _ in range(times[place.name])]
     return found
 
 
@@ -234,8 +313,9 @@ def throughput(cluster, places, counts, say):
              "cpu": {mode: {p.name: [] for p in places} for mode in MODES}}
     found["memory"]["idle"] = {p.name: p.ask("memory") for p in places}
     for mode, options in MODES.items():
-        for number in range(counts["rounds"]):
-            say("pgbench, %s, round %d of %d" % (mode, number + 1, counts["rounds"]))
+        rounds = counts["rounds_new" if mode == "new connection each" else "rounds"]
+        for number in range(rounds):
+            say("pgbench, %s, round %d of %d" % (mode, number + 1, rounds))
             for name, address, place in rotated(ways, number):
                 before = place and place.ask("cpu")
                 tps = pgbench(cluster, address, options, counts["seconds"])
@@ -243,8 +323,11 @@ def throughput(cluster, places, counts, say):
                 if place:
                     found["cpu"][mode][name].append((place.ask("cpu") - before) / (tps * counts["seconds"]))
     found["memory"]["after load"] = {p.name: p.ask("memory") for p in places}
-    found["ratio"] = {mode: paired(tps["lbctl"], tps["module"]) for mode, tps in found["modes"].items()}
-    found["ratio_direct"] = {mode: paired(tps["lbctl"], tps["direct"]) for mode, tps in found["modes"].items()}
+    found["ratio"] = {mode: {name: paired(tps[name], tps["0.1.0"]) for name in tps} for mode, tps in found["modes"].items()}
+    # Of one client's query: what it takes more than directly.
+    one = found["modes"]["1 client"]
+    found["added"] = {name: statistics.median(1 / a - 1 / b for a, b in zip(tps, one["direct"], strict=True))
+                      for name, tps in one.items()}
     return found
 
 

@@ -271,7 +271,7 @@ fn a_hundred_years_and_more_are_written_correctly() {
             .replace_nanosecond(0)
             .unwrap();
         assert_eq!(pair.not_after(), expected, "{hours}");
-        let ca_file = shop.write("far-ca.crt", ca.certificate_pem());
+        let ca_file = shop.write("far-ca.crt", ca.certificates().pem());
         let file = shop.write("far.crt", pair.certificate_pem());
         assert!(
             run(&[
@@ -304,7 +304,9 @@ fn resolving_twice_keeps_whatever_the_periods_are() {
         for validity_hours in [1, 2, 23, 720, 876_000, u64::MAX] {
             for early_renewal_hours in [0, 1, 22, 720, 900_000, u64::MAX] {
                 let policy = Policy {
-                    ca,
+                    ca: ca.certificates(),
+                    source: ca,
+                    draft: false,
                     validity_hours,
                     early_renewal_hours,
                     key_algorithm: KeyAlgorithm::EcdsaP256,

@@ -183,15 +183,16 @@ fn certificates_that_may_not_issue_clients_are_refused() {
     let made = shop.ca(&CaSpec::default());
     let file = shop.write("good.key", &made.key);
     #[rustfmt::skip]
-    let table: [(&[&str], Option<&str>); 8] = [
-        (&["keyUsage=critical,keyCertSign"], Some("no basicConstraints")),
+    let table: [(&[&str], Option<&str>); 9] = [
+        (&["keyUsage=critical,keyCertSign"], None),
+        (&["subjectKeyIdentifier=hash"], Some("no basicConstraints")),
         (&["basicConstraints=critical,CA:FALSE"], Some("CA:FALSE")),
         (&[CA, "keyUsage=critical,cRLSign,digitalSignature"], Some("keyCertSign")),
         (&[CA, "extendedKeyUsage=serverAuth"], Some("clientAuth")),
         (&[CA], None),
         (&["basicConstraints=CA:TRUE,pathlen:0", "keyUsage=keyCertSign"], None),
         (&[CA, "extendedKeyUsage=clientAuth,serverAuth"], None),
-        (&[CA, "extendedKeyUsage=anyExtendedKeyUsage"], None),
+        (&[CA, "extendedKeyUsage=anyExtendedKeyUsage"], Some("clientAuth")),
     ];
     for (extensions, message) in table {
         let certificate = shop.self_signed(&file, extensions);

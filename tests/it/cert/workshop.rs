@@ -289,7 +289,7 @@ pub fn run(command: &[&str]) -> String {
     }
 }
 
-fn key(kind: &str) -> String {
+pub fn key(kind: &str) -> String {
     let (curve, form) = kind.split_once('-').unwrap_or((kind, ""));
     let curve = match curve {
         "p256" => "P-256",

@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::{fs, io};
 
-use lbctl::testing::config::{Inputs, Loaded, Report, SystemInputs, load};
+use lbctl::testing::config::{
+    CertificateSource, Inputs, Loaded, Report, SystemInputs, load, parse,
+};
 use tempfile::TempDir;
 
 use crate::support::inputs::{inputs, now};
@@ -24,7 +26,7 @@ fn a_file_that_is_not_there() {
     let expected = "\
 error: reading the configuration DIR/lbctl.toml: No such file or directory
 --> DIR/lbctl.toml
- = help: name another with -c, or start with `lbctl init > lbctl.toml`, which writes every key with its meaning
+ = help: name another with -c, or start with `lbctl init --from-host -o lbctl.toml`
 ";
     assert_eq!(said, expected);
 }
@@ -34,9 +36,9 @@ fn a_folder() {
     let folder = TempDir::new().unwrap();
     let said = said(&folder, load(folder.path(), now()));
     let expected = "\
-error: reading the configuration DIR: Is a directory
+error: there is no configuration in the folder DIR: no *.toml
 --> DIR
- = help: name the file in it with -c
+ = help: name another with -c
 ";
     assert_eq!(said, expected);
 }
@@ -89,6 +91,45 @@ fn references_start_at_the_folder_of_the_file() {
         loaded.config.admin.public_keys,
         [crate::support::inputs::PUBLIC_KEY]
     );
+}
+
+#[test]
+fn a_cas_key_is_missed_where_it_is_needed_only() {
+    let text = fs::read_to_string("tests/config/minimal/lbctl.toml").unwrap();
+    let mut inputs = inputs();
+    let key = |inputs: &_| {
+        let config = parse(&text, "lbctl.toml", inputs, now()).unwrap().config;
+        match &config.haproxy.patroni_tls.client().unwrap().source {
+            CertificateSource::Issued(issuing) => issuing.ca_key.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    key(&inputs).ensure_there().unwrap();
+    inputs.files.remove(Path::new("ca.key"));
+    let missing = key(&inputs).ensure_there().unwrap_err();
+    assert!(
+        missing
+            .message
+            .starts_with("`haproxy.patroni_client.ca_key` (lbctl.toml, line "),
+        "{missing:?}"
+    );
+    assert!(
+        missing
+            .message
+            .ends_with("cannot be read from file \"ca.key\": No such file or directory"),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn what_is_there_is_opened_and_not_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ca.key");
+    let there = |path: &Path| SystemInputs { base: "/".into() }.ensure_readable(path);
+    assert_eq!(there(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    there(&path).unwrap();
+    assert!(there(folder.path()).is_err());
 }
 
 #[test]

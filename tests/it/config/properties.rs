@@ -1,14 +1,18 @@
 //! What holds for any text at all.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lbctl::testing::config::{self, Addressing, Config, MemoryInputs};
+use lbctl::testing::config::{
+    self, Addressing, CertificateSource, Config, Interface, MemoryInputs,
+};
 use proptest::prelude::*;
 
 use crate::support::inputs::{inputs, now};
 
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml"));
+const PAIR: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/pair.toml"));
 const FLUENTD: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/config/fluentd/lbctl.toml"
@@ -103,9 +107,11 @@ fn printed(text: &str, inputs: &MemoryInputs) -> String {
     match config::parse(text, "lbctl.toml", inputs, now()) {
         Ok(loaded) => {
             holds(&loaded.config);
+            loaded.others.iter().flatten().for_each(holds);
             format!(
-                "{:?}{}",
+                "{:?}{:?}{}",
                 loaded.config,
+                loaded.others,
                 config::render_warnings(&loaded.warnings, false, None)
             )
         }
@@ -130,31 +136,39 @@ fn holds(config: &Config) {
         .iter()
         .map(|interface| interface.mac)
         .collect();
-    let addresses: BTreeSet<_> = config
-        .interfaces
-        .iter()
-        .map(|interface| interface.ip)
-        .collect();
-    assert_eq!(
-        (macs.len(), addresses.len()),
-        (config.interfaces.len(), config.interfaces.len())
-    );
+    let ips: Vec<_> = config.interfaces.iter().flat_map(Interface::ips).collect();
+    let addresses: BTreeSet<_> = ips.iter().collect();
+    assert_eq!(macs.len(), config.interfaces.len());
+    assert_eq!(addresses.len(), ips.len());
+    let mut gateways = Vec::new();
     for interface in &config.interfaces {
         assert_eq!(interface.mac.0[0] & 1, 0);
-        if let Addressing::Static {
-            prefix_length,
-            gateway: Some(gateway),
-            ..
-        } = &interface.addressing
-        {
-            let network =
-                |ip: &std::net::Ipv4Addr| u64::from(u32::from(*ip)) >> (32 - prefix_length);
-            assert_eq!(network(gateway), network(&interface.ip));
+        let Addressing::Static(fixed) = &interface.addressing else {
+            continue;
+        };
+        assert!(!fixed.addresses.is_empty());
+        let of_kind = |via: IpAddr| {
+            let alike = fixed.addresses.iter();
+            alike.filter(move |own| own.ip().is_ipv4() == via.is_ipv4())
+        };
+        let routers = fixed.gateways.iter();
+        for hop in routers.chain(fixed.routes.iter().map(|route| &route.hop)) {
+            let near = of_kind(hop.via).any(|own| own.network().contains(hop.via));
+            let link_local = matches!(hop.via, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            assert!(near || link_local || hop.on_link);
+            assert!(of_kind(hop.via).all(|own| own.ip() != hop.via));
         }
+        gateways.extend(fixed.gateways.iter().map(|hop| hop.via.is_ipv4()));
+        assert!(interface.mtu.is_none_or(|mtu| mtu >= 576));
     }
+    assert!(gateways.len() <= 2 && (gateways.len() < 2 || gateways[0] != gateways[1]));
     let haproxy = &config.haproxy;
-    assert!(haproxy.postgres_nodes_max_count >= 1 && !haproxy.postgres_nameserver_ips.is_empty());
-    assert!(haproxy.patroni_client.early_renewal < haproxy.patroni_client.validity);
+    assert!(haproxy.nodes.most() >= 1);
+    if let Some(client) = haproxy.patroni_tls.client()
+        && let CertificateSource::Issued(issuing) = &client.source
+    {
+        assert!(issuing.early_renewal < issuing.validity);
+    }
     let mut ports = vec![haproxy.port];
     ports.extend(haproxy.patroni_passthrough);
     ports.extend(haproxy.metrics.as_ref().map(|metrics| metrics.port));
@@ -200,6 +214,11 @@ proptest! {
     #[test]
     fn a_mutated_example_is_answered(edits in prop::collection::vec(edit(), 1..6)) {
         printed(&apply(EXAMPLE, &edits), &inputs());
+    }
+
+    #[test]
+    fn a_mutated_file_of_two_is_answered(edits in prop::collection::vec(edit(), 1..6)) {
+        printed(&apply(PAIR, &edits), &inputs());
     }
 
     #[test]

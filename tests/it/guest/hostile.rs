@@ -90,7 +90,9 @@ pub(super) fn story(guest: &Guest, interface: &str) {
     // The real agent is back, and nothing of all that stays.
     guest.lie("end");
     guest.until_the_agent_says_yes(&json!({"execute": "guest-ping"}));
+    let peace = guest.peace();
     guest.lbctl(300, &["up", "--wait=2m"]).ok();
+    drop(peace);
     guest.lbctl(60, &["plan", "--exit-code"]).ok();
     assert!(
         guest

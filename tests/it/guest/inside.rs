@@ -19,41 +19,67 @@ pub fn chrony(lab: &Lab) -> String {
     )
 }
 
+fn agent(lab: &Lab, name: &str, command: &Value) -> Value {
+    let (uri, command) = (&lab["LIBVIRT_URI"], command.to_string());
+    let virsh = [
+        "-q",
+        "-c",
+        uri,
+        "qemu-agent-command",
+        "--timeout=60",
+        name,
+        &command,
+    ];
+    run_for(90, "virsh", virsh).ok().json()["return"].clone()
+}
+
+/// What a shell in the guest of that name, run by root, prints on standard output. It must succeed.
+#[track_caller]
+pub fn shell(lab: &Lab, name: &str, script: &str) -> String {
+    let arguments = json!({"path": "/bin/sh", "arg": ["-ec", script], "capture-output": true});
+    let exec = json!({"execute": "guest-exec", "arguments": arguments});
+    let started = agent(lab, name, &exec);
+    let end = Instant::now() + Duration::from_secs(300);
+    loop {
+        let status = json!({"execute": "guest-exec-status", "arguments": {"pid": started["pid"]}});
+        let status = agent(lab, name, &status);
+        if status["exited"] == true {
+            let text = |field: &str| {
+                let data = status[field].as_str().unwrap_or_default();
+                String::from_utf8_lossy(&BASE64.decode(data).unwrap()).into_owned()
+            };
+            let (out, err) = (text("out-data"), text("err-data"));
+            assert!(status["exitcode"] == 0, "{script}\n{status}\n{out}{err}");
+            return out;
+        }
+        assert!(Instant::now() < end, "{script}: no end after 300 s");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
 impl Guest {
-    fn agent(&self, command: &Value) -> Value {
-        let (uri, command) = (&self.lab["LIBVIRT_URI"], command.to_string());
+    /// [`shell`] in this one.
+    #[track_caller]
+    pub fn inside(&self, script: &str) -> String {
+        shell(&self.lab, self.name, script)
+    }
+
+    /// Until its next boot. The agent answers before it is stopped.
+    pub fn loses_its_agent(&self) {
+        self.inside("systemd-run --on-active=1 systemctl stop qemu-guest-agent");
+        let (uri, ping) = (&self.lab["LIBVIRT_URI"], r#"{"execute": "guest-ping"}"#);
         let virsh = [
             "-q",
             "-c",
             uri,
             "qemu-agent-command",
-            "--timeout=60",
+            "--timeout=5",
             self.name,
-            &command,
+            ping,
         ];
-        run_for(90, "virsh", virsh).ok().json()["return"].clone()
-    }
-
-    /// What a shell in the guest, run by root, prints on standard output. It must succeed.
-    #[track_caller]
-    pub fn inside(&self, script: &str) -> String {
-        let arguments = json!({"path": "/bin/sh", "arg": ["-ec", script], "capture-output": true});
-        let started = self.agent(&json!({"execute": "guest-exec", "arguments": arguments}));
-        let end = Instant::now() + Duration::from_secs(300);
-        loop {
-            let status =
-                json!({"execute": "guest-exec-status", "arguments": {"pid": started["pid"]}});
-            let status = self.agent(&status);
-            if status["exited"] == true {
-                let text = |field: &str| {
-                    let data = status[field].as_str().unwrap_or_default();
-                    String::from_utf8_lossy(&BASE64.decode(data).unwrap()).into_owned()
-                };
-                let (out, err) = (text("out-data"), text("err-data"));
-                assert!(status["exitcode"] == 0, "{script}\n{status}\n{out}{err}");
-                return out;
-            }
-            assert!(Instant::now() < end, "{script}: no end after 300 s");
+        let end = Instant::now() + Duration::from_secs(60);
+        while run_for(30, "virsh", virsh).code == 0 {
+            assert!(Instant::now() < end, "its agent still answers");
             std::thread::sleep(Duration::from_millis(300));
         }
     }
@@ -112,14 +138,64 @@ impl Guest {
         }
         self.inside("systemctl start lbctl-save-state && test -s /var/lib/haproxy/server-state");
         for unit in running.iter().chain(&["lbctl-save-state"]) {
-            self.inside(&format!(
-                "systemd-analyze security --no-pager --threshold=40 {unit}.service"
-            ));
+            self.is_little_exposed(unit);
         }
         assert_eq!(self.inside("cat /proc/sys/kernel/panic"), "10\n");
-        // Whether it is fed is the kernel's matter: Debian's cloud kernel lacks the device's
-        // driver.
-        self.inside("grep -qx RuntimeWatchdogSec=30 /etc/systemd/system.conf.d/50-lbctl.conf");
+        // Debian 12's cloud kernel lacks the device's driver.
+        let fed = "for dog in /sys/class/watchdog/watchdog*/; do [ ! -d $dog ] || cat $dog/timeout $dog/state; done";
+        let driver = self.inside("modinfo -n i6300esb || true");
+        let wanted = if driver.is_empty() {
+            ""
+        } else {
+            "120\nactive\n"
+        };
+        assert_eq!(self.inside(fed), wanted, "{driver}");
+    }
+
+    /// At most 4.0 of 10.
+    fn is_little_exposed(&self, unit: &str) {
+        self.inside(&format!(
+            "systemd-analyze security --no-pager --threshold=40 {unit}.service"
+        ));
+    }
+
+    pub fn runs_fluentd_in_its_sandbox(&self) {
+        self.comes_to(
+            "journalctl --boot --output cat --no-pager -u fluentd",
+            |said| said.contains("as fluentd does"),
+        );
+        self.inside("systemctl is-active fluentd && test -s /var/lib/fluentd/buffer");
+        let owner = "ps -o user= -p $(systemctl show --property=MainPID --value fluentd)";
+        assert_eq!(self.inside(owner), "fluentd\n");
+        self.is_little_exposed("fluentd");
+    }
+
+    /// The package's unit for the host, with a program that reads what lbctl reads in lbctl's
+    /// place: this systemd starts it, and it can.
+    pub fn starts_the_hosts_renewal(&self) {
+        let unit = BASE64.encode(include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/packaging/lbctl-renew.service"
+        )));
+        self.inside(&format!(
+            "echo {unit} | base64 -d >/etc/systemd/system/lbctl-renew.service\n\
+             printf '#!/bin/sh\\ncat \"$2\" && cat /home/lab-key && getent hosts pg1.postgres.lab\\n' >/usr/bin/lbctl\n\
+             chmod 755 /usr/bin/lbctl\n\
+             echo 'name = \"of-somebody\"' >/etc/lbctl/of-somebody.toml\n\
+             install -o nobody -m 600 /dev/null /home/lab-key\n\
+             systemctl daemon-reload\n\
+             systemctl start lbctl-renew"
+        ));
+        let said = self.inside("journalctl --boot --output cat --no-pager -u lbctl-renew");
+        assert!(
+            said.contains("of-somebody") && said.contains("pg1.postgres.lab"),
+            "{said}"
+        );
+        self.is_little_exposed("lbctl-renew");
+        self.inside(
+            "rm /etc/systemd/system/lbctl-renew.service /usr/bin/lbctl /etc/lbctl/of-somebody.toml /home/lab-key\n\
+             systemctl daemon-reload",
+        );
     }
 
     /// A worker that hangs is ended and started again; the node exporter goes on.

@@ -21,8 +21,7 @@ fn verdicts(document: &Value) -> BTreeMap<String, String> {
 fn a_host_where_up_can_work_is_listed_item_by_item() {
     let vm = Sandbox::new();
     let before = vm.snapshot();
-    let listed = vm.lbctl("check --host").ok();
-    listed.says(&[
+    let listed = vm.lbctl("check --host").ok().says(&[
         "@vm: nothing prevents `lbctl up` (",
         "  ok       configuration ",
         "  ok       libvirt ",
@@ -34,6 +33,10 @@ fn a_host_where_up_can_work_is_listed_item_by_item() {
         "free in ",
         "  ok       pool @pool",
     ]);
+    // No node could be asked, so nothing was verified.
+    listed
+        .says(&["  unknown  node "])
+        .does_not_say(&["nodes' TLS"]);
     let document = vm.lbctl("check --host --json").ok().document();
     assert_eq!(
         (&document["ok"], &document["host"]),
@@ -60,6 +63,20 @@ fn what_fails_is_listed_beside_what_does_not() {
         assert_eq!(verdicts[what], verdict, "{what} in {verdicts:#?}");
     }
     assert_eq!(document["ok"], false);
+}
+
+/// Of a pool that is not started nobody knows what is in it, nor how much room it has.
+#[test]
+fn of_a_pool_that_sleeps_nothing_is_guessed() {
+    let mut vm = Sandbox::new();
+    vm.change("volume.pool = '@sleeping_pool'\nvolume.base_volume_name = 'nosuch'");
+    vm.lbctl("check --host")
+        .ended(1)
+        .says(&[
+            "  unknown  base volume             @base_pool/nosuch was not found",
+            "  FAILED   root disk               storage pool @sleeping_pool is not active",
+        ])
+        .does_not_say(&["not needed any more", "0 bytes free"]);
 }
 
 #[test]

@@ -21,15 +21,15 @@ struct Way {
     calls: &'static [&'static str],
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 9] = [
     Way {
         what: "first up",
         prepare: |_| {},
         command: Command::Up(NOW),
         calls: &[
+            "create_volume",
             "add_reservation",
             "clone_volume",
-            "create_volume",
             "define",
             "set_autostart",
             "start",
@@ -79,9 +79,9 @@ const WAYS: [Way; 8] = [
         },
         command: Command::Up(NOW),
         calls: &[
+            "define",
             "remove_reservation",
             "add_reservation",
-            "define",
             "request_shutdown",
             "power_off",
             "start",
@@ -126,8 +126,26 @@ const WAYS: [Way; 8] = [
             "power_off",
             "undefine",
             "delete_volume",
-            "delete_volume",
             "remove_reservation",
+            "delete_volume",
+        ],
+    },
+    Way {
+        what: "another base image",
+        prepare: |vm| {
+            Inside::new(vm).up();
+            // They are there after the first time.
+            vm.virsh("pool-create-as @other dir --target @home; vol-create-as @other newer 64M --format qcow2");
+            vm.change("volume.base_volume_pool = '@other'\nvolume.base_volume_name = 'newer'");
+        },
+        command: Command::Up(NOW),
+        calls: &[
+            "request_shutdown",
+            "power_off",
+            "delete_volume",
+            "clone_volume",
+            "define",
+            "start",
         ],
     },
 ];
@@ -223,6 +241,11 @@ fn what_is_done_to_a_domain_that_is_off_may_stop_anywhere() {
 #[test]
 fn a_way_down_may_stop_anywhere() {
     stop_everywhere(&WAYS[7]);
+}
+
+#[test]
+fn a_new_disk_may_stop_anywhere() {
+    stop_everywhere(&WAYS[8]);
 }
 
 /// The real thing, killed from outside, while it does one thing after the other to one VM.

@@ -53,31 +53,36 @@ fn the_disk_is_kept_and_the_next_up_uses_it_again() {
     let disk = std::fs::read(&written).unwrap();
     vm.down().says(&[
         "note: volume @pool/@vm is kept, with its data",
-        "`lbctl down --delete-volume` deletes it",
+        "`lbctl up --reuse-disk` uses it again, `virsh vol-delete @vm --pool @pool` deletes it",
     ]);
     assert_eq!(vm.volumes(), [vm.name.as_str()]);
     assert_eq!(vm.virsh("net-dumpxml @net --inactive").stdout, network);
 
-    vm.lbctl("plan").ok().says(&[
-        "5 steps",
-        "note: volume @pool/@vm already exists, a clone of @base_pool/@base: it is used unchanged",
-    ]);
-    vm.up()
-        .says(&["note: volume @pool/@vm already exists"])
+    vm.lbctl("up")
+        .ended(4)
+        .says(&["nothing says that lbctl made it"]);
+    vm.lbctl("plan --reuse-disk")
+        .ok()
+        .says(&["5 steps", "disk: @pool/@vm, taken over"]);
+    vm.lbctl("up --reuse-disk")
+        .ok()
         .does_not_say(&["clone volume @pool"]);
     assert_eq!(vm.dominfo("State"), "running");
     assert!(std::fs::read(&written).unwrap() == disk, "the disk's bytes");
 }
 
 #[test]
-fn the_disk_that_was_kept_can_be_deleted_later() {
+fn the_disk_that_was_kept_is_nobodys_afterwards() {
     let vm = Sandbox::new();
     let before = vm.snapshot();
     vm.up();
     vm.down();
-    vm.lbctl("down --yes --delete-volume")
-        .ok()
-        .says(&["delete volume @pool/@vm"]);
+    let says = [
+        "volume @pool/@vm is not deleted: it is not known whether lbctl made it",
+        "virsh vol-delete @vm --pool @pool",
+    ];
+    vm.lbctl("down --yes --delete-volume").ended(4).says(&says);
+    vm.virsh("vol-delete @vm --pool @pool").ok();
     before.assert_same(&vm.snapshot());
 }
 
@@ -109,7 +114,7 @@ fn a_disk_that_another_domain_uses_is_not_deleted() {
     );
     vm.virsh("define @home/other.xml").ok();
     let before = vm.snapshot();
-    let says = ["error: volume @pool/@vm is not deleted: it is a disk of domain @other"];
+    let says = ["error: @vm: volume @pool/@vm is not deleted: it is a disk of domain @other"];
     vm.lbctl("down --yes --delete-volume --stop-timeout=1s")
         .ended(4)
         .says(&says);

@@ -112,6 +112,8 @@ fn of_the_state() {
 
 #[test]
 fn of_the_reservation() {
+    const EDITED: &[&str] =
+        &["reservation: @ip2 for @mac (@vm) -> @ip for @mac (@vm) in network @net (live)"];
     const SEEN: &[&str] = &["reservation: @ip for @mac (@vm) in network @net (live)"];
     is_seen_and_repaired(&[
         Drift {
@@ -128,9 +130,15 @@ fn of_the_reservation() {
         },
         Drift {
             by_hand: "net-update @net modify ip-dhcp-host \"<host mac='@mac' name='@vm' ip='@ip2'/>\" --live --config",
-            seen: &[
-                "reservation: @ip2 for @mac (@vm) -> @ip for @mac (@vm) in network @net (live)",
-            ],
+            seen: EDITED,
+        },
+        Drift {
+            by_hand: "net-update @net modify ip-dhcp-host \"<host mac='@mac' name='@vm' ip='@ip2'/>\" --live",
+            seen: EDITED,
+        },
+        Drift {
+            by_hand: "net-update @net modify ip-dhcp-host \"<host mac='@mac' name='@vm' ip='@ip2'/>\" --config",
+            seen: EDITED,
         },
     ]);
 }

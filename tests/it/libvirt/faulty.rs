@@ -8,9 +8,12 @@ use lbctl::testing::config::{NetworkRef, VolumeRef};
 use lbctl::testing::host::libvirt::LibvirtHost;
 use lbctl::testing::host::ownership::Ownership;
 use lbctl::testing::host::{
-    AgentChannel, Claims, CloneSpec, DomainFacts, HostEntry, HostError, HostErrorKind, HostReader,
-    HostResult, HostWriter, Lease, NetworkFacts, NetworkId, Scope, StopBy, VolumeState,
+    AgentChannel, BridgeFacts, Claims, CloneSpec, DeviceState, DomainFacts, HostEntry, HostError,
+    HostErrorKind, HostReader, HostResult, HostWriter, Lease, Listed, NetworkFacts, NetworkId,
+    Node, RunState, Scope, StopBy, VolumeState,
 };
+use lbctl::testing::image::Image;
+use lbctl::testing::secret::Secret;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -101,8 +104,17 @@ impl<'h> Faulty<'h> {
 }
 
 impl HostReader for Faulty<'_> {
-    fn architecture(&self) -> HostResult<String> {
-        self.read(HostReader::architecture)
+    fn node(&self) -> HostResult<Node> {
+        self.read(HostReader::node)
+    }
+    fn machine(&self, architecture: &str, kind: &str, name: &str) -> HostResult<Option<String>> {
+        self.read(|h| h.machine(architecture, kind, name))
+    }
+    fn would_accept(&self, xml: &str) -> HostResult<Result<(), String>> {
+        self.read(|h| h.would_accept(xml))
+    }
+    fn names(&self, which: &Listed) -> Vec<String> {
+        self.inner.names(which)
     }
     fn offers_kvm(&self, architecture: &str) -> HostResult<bool> {
         self.read(|h| h.offers_kvm(architecture))
@@ -110,11 +122,27 @@ impl HostReader for Faulty<'_> {
     fn domain(&self, name: &str) -> HostResult<Option<DomainFacts>> {
         self.read(|h| h.domain(name))
     }
+    fn run_state(&self, name: &str) -> HostResult<Option<RunState>> {
+        self.read(|h| h.run_state(name))
+    }
+    fn checkpoints(&self, name: &str) -> HostResult<Vec<String>> {
+        self.read(|h| h.checkpoints(name))
+    }
+
+    fn saved_definition(&self, name: &str) -> HostResult<Option<Secret>> {
+        self.read(|h| h.saved_definition(name))
+    }
     fn claims(&self, but: &[String]) -> HostResult<Vec<Claims>> {
         self.read(|h| h.claims(but))
     }
     fn volume(&self, at: &VolumeRef) -> HostResult<VolumeState> {
         self.read(|h| h.volume(at))
+    }
+    fn pool_folder(&self, pool: &str) -> HostResult<Option<String>> {
+        self.read(|h| h.pool_folder(pool))
+    }
+    fn pool_type(&self, name: &str) -> HostResult<Option<String>> {
+        self.read(|h| h.pool_type(name))
     }
     fn volume_by_id(&self, id: &str) -> HostResult<VolumeState> {
         self.read(|h| h.volume_by_id(id))
@@ -128,8 +156,12 @@ impl HostReader for Faulty<'_> {
     fn leases(&self, network: &NetworkId) -> HostResult<Vec<Lease>> {
         self.read(|h| h.leases(network))
     }
-    fn has_device(&self, name: &str) -> HostResult<Option<bool>> {
-        self.read(|h| h.has_device(name))
+    fn device(&self, name: &str) -> HostResult<DeviceState> {
+        self.read(|h| h.device(name))
+    }
+
+    fn bridge(&self, name: &str) -> HostResult<BridgeFacts> {
+        self.read(|h| h.bridge(name))
     }
 }
 
@@ -172,6 +204,17 @@ impl HostWriter for Faulty<'_> {
             h.create_volume(at, &arrived)
         })
     }
+    fn upload_image(
+        &self,
+        at: &VolumeRef,
+        image: &mut Image,
+        part: &mut dyn FnMut(u64) -> bool,
+    ) -> HostResult<()> {
+        self.change("upload_image", |h, moment| match moment {
+            Some(Moment::Created | Moment::Half) => h.upload_image(at, image, &mut |_| false),
+            _ => h.upload_image(at, image, part),
+        })
+    }
     fn delete_volume(&self, at: &VolumeRef) -> HostResult<()> {
         self.change("delete_volume", |h, _| h.delete_volume(at))
     }
@@ -186,6 +229,9 @@ impl HostWriter for Faulty<'_> {
     }
     fn start(&self, name: &str) -> HostResult<()> {
         self.change("start", |h, _| h.start(name))
+    }
+    fn wake(&self, name: &str) -> HostResult<()> {
+        self.change("wake", |h, _| h.wake(name))
     }
     fn resume(&self, name: &str) -> HostResult<()> {
         self.change("resume", |h, _| h.resume(name))

@@ -33,12 +33,23 @@ pub struct Dice(u64);
 impl Dice {
     /// From `LBCTL_SOAK_SEED`, or the clock; printed, so that a failure can be repeated.
     pub fn new(of: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Self::or(of, now.as_secs())
+    }
+
+    /// The same each time, but under `./dev soak`.
+    pub fn repeated(of: &str, seed: u64) -> Self {
+        if soaking() {
+            Self::new(of)
+        } else {
+            Self::or(of, seed)
+        }
+    }
+
+    fn or(of: &str, seed: u64) -> Self {
         let seed = match std::env::var("LBCTL_SOAK_SEED") {
             Ok(given) => given.parse().expect("a number"),
-            Err(_) => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_secs(),
+            Err(_) => seed,
         };
         eprintln!("{of}: LBCTL_SOAK_SEED={seed}");
         Self(seed)

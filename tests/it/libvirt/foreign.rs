@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::figures::{count, tell};
 use super::sandbox::Sandbox;
@@ -52,6 +52,60 @@ fn of_others(vm: &Sandbox, names: &[String]) -> BTreeMap<String, Vec<u8>> {
         all.insert(format!("network {which}"), others.join("\n").into_bytes());
     }
     all
+}
+
+/// Calls to libvirt and the median time of an `up` that has nothing to do.
+fn no_op(vm: &Sandbox) -> (u64, Duration) {
+    let mut times = Vec::new();
+    let mut calls = 0;
+    for _ in 0..9 {
+        let begun = Instant::now();
+        let ran = vm.lbctl("--json up").ok();
+        times.push(begun.elapsed());
+        calls = ran.json()["libvirt_calls"].as_u64().unwrap();
+    }
+    times.sort_unstable();
+    (calls, times[times.len() / 2])
+}
+
+/// The domains of others are read only while something is about to be claimed.
+#[test]
+fn nothing_to_do_costs_the_same_beside_many_domains() {
+    let vm = Sandbox::new();
+    vm.up();
+    let alone = no_op(&vm);
+    let many = count("DOMAINS", 40, 1000);
+    let name = |n: usize| format!("{}-{n}", vm.fill("@other"));
+    let (mut define, mut undefine) = (Vec::new(), Vec::new());
+    for n in 0..many {
+        let xml = format!(
+            "<domain type='qemu'><name>{}</name><memory unit='MiB'>64</memory>
+             <os><type arch='x86_64' machine='q35'>hvm</type></os>
+             <devices><disk type='file'><source file='@dir/d{n}'/><target dev='vda'/></disk></devices></domain>",
+            name(n)
+        );
+        vm.write(&format!("n{n}.xml"), &vm.fill(&xml));
+        define.push(format!("define @home/n{n}.xml"));
+        undefine.push(format!("undefine {}", name(n)));
+    }
+    for commands in define.chunks(50) {
+        vm.virsh(&commands.join("; ")).ok();
+    }
+    let crowded = no_op(&vm);
+    for commands in undefine.chunks(50) {
+        vm.virsh(&commands.join("; ")).ok();
+    }
+    let ratio = crowded.1.as_secs_f64() / alone.1.as_secs_f64();
+    tell(format_args!(
+        "an `up` with nothing to do beside {many} domains of others | {} calls, {} on an empty host | {:.3} s, {:.3} s; ratio {ratio:.2}",
+        crowded.0,
+        alone.0,
+        crowded.1.as_secs_f64(),
+        alone.1.as_secs_f64(),
+    ));
+    assert_eq!(crowded.0, alone.0, "calls to libvirt");
+    // On a busy machine single runs differ by this much; reading the domains would cost far more.
+    assert!(ratio < 2.0, "{ratio:.2} times as long");
 }
 
 #[test]

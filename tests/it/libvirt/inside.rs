@@ -9,12 +9,12 @@ use lbctl::testing::config::{self, Config};
 use lbctl::testing::host::libvirt::LibvirtHost;
 use lbctl::testing::host::{AgentChannel, Definition, HostReader, HostWriter};
 use lbctl::testing::reconcile::apply::{ApplyError, Progress, apply};
-use lbctl::testing::reconcile::desired::{Desired, Renewal, current_seed};
+use lbctl::testing::reconcile::desired::{Desired, Intent, Renewal, current_seed};
 use lbctl::testing::reconcile::observe::{Ask, observe};
 use lbctl::testing::reconcile::plan::{
     DownOptions, Plan, Restart, Step, plan_down, plan_renew, plan_up,
 };
-use lbctl::testing::seed::{SeedContent, recognise};
+use lbctl::testing::seed::{SeedContent, iso, recognise};
 use time::OffsetDateTime;
 
 use super::sandbox::Sandbox;
@@ -52,7 +52,10 @@ impl Inside {
         let now = OffsetDateTime::now_utc();
         let plan = match command {
             Command::Up(restart) => {
-                let desired = Desired::from_config(&self.config, &observed, now).unwrap();
+                let mut desired =
+                    Desired::from_config(&self.config, &observed, now, Intent::Apply).unwrap();
+                // Of a disk that is not the one that is wanted.
+                desired.disk.replace = true;
                 plan_up(&desired, &observed, restart)
             }
             Command::Renew => {
@@ -64,6 +67,7 @@ impl Inside {
                 let options = DownOptions {
                     stop_deadline: STOP,
                     delete_volume: true,
+                    alone: false,
                 };
                 plan_down(&self.config, &observed, options)
             }
@@ -115,7 +119,7 @@ pub fn a_booting_guest_finds_a_whole_seed(vm: &Sandbox, host: &impl HostReader) 
             panic!("{path} is not a seed of {}", vm.name);
         };
         assert!(seed.guest.is_some() && seed.client_pem.is_some(), "{path}");
-        for file in &seed.files {
+        for file in &iso::read(&bytes).unwrap().files {
             let torn = file.data.is_empty() || file.data.contains(&0);
             assert!(!torn, "{} of {path} is torn", file.name);
         }

@@ -9,26 +9,25 @@ const RESERVED: &str =
 const CLONED: &str =
     "vol-create-as @pool @vm 64M --format qcow2 --backing-vol BASE --backing-vol-format qcow2;";
 
+const SEED: &str = "vol-create-as @pool @seed SIZE; vol-upload @seed @home/whole --pool @pool;";
+
 /// The states that an `up` goes through, each with what is there then.
 const STATES: [(&str, &str); 6] = [
     (
-        "reserved in the saved network only",
-        "net-update @net add ip-dhcp-host \"<host mac='@mac' name='@vm' ip='@ip'/>\" --config",
-    ),
-    ("reserved", "RESERVED"),
-    ("cloned", "RESERVED CLONED"),
-    (
         "seed created, nothing of it written",
-        "RESERVED CLONED vol-create-as @pool @seed SIZE",
+        "vol-create-as @pool @seed SIZE",
     ),
     (
         "seed half-written",
-        "RESERVED CLONED vol-create-as @pool @seed SIZE; vol-upload @seed @home/half --pool @pool",
+        "vol-create-as @pool @seed SIZE; vol-upload @seed @home/half --pool @pool",
     ),
+    ("seed written", "SEED"),
     (
-        "seed written",
-        "RESERVED CLONED vol-create-as @pool @seed SIZE; vol-upload @seed @home/whole --pool @pool",
+        "reserved in the saved network only",
+        "SEED net-update @net add ip-dhcp-host \"<host mac='@mac' name='@vm' ip='@ip'/>\" --config",
     ),
+    ("reserved", "SEED RESERVED"),
+    ("cloned", "SEED RESERVED CLONED"),
 ];
 
 /// Puts each of the states in place, one after the other, and hands it over; it is `down` again in
@@ -48,6 +47,7 @@ fn in_each_state(check: impl Fn(&Sandbox)) {
         vm.lbctl("down --yes --delete-volume").ok();
         before.assert_same(&vm.snapshot());
         let commands = state
+            .replace("SEED", SEED)
             .replace("RESERVED", RESERVED)
             .replace("CLONED", CLONED)
             .replace("BASE", &base)

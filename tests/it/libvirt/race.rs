@@ -10,7 +10,7 @@ use lbctl::testing::seed::{SeedContent, places, recognise};
 
 use super::figures::{Dice, count, tell};
 use super::inside::{Inside, a_booting_guest_finds_a_whole_seed};
-use super::proxy::{Fate, proxy};
+use super::proxy::{Fate, Message, proxy};
 use super::sandbox::Sandbox;
 use crate::support::{Ran, run};
 
@@ -30,14 +30,21 @@ fn run_as(vm: &Sandbox, number: usize, arguments: &str) -> Ran {
 
 /// A sandbox that every user may work in: its configuration, an lbctl, and a way to its libvirt.
 fn for_everybody() -> Sandbox {
+    for_everybody_with(|_| Fate::Pass)
+}
+
+fn for_everybody_with(judge: impl FnMut(Message) -> Fate + Send + 'static) -> Sandbox {
     let vm = Sandbox::new();
     let socket = vm.home.path().join("proxy");
-    proxy(
-        &socket,
-        &format!("{}/libvirt-sock", vm.lab["LAB_RUN"]),
-        |_| Fate::Pass,
-    );
-    for (path, mode) in [(socket.as_path(), 0o777), (vm.home.path(), 0o755)] {
+    let libvirtd = format!("{}/libvirt-sock", vm.lab["LAB_RUN"]);
+    proxy(&socket, &libvirtd, judge);
+    let home = vm.home.path();
+    for (path, mode) in [
+        (socket.clone(), 0o777),
+        (home.to_owned(), 0o755),
+        (home.join("lbctl.toml"), 0o644),
+        (home.join("ca.key"), 0o644),
+    ] {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
     fs::copy(env!("CARGO_BIN_EXE_lbctl"), vm.fill("@home/lbctl")).unwrap();
@@ -46,8 +53,10 @@ fn for_everybody() -> Sandbox {
 
 /// Each one succeeds, or says that another run is changing it and what to do.
 fn at_once(vm: &Sandbox, commands: &[&str], dice: &mut Dice) -> Vec<i32> {
+    // Which of them is whose changes from time to time.
+    let shift = usize::try_from(dice.below(3)).unwrap();
     let runs: Vec<(usize, &str, u64)> = (0..commands.len())
-        .map(|n| (n, commands[n], dice.below(150)))
+        .map(|n| (n + shift, commands[n], dice.below(150)))
         .collect();
     std::thread::scope(|scope| {
         let rivals: Vec<_> = runs
@@ -59,13 +68,20 @@ fn at_once(vm: &Sandbox, commands: &[&str], dice: &mut Dice) -> Vec<i32> {
                 })
             })
             .collect();
-        let ended = rivals.into_iter().map(|rival| {
+        let ended = rivals.into_iter().zip(commands).map(|(rival, command)| {
             let ran = rival.join().unwrap();
             if ran.code != 0 {
                 eprintln!("{ran}");
                 assert!([1, 4].contains(&ran.code), "{ran}");
                 let tells = ["another lbctl", "somebody else", "shutting down", "claimed"];
-                assert!(tells.iter().any(|text| ran.stderr.contains(text)), "{ran}");
+                // To one that begins late the guest simply runs, and has no agent.
+                let late = match *command {
+                    "renew --force" => "the running guest cannot take a new certificate",
+                    "up" => "this change needs a restart of the guest, and nothing was changed",
+                    _ => "another lbctl",
+                };
+                let mut tells = tells.iter().chain([&late]);
+                assert!(tells.any(|text| ran.stderr.contains(text)), "{ran}");
                 assert!(ran.stderr.contains("help: "), "{ran}");
             }
             ran.code
@@ -137,8 +153,26 @@ fn many_ups_of_one_configuration_make_one_vm() {
 
 #[test]
 fn up_against_down_and_renew_against_up() {
-    let (mut dice, rounds) = (Dice::new("against"), count("RACES", 1, 20));
-    let mut vm = for_everybody();
+    fight("against", for_everybody());
+}
+
+/// One of them works from far away, so that what it has begun stays so for a while.
+#[test]
+fn up_against_down_and_renew_against_up_from_far_away() {
+    let late = Duration::from_millis(200);
+    let judge = move |message: Message| match message {
+        Message {
+            asks: true,
+            stream: false,
+            ..
+        } => Fate::Late(late),
+        _ => Fate::Pass,
+    };
+    fight("far away", for_everybody_with(judge));
+}
+
+fn fight(what: &str, mut vm: Sandbox) {
+    let (mut dice, rounds) = (Dice::new(what), count("RACES", 1, 20));
     let before = vm.snapshot();
     let (mut runs, mut gave_up) = (0, 0);
     for round in 0..rounds {
@@ -150,9 +184,9 @@ fn up_against_down_and_renew_against_up() {
             (
                 "up",
                 &[
-                    "down --yes --stop-timeout=1s",
+                    "down --yes --stop-timeout=1s --delete-volume",
                     "up",
-                    "down --yes --stop-timeout=1s",
+                    "down --yes --stop-timeout=1s --delete-volume",
                 ],
             ),
             // A guest without an agent takes no certificate while it runs.

@@ -1,6 +1,9 @@
 //! The client certificate of a VM on a real libvirtd, renewed by itself. Its guest stays in its
 //! firmware, so it runs without an agent, or is off.
 
+use std::collections::BTreeMap;
+use std::fs;
+
 use super::sandbox::Sandbox;
 
 /// A certificate that was issued for ten days is due at once for who wants it to last for hundreds.
@@ -33,6 +36,55 @@ fn what_is_not_due_stays_and_what_is_due_is_reported() {
     );
     assert_eq!(told["certificate"]["serial"], serial(&vm).as_str());
     before.assert_same(&vm.snapshot());
+}
+
+/// The values that `lbctl status --textfile` writes, by the names of the metrics.
+fn metrics(vm: &Sandbox) -> BTreeMap<String, i64> {
+    let file = vm.home.path().join("lbctl.prom");
+    let ran = vm
+        .lbctl(&format!("status --textfile {}", file.display()))
+        .ok();
+    assert!(ran.stdout.is_empty(), "{ran}");
+    let text = fs::read_to_string(file).unwrap();
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.split_once('{').unwrap();
+            let (_, value) = value.split_once("\"} ").unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn certificate_and_drift_are_metrics() {
+    let mut vm = Sandbox::new();
+    let absent = metrics(&vm);
+    assert_eq!(absent["lbctl_status_success"], 1);
+    assert_eq!(absent["lbctl_ready"], 0);
+    assert!(!absent.contains_key("lbctl_certificate_not_after_seconds"));
+    vm.up();
+    let up = metrics(&vm);
+    let days = vm.lbctl("status --json").document()["certificate"]["days_left"].clone();
+    // A day may end between one look and the next.
+    let days_of = |seen: &BTreeMap<String, i64>| {
+        (seen["lbctl_certificate_not_after_seconds"] - seen["lbctl_status_time_seconds"]) / 86_400
+    };
+    let possible = days_of(&metrics(&vm))..=days_of(&up);
+    assert!(
+        possible.contains(&days.as_i64().unwrap()),
+        "{days} of {possible:?}"
+    );
+    assert_eq!(
+        (up["lbctl_drift_changes"], up["lbctl_certificate_due"]),
+        (0, 0)
+    );
+    due(&mut vm);
+    vm.change("memory = 384");
+    let later = metrics(&vm);
+    assert_eq!(later["lbctl_certificate_due"], 1);
+    assert!(later["lbctl_drift_changes"] > 0, "{later:?}");
+    assert_eq!(later["lbctl_restart_pending"], 0);
 }
 
 #[test]

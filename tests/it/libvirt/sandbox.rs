@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
@@ -71,9 +71,10 @@ impl Sandbox {
     #[track_caller]
     pub fn in_lab(lab: Lab) -> Self {
         let number = claim(&lab);
-        let home = TempDir::new().unwrap();
+        // Where a libvirtd in a root of its own sees it, too.
+        let home = TempDir::new_in(&lab["LAB_STATE"]).unwrap();
         let (key, certificate) = ca();
-        fs::write(home.path().join("ca.key"), key).unwrap();
+        write_secret(&home.path().join("ca.key"), &key);
         fs::write(home.path().join("ca.crt"), certificate).unwrap();
         let pool_dir = Path::new(&lab["LAB_STATE"]).join(format!("pools/t{number}"));
         fs::create_dir(&pool_dir).unwrap();
@@ -116,6 +117,7 @@ impl Sandbox {
     pub fn words(&self) -> Vec<(&'static str, String)> {
         let n = self.number;
         vec![
+            ("@vm2", format!("{}2", self.name)),
             ("@vm", self.name.clone()),
             ("@net2", format!("t{n}-second")),
             ("@net", format!("t{n}")),
@@ -176,7 +178,7 @@ impl Sandbox {
 
     /// Writes a file beside the configuration.
     pub fn write(&self, name: &str, content: &str) {
-        fs::write(self.home.path().join(name), content).unwrap();
+        write_secret(&self.home.path().join(name), content);
     }
 
     /// Runs lbctl with this configuration; the arguments are separated by blanks.
@@ -195,6 +197,14 @@ impl Sandbox {
             lbctl(words)
         };
         ran.with_words(self.words())
+    }
+
+    /// Saves a pool's definition: a pool of a sandbox ceases to exist when it stops.
+    #[track_caller]
+    pub fn keep_pool(&self, pool: &str) {
+        let xml = self.virsh(&format!("pool-dumpxml {pool}")).ok().stdout;
+        self.write("pool.xml", &xml);
+        self.virsh("pool-define @home/pool.xml").ok();
     }
 
     /// Runs virsh commands, separated by semicolons as virsh takes them.
@@ -317,14 +327,17 @@ impl Drop for Sandbox {
         for domain in self.virsh("list --all --name").stdout.lines() {
             if domain.starts_with(&format!("t{}-", self.number)) {
                 self.virsh(&format!(
-                    "destroy {domain}; undefine {domain} --nvram --managed-save"
+                    "destroy {domain}; undefine {domain} --nvram --managed-save --snapshots-metadata \
+                     --checkpoints-metadata"
                 ));
             }
         }
         for network in ["@net", "@net2"] {
             self.virsh(&format!("net-destroy {network}; net-undefine {network}"));
         }
-        self.virsh("pool-destroy @pool");
+        for pool in ["@pool", "@other"] {
+            self.virsh(&format!("pool-destroy {pool}; pool-undefine {pool}"));
+        }
         let _ = fs::remove_dir_all(&self.pool_dir);
         let _ = fs::remove_dir(slot(&self.lab, self.number));
     }
@@ -335,6 +348,12 @@ impl Drop for Sandbox {
 pub struct Snapshot(BTreeMap<String, Vec<u8>>);
 
 impl Snapshot {
+    /// Leaves out what a guest or a block job writes into the volumes.
+    pub fn without_bytes(mut self) -> Self {
+        self.0.retain(|item, _| !item.starts_with("volume"));
+        self
+    }
+
     /// Leaves out what a start of the domain changes (its id, its taps, its sockets), and the order
     /// of elements, which a redefinition changes.
     pub fn without_live(mut self) -> Self {
@@ -422,6 +441,18 @@ fn ca() -> (String, String) {
 
 /// What an error says, as `check --host` lists it.
 pub fn as_listed<'s>(says: &[&'s str]) -> Vec<&'s str> {
-    let listed = says.iter().map(|text| text.trim_start_matches("error: "));
+    let listed = says
+        .iter()
+        .map(|text| text.strip_prefix("error: @vm: ").unwrap_or(text));
     listed.collect()
+}
+
+/// As an operator keeps it, for lbctl warns of what every user can read. A file that is there keeps
+/// its mode.
+fn write_secret(path: &Path, content: &str) {
+    let is_new = !path.exists();
+    fs::write(path, content).unwrap();
+    if is_new {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
 }

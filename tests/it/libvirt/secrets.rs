@@ -200,7 +200,9 @@ fn files_and_processes(sandbox: &Sandbox, search: &mut Search) {
     }
     let foreign = |file: &&std::path::PathBuf| {
         let name = file.display().to_string();
+        // The operator's own files are where the secrets come from.
         !file.starts_with(&sandbox.pool_dir)
+            && !file.starts_with(sandbox.home.path())
             && !name.contains("/pools/t")
             && !name.contains("/cache/")
     };

@@ -15,8 +15,20 @@ pub struct Spare {
 
 impl Spare {
     pub fn up() -> Self {
+        Self::with(&[])
+    }
+
+    /// With the modular daemons of Debian 13's libvirt in the place of libvirtd; what
+    /// [`Self::kill`] ends is virtqemud.
+    pub fn modular() -> Self {
+        Self::with(&[("LAB_LIBVIRT", "trixie"), ("LAB_DAEMONS", "modular")])
+    }
+
+    fn with(environment: &[(&str, &str)]) -> Self {
         let name = format!("{}x", Lab::bare()["LAB_NAME"]);
-        let ran = script("up", &name).arg("bare").output().unwrap();
+        let mut up = script("up", &name);
+        let ran = up.arg("bare").envs(environment.iter().copied()).output();
+        let ran = ran.unwrap();
         assert!(
             ran.status.success(),
             "{}",

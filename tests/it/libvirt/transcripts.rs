@@ -1,9 +1,11 @@
 //! What an operator sees of a load balancer's life on a real libvirt, kept in
-//! tests/transcripts/life.txt and refusals.txt; and that it is the same on a terminal of 80
-//! columns, where a command that only shows changes nothing.
+//! tests/transcripts/life.txt and refusals.txt; and that it is the same on terminals of 60, 80 and
+//! 120 columns, where a command that only shows changes nothing.
 
 use super::sandbox::Sandbox;
-use crate::support::transcript::{Transcript, fits_a_terminal, same_on_a_terminal};
+use crate::support::transcript::{
+    Transcript, WIDTHS, fits_a_terminal, same_on_a_terminal, same_without_its_colours,
+};
 
 struct Teller {
     vm: Sandbox,
@@ -31,14 +33,18 @@ impl Teller {
     fn shows(&mut self, typed: &str) {
         let arguments = typed.strip_prefix("lbctl ").unwrap();
         let piped = self.vm.lbctl(arguments);
+        let coloured = self.vm.lbctl(&format!("{arguments} --color always"));
+        same_without_its_colours(&piped, &coloured);
         let line = format!(
             "{} -c {} {arguments}",
             env!("CARGO_BIN_EXE_lbctl"),
             self.vm.fill("@home/lbctl.toml")
         );
-        // Of a status, what does not fit is cut.
-        if arguments == "status" {
-            fits_a_terminal(&line, &piped);
+        // Of a status, what does not fit is cut, and a list becomes blocks.
+        if arguments == "status" || arguments.starts_with("list") {
+            for columns in WIDTHS {
+                fits_a_terminal(&line, columns, &piped);
+            }
         } else {
             same_on_a_terminal(&line, &piped);
         }

@@ -54,29 +54,29 @@ fn networks_and_addresses() {
         Case::new(
             "libvirt_network.network_name = 'nosuch'",
             &[
-                "error: the host has no network nosuch",
-                "help: `virsh net-list --all` lists them",
+                "error: @vm: the host has no network nosuch",
+                "networks here: ",
             ],
         ),
         Case {
             without: Some("libvirt_network"),
             config: "libvirt_network = { network_id = '913a24f6-cc7c-4ded-a581-000000000000', ip = '@ip' }",
-            says: &["error: the host has no network 913a24f6-cc7c-4ded-a581-000000000000"],
+            says: &["error: @vm: the host has no network 913a24f6-cc7c-4ded-a581-000000000000"],
         },
         Case::new(
             "libvirt_network.network_name = '@sleeping_net'\nlibvirt_network.ip = '192.168.151.20'",
             &[
-                "error: network @sleeping_net is not active",
+                "error: @vm: network @sleeping_net is not active",
                 "help: start it: `virsh net-start @sleeping_net`",
             ],
         ),
         Case::new(
             "libvirt_network.ip = '192.0.2.20'",
-            &["error: address 192.0.2.20 is outside of network @net (@subnet.1/24)"],
+            &["error: @vm: address 192.0.2.20 is outside of network @net (@subnet.1/24)"],
         ),
         Case::new(
             "libvirt_network.ip = '@subnet.1'",
-            &["error: address @subnet.1 belongs to the host in network @net"],
+            &["error: @vm: address @subnet.1 belongs to the host in network @net"],
         ),
     ]);
 }
@@ -87,38 +87,38 @@ fn pools() {
         Case::new(
             "volume.pool = 'nosuch'",
             &[
-                "error: the host has no storage pool nosuch",
-                "help: `virsh pool-list --all` lists them; set `volume.pool`",
+                "error: @vm: the host has no storage pool nosuch",
+                "storage pools here: ",
             ],
         ),
         Case::new(
             "cloud_init_volume_pool = 'nosuch'",
             &[
-                "error: the host has no storage pool nosuch",
+                "error: @vm: the host has no storage pool nosuch",
                 "set `cloud_init_volume_pool` to one of them",
             ],
         ),
         Case::new(
             "volume.base_volume_pool = 'nosuch'",
             &[
-                "error: the host has no storage pool nosuch",
+                "error: @vm: the host has no storage pool nosuch",
                 "set `volume.base_volume_pool` to one of them",
             ],
         ),
         Case::new(
             "volume.pool = '@sleeping_pool'",
             &[
-                "error: storage pool @sleeping_pool is not active",
+                "error: @vm: storage pool @sleeping_pool is not active",
                 "help: start it: `virsh pool-start @sleeping_pool`",
             ],
         ),
         Case::new(
             "cloud_init_volume_pool = '@sleeping_pool'",
-            &["error: storage pool @sleeping_pool is not active"],
+            &["error: @vm: storage pool @sleeping_pool is not active"],
         ),
         Case::new(
             "volume.base_volume_pool = '@sleeping_pool'",
-            &["error: storage pool @sleeping_pool is not active"],
+            &["error: @vm: storage pool @sleeping_pool is not active"],
         ),
     ]);
 }
@@ -129,14 +129,14 @@ fn volumes() {
         Case::new(
             "volume.base_volume_name = 'nosuch'",
             &[
-                "error: pool @base_pool has no volume nosuch",
-                "help: `virsh vol-list @base_pool` lists its volumes",
+                "error: @vm: pool @base_pool has no volume nosuch",
+                "volumes here: @base",
             ],
         ),
         Case::new(
             "volume.size = '32 MiB'",
             &[
-                "error: volume.size is 32 MiB, and base volume @base_pool/@base has 64 MiB",
+                "error: @vm: volume.size is 32 MiB, and base volume @base_pool/@base has 64 MiB",
                 "help: a disk can grow, but lbctl never shrinks it",
             ],
         ),
@@ -144,24 +144,24 @@ fn volumes() {
             without: Some("volume"),
             config: "volume_id = '@pool/nosuch'",
             says: &[
-                "error: the host has no volume @pool/nosuch",
+                "error: @vm: the host has no volume @pool/nosuch",
                 "help: `virsh vol-list POOL`",
             ],
         },
         Case {
             without: Some("volume"),
             config: "volume_id = '/no/such/path'",
-            says: &["error: the host has no volume /no/such/path"],
+            says: &["error: @vm: the host has no volume /no/such/path"],
         },
         Case {
             without: Some("volume"),
             config: "volume_id = '@sleeping_pool/nosuch'",
-            says: &["error: storage pool @sleeping_pool is not active"],
+            says: &["error: @vm: storage pool @sleeping_pool is not active"],
         },
         Case {
             without: Some("volume"),
             config: "volume_id = 'nosuch/nosuch'",
-            says: &["error: the host has no storage pool nosuch"],
+            says: &["error: @vm: the host has no storage pool nosuch"],
         },
     ]);
 }
@@ -208,7 +208,8 @@ fn libvirt_that_cannot_be_reached() {
             "qemu+ssh://nosuch.invalid/system",
             &[
                 "nosuch.invalid",
-                "help: try `virsh -c 'qemu+ssh://nosuch.invalid/system' uri`",
+                "help: this machine cannot resolve the name nosuch.invalid",
+                "`getent hosts nosuch.invalid` shows what is known",
             ],
         ),
     ];
@@ -237,8 +238,9 @@ fn a_macvtap_device_that_the_host_does_not_have() {
         "[[macvtap_interfaces]]\ninterface = 'nosuch0'\nip = '10.77.0.20'\nprefix_length = 24",
     );
     let says = [
-        "error: the host has no network device nosuch0",
-        "help: `ip link` on the host lists them; set `interface` of macvtap_interfaces to one of them",
+        "error: @vm: the host has no network device nosuch0",
+        "interfaces here: ",
+        "set `interface` of macvtap_interfaces to one of them",
     ];
     for command in ["up", "plan"] {
         vm.lbctl(command).ended(1).says(&says);
@@ -247,29 +249,86 @@ fn a_macvtap_device_that_the_host_does_not_have() {
     before.assert_same(&vm.snapshot());
 }
 
-/// Everything is there and the start fails: the next `up` continues from there, and `down` removes
-/// it.
+/// What libvirt knows of a bridge: whether it is there, and all that it knows of the network that
+/// made it.
 #[test]
-fn a_guest_that_the_host_cannot_start() {
+fn bridges_and_addresses_on_them() {
+    let on = |config, says| Case {
+        without: Some("libvirt_network"),
+        config,
+        says,
+    };
+    each_is_named(&[
+        on(
+            "[[bridge_interfaces]]\nbridge = 'nosuch0'\nip = '10.77.0.20'\nprefix_length = 24",
+            &[
+                "error: @vm: the host has no bridge nosuch0",
+                "set `bridge` of bridge_interfaces to one of them",
+            ],
+        ),
+        on(
+            "[[bridge_interfaces]]\nbridge = '@bridge'\nip = '@subnet.1'\nprefix_length = 24",
+            &["error: @vm: address @subnet.1 belongs to the host in network @net"],
+        ),
+        on(
+            "[[bridge_interfaces]]\nbridge = '@bridge'\nip = '@subnet.255'\nprefix_length = 16",
+            &[
+                "error: @vm: address @subnet.255 is the broadcast address of @subnet.0/24 in network @net",
+            ],
+        ),
+        on(
+            "[[bridge_interfaces]]\nbridge = '@bridge'\nip = '@subnet.0'\nprefix_length = 16",
+            &[
+                "error: @vm: address @subnet.0 is the network address of @subnet.0/24 in network @net",
+            ],
+        ),
+        on(
+            "[[libvirt_networks]]\nnetwork_name = '@net'\nip = '@subnet.1'\nprefix_length = 24",
+            &["error: @vm: address @subnet.1 belongs to the host in network @net"],
+        ),
+    ]);
+}
+
+#[test]
+fn an_address_on_a_bridge_that_is_reserved_for_somebody_else() {
+    let mut vm = Sandbox::new();
+    vm.leave_out("libvirt_network");
+    vm.change(
+        "[[bridge_interfaces]]\nbridge = '@bridge'\nip = '@ip'\nprefix_length = 24\nmac = '@mac'",
+    );
+    vm.write(
+        "entry",
+        &vm.fill("<host mac='@mac2' name='db-1' ip='@ip'/>"),
+    );
+    vm.virsh("net-update @net add ip-dhcp-host @home/entry --live --config")
+        .ok();
+    let before = vm.snapshot();
+    let says =
+        ["error: @vm: address @ip is reserved in network @net for db-1: @ip for @mac2 (db-1)"];
+    for command in ["up", "plan"] {
+        vm.lbctl(command).ended(4).says(&says);
+    }
+    vm.lbctl("check --host").ended(4).says(&as_listed(&says));
+    before.assert_same(&vm.snapshot());
+    vm.virsh("net-update @net delete ip-dhcp-host @home/entry --live --config")
+        .ok();
+    vm.up();
+    vm.lbctl("plan --exit-code").ok();
+}
+
+#[test]
+fn a_guest_that_the_host_has_no_memory_for() {
     let mut vm = Sandbox::new();
     let before = vm.snapshot();
     vm.change("memory = 16777216");
-    let says = [
-        "error: cannot start domain @vm: ",
-        "annot allocate memory",
-        "help: the host does not have enough free memory for the guest: lower `memory`, or free some",
-        "5 steps were done before it; run the same command again: it continues from here",
-    ];
-    vm.lbctl("up").ended(1).says(&says);
-    vm.lbctl("plan --exit-code")
-        .ended(3)
-        .says(&["state: shut off -> running (live)"]);
-    vm.lbctl("down --yes --delete-volume").ok();
+    for command in ["up", "plan", "check --host"] {
+        vm.lbctl(command)
+            .ended(1)
+            .says(&["memory is 16777216 MiB, and the host has", "lower `memory`"]);
+    }
     before.assert_same(&vm.snapshot());
-
-    vm.lbctl("up").ended(1).says(&says);
     vm.change("memory = 256");
-    vm.up().says(&["memory: 16777216 MiB -> 256 MiB (live)"]);
+    vm.up();
     vm.lbctl("plan --exit-code").ok();
 }
 
@@ -300,8 +359,9 @@ fn a_user_who_may_not_use_libvirt() {
             command,
         ];
         run("setpriv", words.map(|word| vm.fill(word)))
+            .with_words(vm.words())
             .ended(1)
-            .says(&["error: connecting to libvirt at qemu+unix:///system?socket=", "Permission denied"])
+            .says(&["error: @vm: connecting to libvirt at qemu+unix:///system?socket=", "Permission denied"])
             .says(&["help: run lbctl as a user of the group libvirt, or as root: `sudo usermod -aG libvirt $USER`"]);
     }
 }
@@ -360,15 +420,15 @@ impl Drop for SmallPool<'_> {
     }
 }
 
-/// The clone fits (a qcow2 of 200 KiB) and the seed does not.
+/// The seed fits, and the clone (a qcow2 of 200 KiB) does not.
 #[test]
 fn a_pool_that_fills_up_half_way() {
     let vm = Sandbox::new();
     let network = vm.virsh("net-dumpxml @net --inactive").stdout;
-    let pool = SmallPool::new(&vm, "220k");
+    let pool = SmallPool::new(&vm, "560k");
     let empty = pool.volumes();
     let says = [
-        "error: cannot write seed @pool/@seed",
+        "error: @vm: cannot clone volume @pool/@vm",
         "No space left on device",
         "help: the pool is full: `virsh pool-info",
         "2 steps were done before it; run the same command again: it continues from here",
@@ -376,7 +436,7 @@ fn a_pool_that_fills_up_half_way() {
     vm.lbctl("up").ended(1).says(&says);
     vm.lbctl("up")
         .ended(1)
-        .says(&["error: cannot write seed @pool/@seed"]);
+        .says(&["error: @vm: cannot clone volume @pool/@vm"]);
     vm.lbctl("down --yes --delete-volume").ok();
     assert_eq!(pool.volumes(), empty);
     assert_eq!(vm.virsh("net-dumpxml @net --inactive").stdout, network);
@@ -394,7 +454,7 @@ fn a_pool_that_is_full_from_the_beginning() {
     let pool = SmallPool::new(&vm, "40k");
     let empty = pool.volumes();
     vm.lbctl("up").ended(1).says(&[
-        "error: cannot clone volume @pool/@vm",
+        "error: @vm: cannot write seed @pool/@seed",
         "help: the pool is full",
     ]);
     assert_eq!(pool.volumes(), empty);

@@ -5,13 +5,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use lbctl::testing::config::{Addressing, Config, HaproxyVersion, MacAddr, Runtime};
+use lbctl::testing::config::{
+    Addressing, Config, FirstBoot, HaproxyVersion, Hop, InterfaceAddress, MacAddr, Runtime,
+    StaticAddressing,
+};
 use lbctl::testing::render::{SeedFiles, haproxy_cfg};
 use lbctl::testing::secret::Secret;
 use serde_json::{Value, json};
 
 use super::oracle::{must, pyyaml, run, scratch, words, write};
-use super::sample::{guest_files, masked, name, sample_config, seed_files, tls};
+use super::sample::{
+    guest_files, masked, name, sample_config, seed_files, tls, with_first_boot, with_interfaces,
+};
 
 /// Nothing optional, as in the module's own example.
 fn least() -> Config {
@@ -42,7 +47,7 @@ fn user_data(config: &Config) -> Value {
 
 #[test]
 fn cloud_init_accepts_the_user_data() {
-    for config in [sample_config(), least()] {
+    for config in [sample_config(), least(), with_first_boot()] {
         let dir = scratch();
         let file = dir.path().join("user-data");
         write(&file, seed(&config).user_data.expose());
@@ -64,7 +69,13 @@ fn cloud_init_accepts_the_user_data() {
 
 #[test]
 fn netplan_and_cloud_inits_own_renderers_accept_the_network() {
-    for config in [sample_config(), least(), many_interfaces()] {
+    for config in [
+        sample_config(),
+        least(),
+        many_interfaces(),
+        every_shape(),
+        on_link(),
+    ] {
         let text = seed(&config).network_config;
         let dir = scratch();
         let netplan = pyyaml(std::slice::from_ref(&text)).remove(0);
@@ -84,9 +95,10 @@ fn netplan_and_cloud_inits_own_renderers_accept_the_network() {
             "{}",
             words(&output)
         );
-        let units = std::fs::read_dir(dir.path().join("run/systemd/network"))
-            .unwrap()
-            .count();
+        let units = std::fs::read_dir(dir.path().join("run/systemd/network")).unwrap();
+        let network = |name: &Path| name.extension().is_some_and(|e| e == "network");
+        let units = units.filter(|unit| network(&unit.as_ref().unwrap().path()));
+        let units = units.count();
         assert_eq!(units, config.interfaces.len());
         for kind in ["networkd", "eni", "netplan"] {
             let file = dir.path().join("network-config");
@@ -116,14 +128,68 @@ fn many_interfaces() -> Config {
     for n in 0..6 {
         let mut interface = config.interfaces[1].clone();
         interface.mac = MacAddr([0x52, 0x54, 0, 0, 0, n]);
-        interface.ip = [10, 1, n, 2].into();
-        interface.addressing = Addressing::Static {
-            prefix_length: 24,
-            gateway: (n % 2 == 0).then(|| [10, 1, n, 1].into()),
-            dns_servers: Vec::new(),
+        let gateway = Hop {
+            via: [10, 1, n, 1].into(),
+            on_link: false,
         };
+        interface.addressing = Addressing::Static(StaticAddressing {
+            addresses: vec![InterfaceAddress::new([10, 1, n, 2].into(), 24).unwrap()],
+            gateways: (n % 2 == 0).then_some(gateway).into_iter().collect(),
+            routes: Vec::new(),
+            dns_servers: Vec::new(),
+            search: Vec::new(),
+        });
         config.interfaces.push(interface);
     }
+    config
+}
+
+/// What people have: bridges, several addresses of both kinds, routers that no network of the
+/// interface holds, jumbo frames.
+fn every_shape() -> Config {
+    let mut config = sample_config();
+    config.interfaces = with_interfaces(
+        r#"
+[[libvirt_networks]]
+network_name = "lab"
+addresses = ["192.0.2.5/24", "192.0.2.6/24", "2001:db8::5/64"]
+gateway = ["192.0.2.1", "fe80::1"]
+dns_servers = ["192.0.2.53", "2001:db8::53"]
+search = ["example.com", "db.example.com"]
+mtu = 9000
+mac = "52:54:00:00:00:01"
+routes = [{ to = "10.0.0.0/8", via = "192.0.2.254" }, { to = "2001:db8:a::/48", via = "2001:db8::fe" }]
+
+[[bridge_interfaces]]
+bridge = "br0"
+dhcp = true
+mtu = 1400
+mac = "52:54:00:00:00:02"
+
+[[bridge_interfaces]]
+bridge = "br1"
+vlan = 42
+ip = "10.2.0.5"
+prefix_length = 16
+search = ["example.org"]
+mac = "52:54:00:00:00:03"
+"#,
+    );
+    config
+}
+
+/// A hoster's: one address, and a router outside.
+fn on_link() -> Config {
+    let mut config = sample_config();
+    config.interfaces = with_interfaces(
+        r#"
+[[macvtap_interfaces]]
+interface = "eno1"
+addresses = ["198.51.100.7/32", "2001:db8:7::7/128"]
+gateway = ["203.0.113.1", "2001:db8:8::1"]
+mac = "52:54:00:00:00:01"
+"#,
+    );
     config
 }
 
@@ -140,6 +206,94 @@ fn the_network_is_what_was_asked_for() {
                        "nameservers": { "addresses": ["10.0.0.1", "fd00::53"] }, "optional": true },
         }})
     );
+}
+
+#[test]
+fn every_shape_of_addresses_is_what_was_asked_for() {
+    let network = pyyaml(&[seed(&every_shape()).network_config]).remove(0);
+    assert_eq!(
+        network["ethernets"],
+        json!({
+            "card0": { "match": { "macaddress": "52:54:00:00:00:01" }, "dhcp4": false,
+                       "addresses": ["192.0.2.5/24", "192.0.2.6/24", "2001:db8::5/64"],
+                       "routes": [{ "to": "0.0.0.0/0", "via": "192.0.2.1", "metric": 100 },
+                                  { "to": "::/0", "via": "fe80::1", "metric": 100 },
+                                  { "to": "10.0.0.0/8", "via": "192.0.2.254" },
+                                  { "to": "2001:db8:a::/48", "via": "2001:db8::fe" }],
+                       "nameservers": { "addresses": ["192.0.2.53", "2001:db8::53"],
+                                        "search": ["example.com", "db.example.com"] },
+                       "mtu": 9000 },
+            "card1": { "match": { "macaddress": "52:54:00:00:00:02" }, "dhcp4": true, "dhcp-identifier": "mac",
+                       "dhcp4-overrides": { "route-metric": 200 }, "mtu": 1400, "optional": true },
+            "card2": { "match": { "macaddress": "52:54:00:00:00:03" }, "dhcp4": false, "addresses": ["10.2.0.5/16"],
+                       "nameservers": { "search": ["example.org"] }, "optional": true },
+        })
+    );
+    let network = pyyaml(&[seed(&on_link()).network_config]).remove(0);
+    assert_eq!(
+        network["ethernets"]["card0"]["routes"],
+        json!([{ "to": "0.0.0.0/0", "via": "203.0.113.1", "on-link": true, "metric": 100 },
+               { "to": "::/0", "via": "2001:db8:8::1", "on-link": true, "metric": 100 }])
+    );
+}
+
+#[test]
+fn what_the_first_boot_needs_is_added_and_nothing_else_changes() {
+    let mut bare = with_first_boot();
+    bare.first_boot = FirstBoot::default();
+    assert_eq!(seed(&bare), seed(&sample_config()));
+    let (with, without) = (user_data(&with_first_boot()), user_data(&bare));
+    assert_eq!(
+        with["apt"],
+        json!({
+            "primary": [{ "arches": ["default"], "uri": "http://192.0.2.4/debian" }],
+            "security": [{ "arches": ["default"], "uri": "http://192.0.2.4/debian-security" }],
+            "http_proxy": "http://192.0.2.3:3128", "https_proxy": "http://192.0.2.3:3128",
+        })
+    );
+    let trusted = with["ca_certs"]["trusted"].as_array().unwrap();
+    assert_eq!(trusted.len(), 2);
+    for pem in trusted {
+        assert_eq!(pem.as_str().unwrap(), super::sample::CA);
+    }
+    assert_eq!(with["timezone"], "Europe/Berlin");
+    assert_eq!(
+        (&with["locale"], &with["bootcmd"]),
+        (&json!("de_DE.UTF-8"), &json!([["touch", "/run/x"]]))
+    );
+    let added = |key: &str| {
+        let (with, without) = (
+            with[key].as_array().unwrap(),
+            without[key].as_array().unwrap(),
+        );
+        let own = without.iter().filter(|own| !with.contains(own)).count();
+        assert!(own <= 1, "{key}"); // the settings name all files
+        json!(with[without.len()..])
+    };
+    assert_eq!(added("packages"), json!(["vim", "a b"]));
+    assert_eq!(
+        added("users"),
+        json!([{ "name": "monitoring", "ssh_authorized_keys": ["ssh-ed25519 AAAA me"] }])
+    );
+    assert_eq!(
+        added("runcmd"),
+        json!([["sh", "-c", "echo a, b"], "echo \"x: y\" > /run/z"])
+    );
+    let files = with["write_files"].as_array().unwrap();
+    assert_eq!(
+        files.last().unwrap(),
+        &json!({ "path": "/etc/motd", "permissions": "0644", "content": "a: b\n\"c\"\n" })
+    );
+    let proxy = "/etc/systemd/system/docker.service.d/60-lbctl-proxy.conf";
+    let file = files.iter().find(|file| file["path"] == proxy).unwrap();
+    assert_eq!(
+        file["content"],
+        "[Service]\nEnvironment=\"HTTP_PROXY=http://192.0.2.3:3128\" \"HTTPS_PROXY=http://192.0.2.3:3128\" \
+         \"NO_PROXY=localhost,127.0.0.1,registry.example\"\n"
+    );
+    let shown = masked(&with_first_boot(), &tls());
+    let shown = shown.user_data.expose();
+    assert!(!shown.contains("monitoring") && !shown.contains("echo a, b"));
 }
 
 #[test]
@@ -190,6 +344,8 @@ fn nothing_is_installed_unless_asked() {
             "qemu-guest-agent",
             "docker.io",
             "apparmor",
+            "keepalived",
+            "nftables",
             "prometheus-node-exporter",
             "chrony"
         ])
@@ -242,7 +398,11 @@ fn the_same_configuration_gives_the_same_bytes() {
     let changes: [fn(&mut Config); 5] = [
         |c| c.admin.password = Some(Secret::new("other")),
         |c| c.haproxy.max_connections += 1,
-        |c| c.interfaces[1].ip = [10, 0, 0, 3].into(),
+        |c| {
+            if let Addressing::Static(fixed) = &mut c.interfaces[1].addressing {
+                fixed.addresses[0] = InterfaceAddress::new([10, 0, 0, 3].into(), 24).unwrap();
+            }
+        },
         |c| c.name = name("postgres-lb-2"),
         |c| c.admin.public_keys.clear(),
     ];
@@ -253,7 +413,7 @@ fn the_same_configuration_gives_the_same_bytes() {
         assert_ne!(other.meta_data, first.meta_data);
     }
     let mut renewed = tls();
-    renewed.client_pem = Secret::new("another");
+    renewed.client_pem = Some(Secret::new("another"));
     assert_ne!(
         seed_files(&sample_config(), &renewed).meta_data,
         first.meta_data

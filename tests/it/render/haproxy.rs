@@ -6,7 +6,7 @@ use lbctl::testing::config::{Config, HaproxyVersion, IpNetwork, Replicas, Runtim
 use lbctl::testing::render::haproxy_cfg;
 
 use super::oracle::{haproxy_root, run, words, write};
-use super::sample::{port, sample_config, time};
+use super::sample::{most, nameservers, port, sample_config, time};
 
 /// The suites whose HAProxy can be had, and versions whose syntax it reads: an older version's
 /// configuration must be good for a newer program too, for `haproxy.version` may be wrong about the
@@ -22,7 +22,7 @@ const LUA: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/l
 type Variation = (&'static str, fn(&mut Config));
 
 fn variants() -> Vec<(&'static str, Config)> {
-    let changes: [Variation; 16] = [
+    let changes: [Variation; 18] = [
         ("all", |_| {}),
         ("package", |c| c.haproxy.runtime = Runtime::Package),
         ("no name", |c| c.haproxy.verify_host = None),
@@ -38,11 +38,11 @@ fn variants() -> Vec<(&'static str, Config)> {
             });
         }),
         ("one node", |c| {
-            c.haproxy.postgres_nodes_max_count = 1;
-            c.haproxy.postgres_nameserver_ips.truncate(1);
+            *most(c) = 1;
+            nameservers(c).truncate(1);
         }),
         ("nameservers by IPv6 alone", |c| {
-            c.haproxy.postgres_nameserver_ips.remove(0);
+            nameservers(c).remove(0);
         }),
         ("other ports", |c| {
             c.haproxy.patroni_port = port(8008);
@@ -62,6 +62,12 @@ fn variants() -> Vec<(&'static str, Config)> {
             c.haproxy.allow = networks.collect();
             c.haproxy.patroni_allow = vec![IpNetwork::parse("2001:db8::/32").unwrap()];
         }),
+        ("everywhere, IPv6 too", |c| {
+            c.haproxy.address = "::".parse().unwrap();
+        }),
+        ("an address of IPv6", |c| {
+            c.haproxy.address = "::1".parse().unwrap();
+        }),
         ("another port for Patroni", |c| {
             c.haproxy.patroni_passthrough = Some(port(8008));
         }),
@@ -69,7 +75,7 @@ fn variants() -> Vec<(&'static str, Config)> {
             c.haproxy.patroni_passthrough = None;
         }),
         ("many nodes, other times", |c| {
-            c.haproxy.postgres_nodes_max_count = 100;
+            *most(c) = 100;
             c.haproxy.max_connections = 100_000;
             c.haproxy.timeouts.idle = time("7d");
             c.haproxy.check.interval = time("1s");
@@ -95,25 +101,32 @@ fn every_version_accepts_its_configuration_without_a_warning() {
         {
             config.haproxy.version = HaproxyVersion { major, minor };
             let path = format!("/tmp/{}.cfg", std::process::id());
-            write(&root.join(&path[1..]), &haproxy_cfg(&config));
+            let text = haproxy_cfg(&config);
+            let file = root.join(&path[1..]);
             // At its place in the guest, which the configuration names.
             write(&root.join("etc/haproxy/lbctl.lua"), LUA);
-            // -V makes it say that the file is valid; nothing else may be said.
-            let mut check = Command::new("chroot");
-            let output = run(
-                "coreutils",
-                check
-                    .arg(&root)
-                    .args(["/usr/sbin/haproxy", "-c", "-V", "-f", &path]),
-                "",
-            );
-            let said = words(&output);
-            assert_eq!(
-                said.trim(),
-                "Configuration file is valid",
-                "{label}, {major}.{minor} on {suite}"
-            );
-            std::fs::remove_file(root.join(&path[1..])).unwrap();
+            // As a HAProxy reads it that was built without Lua: none of these has a device
+            // detection.
+            let without_lua = text.replace("feature(LUA)", "feature(51DEGREES)");
+            for text in [text, without_lua] {
+                write(&file, &text);
+                // -V makes it say that the file is valid; nothing else may be said.
+                let mut check = Command::new("chroot");
+                let output = run(
+                    "coreutils",
+                    check
+                        .arg(&root)
+                        .args(["/usr/sbin/haproxy", "-c", "-V", "-f", &path]),
+                    "",
+                );
+                let said = words(&output);
+                assert_eq!(
+                    said.trim(),
+                    "Configuration file is valid",
+                    "{label}, {major}.{minor} on {suite}"
+                );
+            }
+            std::fs::remove_file(file).unwrap();
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The programs that judge what was rendered. One that is missing fails the test and names its
 //! package.
 
+use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -73,8 +76,8 @@ pub fn haproxy_root(suite: &str) -> PathBuf {
             .map(PathBuf::from)
             .collect();
         for root in &roots {
-            std::fs::write(root.join("etc/haproxy/ca.pem"), super::sample::CA).unwrap();
-            std::fs::write(root.join("etc/haproxy/client.pem"), super::sample::CLIENT).unwrap();
+            write(&root.join("etc/haproxy/ca.pem"), super::sample::CA);
+            write(&root.join("etc/haproxy/client.pem"), super::sample::CLIENT);
             // Without this line HAProxy warns; the guest script sees to it there.
             write(&root.join("run/haproxy/server-state"), "1\n");
         }
@@ -87,12 +90,33 @@ pub fn haproxy_root(suite: &str) -> PathBuf {
         .clone()
 }
 
+/// Has a program of these tests, in Python, tell its stories before a HAProxy of that suite. They
+/// are in namespaces of their own, which the program makes.
+pub fn tell(program: &str, suite: &str, arguments: &[&OsStr]) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = Command::new("/usr/bin/python3");
+    python
+        .arg("-B")
+        .arg(here.join("tests").join(program))
+        .arg(haproxy_root(suite))
+        .arg(here.join("templates/guest/lbctl-guest.py"))
+        .args(arguments);
+    let output = run("python3", &mut python, "");
+    println!("{}", words(&output));
+    assert!(output.status.success(), "{}", words(&output));
+}
+
 /// A new directory that is removed when it is dropped.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 pub fn write(path: &Path, text: &str) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
+    let folder = path.parent().unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    // At one stroke: a HAProxy of another test process may be reading it.
+    let new = tempfile::NamedTempFile::new_in(folder).unwrap();
+    std::fs::write(new.path(), text).unwrap();
+    std::fs::set_permissions(new.path(), Permissions::from_mode(0o644)).unwrap();
+    new.persist(path).unwrap();
 }

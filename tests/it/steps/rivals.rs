@@ -6,7 +6,7 @@ use lbctl::testing::exit::{Exit, Failure, MessageId};
 use lbctl::testing::reconcile::apply::{ApplyError, apply};
 use lbctl::testing::reconcile::desired::current_seed;
 use lbctl::testing::reconcile::plan::{DownOptions, Plan, Step, plan_down};
-use lbctl::testing::reconcile::rounds::{Reconciler, Remaining, in_rounds};
+use lbctl::testing::reconcile::rounds::{Again, Reconciler, Remaining, in_rounds};
 use std::time::Duration;
 
 use super::{
@@ -46,6 +46,7 @@ impl Reconciler for Doing<'_> {
                 let options = DownOptions {
                     stop_deadline: Duration::ZERO,
                     delete_volume: true,
+                    alone: false,
                 };
                 plan_down(&config(""), &observe_everything(self.host), options).unwrap()
             }
@@ -62,7 +63,7 @@ impl Reconciler for Doing<'_> {
         apply(steps, self.host, &mut Quiet)
     }
 
-    fn back_off(&mut self, _: usize, _: &str) {}
+    fn back_off(&mut self, _: usize, _: Again<'_>) {}
 
     fn unfinished(&self, left: &Plan) -> Failure {
         let text = format!("left: {:?}", left.changes);

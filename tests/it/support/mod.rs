@@ -3,7 +3,9 @@
 //!
 //! A lab that is not there is a failure, never a skipped test.
 
+pub mod endings;
 pub mod host;
+pub mod https;
 pub mod inputs;
 pub mod search;
 pub mod transcript;
@@ -113,8 +115,28 @@ fn finish(command: &mut Command) -> Ran {
         words: Vec::new(),
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        stderr: without_waiting(&String::from_utf8_lossy(&output.stderr)),
     }
+}
+
+/// Without what lbctl says only because this machine was busy: that it has waited for libvirt, or
+/// for a step, for some seconds.
+fn without_waiting(said: &str) -> String {
+    let is_waiting = |line: &&str| {
+        let Some(rest) = line.trim_end().strip_prefix("  waiting: ") else {
+            return false;
+        };
+        let done = |other: &str| {
+            other
+                .strip_prefix("  ")
+                .is_some_and(|o| o.starts_with(rest))
+        };
+        rest.starts_with("asking ")
+            || rest.starts_with("connecting to libvirt")
+            || said.lines().any(done)
+    };
+    let lines = said.split_inclusive('\n');
+    lines.filter(|line| !is_waiting(line)).collect()
 }
 
 impl Ran {
@@ -170,6 +192,32 @@ impl Ran {
         let said = run("/usr/bin/python3", arguments).ok().stdout;
         assert!(said.is_empty(), "{said}was said of {self}");
         self.json()
+    }
+
+    /// The lines that lbctl printed with `--events`, each as `lbctl schema events` describes it,
+    /// and the document that is the last one.
+    #[track_caller]
+    pub fn events(&self) -> (Vec<serde_json::Value>, serde_json::Value) {
+        let (events, document) = match self.stdout.trim_end().rsplit_once('\n') {
+            Some((events, document)) => (events, document),
+            None => ("", self.stdout.as_str()),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let judge = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schema/judge.py");
+        for (of, lines) in [("events", events), ("output", document)] {
+            fs::write(path(of), lbctl(["schema", of]).ok().stdout).unwrap();
+            let mut words = vec!["-B".to_owned(), judge.to_owned(), path(of)];
+            for (number, line) in lines.lines().enumerate() {
+                let name = path(&format!("{of}-{number}"));
+                fs::write(&name, line).unwrap();
+                words.push(name);
+            }
+            let said = run("/usr/bin/python3", words).ok().stdout;
+            assert!(said.is_empty(), "{said}was said of {self}");
+        }
+        let read = |line: &str| serde_json::from_str(line).unwrap();
+        (events.lines().map(read).collect(), read(document))
     }
 
     #[track_caller]

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Ran, run};
 
-/// Columns of the terminal that texts are made for.
+/// Columns of the terminal that texts are made for, and of a narrow and a wide one.
 pub const COLUMNS: usize = 80;
+pub const NARROW: usize = 60;
+pub const WIDE: usize = 120;
+/// All of them.
+pub const WIDTHS: [usize; 3] = [NARROW, COLUMNS, WIDE];
 
 /// Commands and what came of them, in order.
 pub struct Transcript {
@@ -39,6 +43,26 @@ impl Transcript {
             let _ = writeln!(self.text, "2> {line}");
         }
         let _ = writeln!(self.text, "[{}]\n", ran.code);
+    }
+
+    /// Something else that differs from run to run.
+    pub fn also(&mut self, word: &'static str, value: String) {
+        self.words.push((word, value));
+    }
+
+    /// What has happened before the next command.
+    pub fn headed(&mut self, what: &str) {
+        let _ = writeln!(self.text, "# {what}\n");
+    }
+
+    /// Notes what is left on a terminal of that many columns, where no line is longer, unless it is
+    /// one word. `command`: what is run.
+    #[track_caller]
+    pub fn note_on_a_terminal(&mut self, columns: usize, typed: &str, command: &str) {
+        let (lines, code) = on_a_terminal(command, columns);
+        ensure_fit(command, columns, &lines);
+        let text = lines.join("\n");
+        let _ = writeln!(self.text, "$ {typed}\n{}\n[{code}]\n", text.trim_end());
     }
 
     /// Compares it with what is kept.
@@ -130,6 +154,10 @@ fn seconds(line: &str) -> String {
                 .all(|b| b.is_ascii_digit() || b" .min".contains(&b))
         }) {
             line.replace_range(open + 1..line.len() - 1, "TIME");
+            // A step says how long it took only where that is worth a word.
+            if line.starts_with("2>   ") {
+                line.truncate(open - 1);
+            }
         }
     }
     if let Some(at) = line.find(" GiB free") {
@@ -139,10 +167,10 @@ fn seconds(line: &str) -> String {
     line
 }
 
-/// Runs a command line on a terminal of [`COLUMNS`] columns, colours and all; what is left on it,
-/// line by line, as plain text, and how it ended.
-pub fn on_a_terminal(command: &str) -> (Vec<String>, i32) {
-    let inner = format!("stty cols {COLUMNS} rows 50; {command}");
+/// Runs a command line on a terminal, colours and all; what is left on it, line by line, as plain
+/// text, and how it ended.
+pub fn on_a_terminal(command: &str, columns: usize) -> (Vec<String>, i32) {
+    let inner = format!("stty cols {columns} rows 50; {command}");
     let arguments = [
         "TERM=xterm-256color",
         "script",
@@ -174,34 +202,62 @@ fn without_colour(line: &str) -> String {
     plain + rest
 }
 
-/// No line is longer than the terminal; what does not fit may be cut.
+/// What is shown in colours is the same text to the byte: no colour says anything alone.
 #[track_caller]
-pub fn fits_a_terminal(command: &str, piped: &Ran) -> Vec<String> {
-    let (lines, code) = on_a_terminal(command);
+pub fn same_without_its_colours(plain: &Ran, coloured: &Ran) {
+    assert_eq!(coloured.code, plain.code, "{coloured}");
+    assert_eq!(without_colour(&coloured.stdout), plain.stdout);
+    assert_eq!(without_colour(&coloured.stderr), plain.stderr);
+}
+
+/// No line is longer than the terminal, unless it is one word; what does not fit may be cut.
+#[track_caller]
+pub fn fits_a_terminal(command: &str, columns: usize, piped: &Ran) -> Vec<String> {
+    let (lines, code) = on_a_terminal(command, columns);
     assert_eq!(code, piped.code, "{command}: {lines:#?}");
-    let long: Vec<_> = lines
-        .iter()
-        .filter(|line| line.chars().count() > COLUMNS)
-        .collect();
-    assert!(long.is_empty(), "{command}: {long:#?}");
+    ensure_fit(command, columns, &lines);
     lines
 }
 
-/// No line is longer than the terminal, and the words are those that a pipe gets, in the same
-/// order.
+#[track_caller]
+fn ensure_fit(command: &str, columns: usize, lines: &[String]) {
+    // A word that is longer stays whole, by itself.
+    let is_one_word = |line: &str| !line.trim().contains(' ');
+    let long: Vec<_> = lines
+        .iter()
+        .filter(|line| line.chars().count() > columns && !is_one_word(line))
+        .collect();
+    assert!(long.is_empty(), "{command} at {columns} columns: {long:#?}");
+}
+
+/// No line is longer than the terminal, unless it is one word, and the words are those that a pipe
+/// gets, in the same order.
 #[track_caller]
 pub fn same_on_a_terminal(command: &str, piped: &Ran) {
-    let lines = fits_a_terminal(command, piped);
+    for columns in WIDTHS {
+        same_at(command, columns, piped);
+    }
+}
+
+#[track_caller]
+pub fn same_at(command: &str, columns: usize, piped: &Ran) {
+    let lines = fits_a_terminal(command, columns, piped);
+    // What comes next is said to people only.
+    let lines: Vec<_> = lines.iter().filter(|l| !l.starts_with("hint: ")).collect();
     let letters = |text: &str| -> Vec<char> {
         let mut letters: Vec<char> = text.chars().filter(|c| c.is_alphanumeric()).collect();
         // Standard output and standard error have no order between them.
         letters.sort_unstable();
         letters
     };
-    let seen = lines.join("\n");
+    let seen = lines
+        .iter()
+        .map(|l| l.as_str())
+        .collect::<Vec<_>>()
+        .join("\n");
     let told = format!("{}{}", piped.stdout, piped.stderr);
     assert!(
         letters(&seen) == letters(&told),
-        "{command} says other words on a terminal\n-- there\n{seen}\n-- in a pipe\n{told}"
+        "{command} says other words on a terminal of {columns} columns\n-- there\n{seen}\n-- in a pipe\n{told}"
     );
 }
