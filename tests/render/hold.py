@@ -39,6 +39,7 @@ GIVEN_UP = 12 if SETUP.tls == "off" else 5
 LONG = {"long_hold", "long_refusal"}
 # Of the services that the listed set-ups have, by role and the like: see tests/it/render/live.rs.
 REPORTS, SYNC, ASYNC, ANY, POOL, STANDBY, TAGGED = range(5501, 5508)
+METRICS = 8405
 
 
 def story(tell=None, only=None, services=False):
@@ -89,7 +90,7 @@ class Place:
 
 
 def get(path):
-    with socket.create_connection(("127.0.0.1", 8405), timeout=2) as s:
+    with socket.create_connection(("127.0.0.1", METRICS), timeout=2) as s:
         s.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path.encode())
         answer = b""
         while chunk := s.recv(65536):
@@ -289,14 +290,10 @@ def reloads_before_the_first_word():
     """Who has connected before a reload and speaks after it goes where it would have gone; to none of two primaries."""
     place = Place().start()
     ports = [5432] + ([POOL] if SETUP.role else [])
-    ready = said_nothing(8405)
-    early = reload_among_silent_ones([SETUP.rest, *ports])
-    answers = words(early, lambda port, it: rest(it)[0] if port == SETUP.rest else first_word(it))
-    check(answers == {SETUP.rest: {"one"}} | {port: {ONE} for port in ports}, answers)
-    with ready:
-        ready.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
-        answer = ready.recv(1000)
-        check(b" 200 " in answer.split(b"\r\n")[0], answer)
+    ask = {SETUP.rest: lambda it: rest(it)[0], METRICS: is_ready} | dict.fromkeys(ports, first_word)
+    early = reload_among_silent_ones(list(ask))
+    answers = words(early, lambda port, it: ask[port](it))
+    check(answers == {SETUP.rest: {"one"}, METRICS: {True}} | {port: {ONE} for port in ports}, answers)
     eventually(lambda: answering(10) == ONE)
     before_two = said_nothing(5432)
     place.cluster.make_primary(ONE, TWO)
@@ -378,6 +375,12 @@ def reload_among_silent_ones(ports):
     check(reload.returncode == 0, "the reload failed")
     ended = time.monotonic()
     return [(port, it) for began, port, it in connected if ended - began < (1 if port == SETUP.rest else 3)]
+
+
+def is_ready(connection):
+    with connection:
+        connection.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+        return b" 200 " in connection.recv(1000).split(b"\r\n")[0]
 
 
 def words(connections, ask):
@@ -556,7 +559,7 @@ def silent_clients():
     others = [Session(source="127.0.0.52") for _ in range(22)]
     # The port's own limit is reached now. What tells so still answers.
     check(sum(s.node == ONE for s in others) == 20, collections.Counter(s.node for s in others))
-    with silent(8405, 20), silent(SETUP.rest, 20):
+    with silent(METRICS, 20), silent(SETUP.rest, 20):
         check(get("/ready").startswith("HTTP/1.1 200"), "/ready")
         check("haproxy_server_status" in get("/metrics"), "/metrics")
     return "silent clients ended after %.1f s" % ended
@@ -783,4 +786,4 @@ if __name__ == "__main__":
         alone(sys.argv[5])
     else:
         names = sys.argv[4:] or [name for name in STORIES if name not in LONG]
-        apart.tell(__file__, sys.argv[1:4], names, at_once=len(names))
+        apart.tell(__file__, sys.argv[1:4], names)
