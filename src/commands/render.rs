@@ -25,12 +25,16 @@ use crate::seed::{self, Seed};
 
 /// The seed's image, which is bytes and is listed by its size.
 const IMAGE: &str = "seed.iso";
+/// lbctl's programs, which are the same for every VM and long, and are listed by their size.
+const PROGRAMS: &str = "vendor-data";
 const HAPROXY: &str = "haproxy.cfg";
 const DOMAIN: &str = "domain.xml";
 /// Those that are in the seed, too.
-const OF_SEED: [&str; 3] = ["user-data", "meta-data", "network-config"];
+const OF_SEED: [&str; 4] = ["user-data", PROGRAMS, "meta-data", "network-config"];
 /// All that is written.
-const FILES: [&str; 6] = [OF_SEED[0], OF_SEED[1], OF_SEED[2], HAPROXY, DOMAIN, IMAGE];
+const FILES: [&str; 7] = [
+    OF_SEED[0], OF_SEED[1], OF_SEED[2], OF_SEED[3], HAPROXY, DOMAIN, IMAGE,
+];
 
 struct Rendered {
     name: &'static str,
@@ -190,11 +194,13 @@ impl CommandReport for RenderReport {
                 file.name.to_owned()
             };
             text.push(TextPart::Heading(format!("==> {name} <==").into()));
-            text.push(if file.name == IMAGE {
-                let size = file.data.len();
-                TextPart::LongLine(format!("({size} bytes; --out DIR writes it)").into())
-            } else {
-                TextPart::Data(file.text())
+            let size = file.data.len();
+            text.push(match file.name {
+                IMAGE => TextPart::LongLine(format!("({size} bytes; --out DIR writes it)").into()),
+                PROGRAMS => TextPart::LongLine(
+                    format!("({size} bytes, lbctl's programs; --out DIR writes it)").into(),
+                ),
+                _ => TextPart::Data(file.text()),
             });
             text.push(TextPart::LongLine("".into()));
         }

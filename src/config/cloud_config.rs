@@ -14,7 +14,7 @@ const DEEPEST: usize = 24;
 /// Lists of lbctl's own, to which more may be added.
 pub const ADDED_LISTS: [&str; 4] = ["packages", "runcmd", "users", "write_files"];
 /// What lbctl says itself, and what would undo it.
-const OWN: [&str; 31] = [
+const OWN: [&str; 33] = [
     "allow_public_ssh_keys",
     "apt",
     "ca-certs",
@@ -46,6 +46,8 @@ const OWN: [&str; 31] = [
     "system_info",
     "timezone",
     "user",
+    "vendor_data",
+    "vendor_data2",
 ];
 /// Where lbctl's files are, and those of what it runs.
 const OWN_FOLDERS: [&str; 7] = [

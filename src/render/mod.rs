@@ -1,4 +1,4 @@
-//! What the guest gets, as text: the seed's three files, `haproxy.cfg`, and the list of files in
+//! What the guest gets, as text: the seed's four files, `haproxy.cfg`, and the list of files in
 //! the guest they are made from. Pure: the same input gives the same bytes, and nothing here reads
 //! a file, the environment or the clock.
 //!
@@ -28,7 +28,7 @@ pub use image::{image_reference, registry_host};
 pub use network::network_config;
 pub use password::hash_password;
 pub use programs::{path as program_path, programs};
-pub use seed::{SeedFiles, fingerprint, seed_files, user_data};
+pub use seed::{SeedFiles, fingerprint, seed_files, user_data, vendor_data};
 pub use spec::{GuestSpec, SharedAddress, Start};
 
 use crate::text::yaml;

@@ -1,7 +1,7 @@
 //! lbctl's programs in the guest, as they are in `templates/guest/`.
 
 /// The folder of the programs in the guest. The units name it, so it stays.
-const FOLDER: &str = "/usr/local/lib/lbctl";
+pub(super) const FOLDER: &str = "/usr/local/lib/lbctl";
 /// The program that everything else is started by.
 pub(super) const GUEST_PROGRAM: &str = "/usr/local/lib/lbctl/lbctl-guest";
 
@@ -53,6 +53,12 @@ const OF_SHARED_ADDRESS: [&str; 2] = ["lbctl_guest/vip_watch.py", "lbctl_guest/v
 pub fn programs(shares: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
     let needed = move |name: &str| shares || !OF_SHARED_ADDRESS.contains(&name);
     PROGRAMS.into_iter().filter(move |(name, _)| needed(name))
+}
+
+/// Whether a file in the guest is one of the programs.
+pub(super) fn is_program(path: &str) -> bool {
+    path.strip_prefix(FOLDER)
+        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Where a program is in the guest.

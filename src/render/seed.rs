@@ -1,21 +1,26 @@
-//! The seed: cloud-init's user-data, meta-data and network-config, and the fingerprints that show
-//! whether they changed.
+//! The seed: cloud-init's user-data, vendor-data, meta-data and network-config, and the
+//! fingerprints that show whether they changed.
+//!
+//! lbctl's programs in the guest are four fifths of the files. They are in the vendor-data, as a
+//! script: cloud-init reads a cloud-config in eight places of a first boot, a character at a time
+//! (cloud-init 22.4, `stages.py` and `handlers/cloud_config.py`; PyYAML's scanner).
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use askama::Template;
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::programs::GUEST_PROGRAM;
+use super::programs::{FOLDER, GUEST_PROGRAM, is_program};
 use super::spec::GuestSpec;
 use super::yaml::{Block, Quoted};
 use crate::config::ADDED_LISTS as LISTS;
 use crate::secret::Secret;
 
-/// The three files of the NoCloud seed.
+/// The four files of the NoCloud seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeedFiles {
     pub user_data: Secret,
+    pub vendor_data: String,
     pub meta_data: String,
     pub network_config: String,
 }
@@ -51,6 +56,29 @@ struct FileView<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "vendor-data.sh", escape = "none")]
+struct VendorData<'a> {
+    folder: &'static str,
+    programs: Vec<ProgramView<'a>>,
+}
+
+struct ProgramView<'a> {
+    path: &'a str,
+    text: Word<'a>,
+    executable: bool,
+}
+
+/// A text as one word of a shell's command. The shell writes it by itself: in a guest that is
+/// emulated it takes two seconds to start `cat` for each file.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0.replace('\'', r"'\''"))
+    }
+}
+
+#[derive(Template)]
 #[template(path = "meta-data.yaml", escape = "none")]
 struct MetaData<'a> {
     instance_id: Quoted<'a>,
@@ -62,8 +90,10 @@ struct MetaData<'a> {
 #[must_use]
 pub fn seed_files(spec: &GuestSpec, network_config: String) -> SeedFiles {
     let user_data = user_data(spec);
+    let vendor_data = vendor_data(spec);
     let fingerprint = fingerprint([
         ("user-data", user_data.expose().as_bytes()),
+        ("vendor-data", vendor_data.as_bytes()),
         ("network-config", network_config.as_bytes()),
         ("local-hostname", spec.name.as_bytes()),
     ]);
@@ -75,6 +105,7 @@ pub fn seed_files(spec: &GuestSpec, network_config: String) -> SeedFiles {
     });
     SeedFiles {
         user_data,
+        vendor_data,
         meta_data,
         network_config,
     }
@@ -101,7 +132,7 @@ pub fn fingerprint<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> 
         })
 }
 
-/// Its largest file, of which only the spec is kept.
+/// All that the guest is told, without lbctl's programs.
 #[must_use]
 pub fn user_data(spec: &GuestSpec) -> Secret {
     let GuestSpec {
@@ -127,7 +158,11 @@ pub fn user_data(spec: &GuestSpec) -> Secret {
             .map(|hash| Quoted(hash.expose())),
         public_keys: admin.public_keys.iter().map(|key| Quoted(key)).collect(),
         packages,
-        files: files.iter().map(file_view).collect(),
+        files: files
+            .iter()
+            .filter(|file| !is_program(&file.path))
+            .map(file_view)
+            .collect(),
         guest_program: GUEST_PROGRAM,
         apt: first_boot.http_proxy.is_some() || !first_boot.apt_mirrors.is_empty(),
         http_proxy: first_boot.http_proxy.as_deref().map(Quoted),
@@ -147,6 +182,22 @@ pub fn user_data(spec: &GuestSpec) -> Secret {
             .map(|added| (added.key.as_str(), added.values.expose()))
             .collect(),
     }))
+}
+
+/// lbctl's programs: a boothook, which cloud-init runs before it writes the files of the user-data.
+#[must_use]
+pub fn vendor_data(spec: &GuestSpec) -> String {
+    let programs = spec.files.iter().filter(|file| is_program(&file.path));
+    super::render(&VendorData {
+        folder: FOLDER,
+        programs: programs
+            .map(|file| ProgramView {
+                path: &file.path,
+                text: Word(file.content.expose()),
+                executable: file.mode & 0o100 != 0,
+            })
+            .collect(),
+    })
 }
 
 fn file_view(file: &super::GuestFile) -> FileView<'_> {

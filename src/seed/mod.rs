@@ -32,6 +32,9 @@ const GUEST_SPEC: &str = "guest-spec.json";
 const NETWORK_CONFIG: &str = "network-config";
 const META_DATA: &str = "meta-data";
 const USER_DATA: &str = "user-data";
+const VENDOR_DATA: &str = "vendor-data";
+/// What was rendered from the spec, and the spec: most of a seed, and nobody reads their texts.
+const LARGE: [&str; 3] = [USER_DATA, VENDOR_DATA, GUEST_SPEC];
 /// The names that a seed may have: one is in use while its successor is written.
 const PLACES: usize = 3;
 
@@ -87,7 +90,7 @@ pub struct FoundSeed {
     pub fingerprint: String,
     /// What its tag names as made for the VM.
     pub made: Vec<String>,
-    /// Without user-data and the spec, which are most of it and whose texts nobody reads.
+    /// Without user-data, vendor-data and the spec.
     pub files: Vec<iso::File>,
     pub client_pem: Option<Secret>,
     /// `None`: of another generation of lbctl.
@@ -190,6 +193,7 @@ impl Seed {
     ) -> Result<Self, SeedError> {
         let render::SeedFiles {
             user_data,
+            vendor_data,
             meta_data,
             network_config,
         } = rendered;
@@ -203,7 +207,7 @@ impl Seed {
             client_pem: pem.cloned(),
             made: Vec::new(),
         };
-        let files = seed.files_with(user_data, json);
+        let files = seed.files_with(user_data, vendor_data, json);
         seed.fingerprint = fingerprint(files.iter().map(|f| (f.name.as_str(), &f.data[..])));
         // What has no image is refused before anything is made.
         iso::ensure_writable(LABEL, Some(&tag(&seed.guest.name, &[])), &files)
@@ -217,15 +221,17 @@ impl Seed {
     pub fn files(&self) -> Vec<iso::File> {
         self.files_with(
             render::user_data(&self.guest),
+            render::vendor_data(&self.guest),
             self.guest.to_json().into_bytes(),
         )
     }
 
-    fn files_with(&self, user_data: Secret, json: Vec<u8>) -> Vec<iso::File> {
+    fn files_with(&self, user_data: Secret, vendor_data: String, json: Vec<u8>) -> Vec<iso::File> {
         let mut files = vec![
             iso::File::new(META_DATA, self.meta_data.as_str()),
             iso::File::new(NETWORK_CONFIG, self.network_config.as_str()),
             iso::File::new(USER_DATA, user_data.into_bytes()),
+            iso::File::new(VENDOR_DATA, vendor_data),
         ];
         let pem = self.client_pem.as_ref();
         files.extend(pem.map(|pem| iso::File::new(CLIENT_PEM, pem.expose())));
@@ -264,7 +270,7 @@ pub fn recognise(bytes: &[u8], vm: &str) -> SeedContent {
     };
     let file = |name: &str| entries.iter().find(|f| f.name == name).map(|f| f.data);
     let pem = file(CLIENT_PEM).and_then(|pem| str::from_utf8(pem).ok());
-    let small = |entry: &&iso::Entry<'_>| ![USER_DATA, GUEST_SPEC].contains(&entry.name.as_str());
+    let small = |entry: &&iso::Entry<'_>| !LARGE.contains(&entry.name.as_str());
     SeedContent::Ours(Box::new(FoundSeed {
         fingerprint: fingerprint(entries.iter().map(|f| (f.name.as_str(), f.data))),
         made,

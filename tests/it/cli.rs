@@ -272,6 +272,7 @@ fn render_needs_no_libvirt_and_masks_what_is_secret() {
     let listed = place.lbctl(&["render"]).ok();
     for name in [
         "user-data",
+        "vendor-data",
         "meta-data",
         "network-config",
         "haproxy.cfg",

@@ -47,6 +47,7 @@ fn the_seed_is_an_iso_that_only_root_reads() {
         .says(&["LABEL=\"cidata\"", "TYPE=\"iso9660\""]);
     run("isoinfo", ["-R", "-f", "-i", &path]).ok().says(&[
         "/user-data",
+        "/vendor-data",
         "/meta-data",
         "/network-config",
     ]);

@@ -9,7 +9,7 @@ use lbctl::testing::config::{
     Addressing, Config, FirstBoot, HaproxyVersion, Hop, InterfaceAddress, MacAddr, Runtime,
     StaticAddressing,
 };
-use lbctl::testing::render::{SeedFiles, haproxy_cfg};
+use lbctl::testing::render::{GuestFile, SeedFiles, haproxy_cfg};
 use lbctl::testing::secret::Secret;
 use serde_json::{Value, json};
 
@@ -326,6 +326,58 @@ fn the_account_is_the_module_s() {
     assert_eq!(bare["users"][0].get("ssh_authorized_keys"), None);
 }
 
+/// The script of the vendor-data, as cloud-init runs it, in a folder in the place of the guest's
+/// root.
+#[test]
+fn the_boothook_puts_the_programs_in_place_once_for_each_instance() {
+    let dir = scratch();
+    let root = dir.path();
+    let files = guest_files(&sample_config(), &tls());
+    let programs: Vec<_> = files
+        .iter()
+        .filter(|file| file.path.starts_with("/usr/local/lib/lbctl/"))
+        .collect();
+    let script = seed(&sample_config()).vendor_data;
+    let script = script.strip_prefix("#cloud-boothook\n").unwrap();
+    let hook = root.join("part-001");
+    write(
+        &hook,
+        &script
+            .replace("/usr/local", &format!("{}/usr/local", root.display()))
+            .replace("/var/lib", &format!("{}/var/lib", root.display())),
+    );
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let boot = |instance: &str| {
+        let said = must("sh", Command::new(&hook).env("INSTANCE_ID", instance), "");
+        assert_eq!(said, "");
+    };
+    let at = |file: &GuestFile| root.join(file.path.strip_prefix('/').unwrap());
+    let ensure_there = || {
+        for file in &programs {
+            let there = std::fs::read(at(file)).unwrap();
+            // The root is in a program where a path of the guest is.
+            let there = String::from_utf8(there).unwrap();
+            let there = there.replace(&root.display().to_string(), "");
+            assert!(there == file.content.expose(), "{}", file.path);
+            let mode = at(file).metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, file.mode, "{}", file.path);
+        }
+    };
+    boot("lb-1");
+    ensure_there();
+    // What a live change has put there stays at the next boot,
+    write(&at(programs[1]), "newer\n");
+    boot("lb-1");
+    assert_eq!(std::fs::read_to_string(at(programs[1])).unwrap(), "newer\n");
+    // until the seed is another one, or the first time was cut off.
+    boot("lb-2");
+    ensure_there();
+    write(&at(programs[1]), "cut off");
+    write(&root.join("var/lib/lbctl/programs-of"), "");
+    boot("lb-2");
+    ensure_there();
+}
+
 #[test]
 fn nothing_is_installed_unless_asked() {
     let bare = user_data(&least());
@@ -483,25 +535,11 @@ fn golden(file: &str, text: &str) {
     );
 }
 
-/// The guest's scripts are files of their own; in a seed to look at they would only be in the way.
-pub fn without_scripts(user_data: &str) -> String {
-    let start = user_data.find("  - path: /usr/local/lib/lbctl/").unwrap();
-    let end = start + user_data[start..].find("\n  - path: /etc/systemd").unwrap();
-    format!(
-        "{}  # (the scripts)\n{}",
-        &user_data[..start],
-        &user_data[end + 1..]
-    )
-}
-
 #[test]
 fn golden_files() {
     for (label, config) in [("full", sample_config()), ("least", least())] {
         let shown = masked(&config, &tls());
-        golden(
-            &format!("{label}.user-data.yaml"),
-            &without_scripts(shown.user_data.expose()),
-        );
+        golden(&format!("{label}.user-data.yaml"), shown.user_data.expose());
         golden(
             &format!("{label}.network-config.yaml"),
             &shown.network_config,

@@ -11,7 +11,6 @@ use lbctl::testing::render::programs;
 use lbctl::testing::secret::{MASK, Secret};
 use serde_json::Value;
 
-use super::documents::without_scripts;
 use super::nasty::nasty;
 use super::oracle::pyyaml;
 use super::sample::{guest_files, masked, sample_config, seed_files, tls};
@@ -50,13 +49,12 @@ fn filled_with(text: &str) -> Config {
     config
 }
 
-/// A string, the configuration filled with it, and PyYAML's reading of the user-data without the
-/// guest's scripts, which are always the same and as long as all the rest.
+/// A string, the configuration filled with it, and PyYAML's reading of the user-data.
 type Case = (String, Config, Value);
 
 fn read_back(texts: Vec<String>) -> Vec<Case> {
     let configs: Vec<Config> = texts.iter().map(|text| filled_with(text)).collect();
-    let user_data = |config| without_scripts(seed_files(config, &tls()).user_data.expose());
+    let user_data = |config| seed_files(config, &tls()).user_data.expose().to_owned();
     let read = pyyaml(&configs.iter().map(user_data).collect::<Vec<_>>());
     texts
         .into_iter()
