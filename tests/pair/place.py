@@ -13,10 +13,12 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 
-import yaml
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "dataplane"))
+from rendered import files_of  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -160,8 +162,7 @@ class Vm:
         lbctl = os.environ.get("LBCTL", str(ROOT / "target/debug/lbctl"))
         subprocess.run([lbctl, "-c", work / "lbctl.toml", "render", "--show-secrets", "--out", work / "files"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        data = yaml.safe_load((work / "files/user-data").read_text(encoding="utf-8"))
-        files = {entry["path"]: (entry["content"], int(entry["permissions"], 8)) for entry in data["write_files"]}
+        files = files_of(work / "files")
         if self.without_lbctl:
             files["/etc/keepalived/keepalived.conf"] = (self.without_lbctl, 0o644)
         return files

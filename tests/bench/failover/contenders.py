@@ -9,8 +9,10 @@ import dataclasses
 import pathlib
 import re
 import subprocess
+import sys
 
-import yaml
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "dataplane"))
+from rendered import files_of  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 LBCTL = ROOT / "target/debug/lbctl"
@@ -51,16 +53,13 @@ def contenders(network, work, hold="10s"):
 
 
 def lbctl_files(network, work, version="3.2", hold="10s", max_connections=2000):
-    """Every file that lbctl gives its guest, taken from the user-data that it renders."""
+    """Every file that lbctl gives its guest, taken from the seed that it renders."""
     config = pathlib.Path(work, "lbctl.toml")
     given = dict(dataclasses.asdict(network), version=version, hold=hold, max_connections=max_connections)
     config.write_text(LBCTL_CONFIG % given, encoding="utf-8")
     subprocess.run([LBCTL, "-c", config, "render", "--show-secrets", "--out", pathlib.Path(work, "files")],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    data = yaml.safe_load(pathlib.Path(work, "files/user-data").read_text(encoding="utf-8"))
-    files = {}
-    for entry in data["write_files"]:
-        files[moved(entry["path"])] = moved(entry["content"])
+    files = {moved(path): moved(text) for path, (text, _) in files_of(pathlib.Path(work, "files")).items()}
     # lbctl refuses an address that the VM does not have.
     files[CONFIG] = files[CONFIG].replace("bind *:", "bind %s:" % network.listen)
     return {path: text for path, text in files.items() if not path.startswith("/etc/systemd/")}
