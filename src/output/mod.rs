@@ -1,11 +1,14 @@
 //! Everything that is printed. Data goes to standard output, all else to standard error. Colour
 //! only on a terminal and never alone: what a colour shows, a word says, too.
 
+mod asking;
 pub mod failure;
 mod format;
 pub mod interrupt;
 pub mod json;
 mod plan;
+mod problems;
+mod progress;
 pub mod report;
 mod terminal;
 mod work;
@@ -15,22 +18,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use crate::cli::{ColorChoice, Global};
-use crate::config::{Problem, Report, render_warnings};
-use crate::exit::{Exit, Failure, Message, MessageId};
-use crate::output::json::{
-    Body, ErrorDocument, Event, EventLine, FailureDocument, MessageDocument, PhaseDocument,
-    PlanDocument, ProblemDocument, SCHEMA, StepDocument, StepState, WorkDocument,
-};
+use crate::exit::Exit;
+use crate::output::json::Body;
 use crate::output::report::{CommandReport, TextOptions, TextPart, WatchReport};
-use crate::reconcile::plan::{Plan, Step};
 use crate::text::sanitize::sanitize_for_terminal;
 use crate::text::styled::{Style, Styled};
-use crate::text::width::hang;
 
+pub use asking::When;
 use format::Format;
 pub use plan::{change_line, diff_line};
 use terminal::{Limit, Pictures, can_draw, columns, span};
@@ -149,105 +144,6 @@ impl Output {
     /// How many calls were made to libvirt so far.
     pub fn set_calls(&self, libvirt_calls: u32) {
         self.work().libvirt_calls = Some(libvirt_calls);
-    }
-
-    /// What is going to be done, for programs.
-    pub fn planned(&self, plan: &Plan, summary: &str) {
-        self.found(plan);
-        let PlanDocument {
-            changes,
-            step_details,
-            ..
-        } = plan.into();
-        let steps = step_details;
-        self.event(Event::Plan { changes, steps }, summary);
-    }
-
-    /// What the document of a failure after this has of the plan; nothing is said of it. The first
-    /// plan counts.
-    pub fn found(&self, plan: &Plan) {
-        self.work().planned(plan);
-    }
-
-    /// A step begins: it is shown until [`Output::step_ends`].
-    pub fn step_begins(&self, step: &Step) {
-        let id = self.work().begin(step);
-        let StepDocument { kind, target, .. } = step.into();
-        let target = Box::new(target);
-        let text = step.to_string();
-        self.event(Event::StepBegin { id, kind, target }, &text);
-        if !self.live(&text, None) {
-            if matches!(step, Step::BringImage(_)) {
-                self.say(format!("  {step}: this may take minutes"));
-            } else {
-                self.after_silence(format!("  waiting: {text}"));
-            }
-        }
-    }
-
-    pub fn step_ends(&self, step: &Step, took: Duration) {
-        let id = self.work().end(took);
-        let (kind, text) = (step.kind(), step.to_string());
-        let seconds_taken = took.as_secs_f64();
-        self.end_live();
-        if took < Duration::from_millis(100) {
-            self.say(format!("  {text}"));
-        } else {
-            self.say(format!("  {text} ({})", seconds(took)));
-        }
-        let seconds = seconds_taken;
-        self.event(Event::StepEnd { id, kind, seconds }, &text);
-    }
-
-    /// How far the guest is. `limit`: for how long it is waited for.
-    pub fn phase(&self, phase: PhaseDocument, text: &str, limit: Duration) {
-        self.work().phase = Some(phase);
-        self.event(Event::Phase { phase }, text);
-        // What ends the waiting says so itself.
-        if phase != PhaseDocument::Ready && !self.live(text, Some(Limit::Of(limit))) {
-            self.say(format!("  waiting: {text}"));
-        }
-    }
-
-    /// Worth knowing while the work goes on.
-    pub fn note(&self, text: &str) {
-        self.event(Event::Note, text);
-        self.say(format!("  {text}"));
-    }
-
-    /// Whose libvirt was reached, and what was planned and done so far, for the document of a
-    /// failure.
-    #[must_use]
-    pub fn so_far(&self) -> (Option<String>, Option<WorkDocument>) {
-        let work = self.work();
-        (work.uri.clone(), work.document())
-    }
-
-    fn event(&self, event: Event, message: &str) {
-        let now = OffsetDateTime::now_utc();
-        let whole = now.replace_nanosecond(0).unwrap_or(now);
-        let line = EventLine {
-            schema: SCHEMA,
-            time: whole.format(&Rfc3339).ok(),
-            name: self.name.get().cloned().unwrap_or_default(),
-            message: message.to_owned(),
-            event,
-        };
-        if let Some(line) = self.format.event(&line) {
-            // A reader that has ended is seen at the document.
-            let _ = Self::document_line(&line);
-        }
-    }
-
-    /// The document of a plan that was carried out: each step with what became of it.
-    #[must_use]
-    pub fn carried_out(&self, plan: &Plan) -> PlanDocument {
-        let work = self.work();
-        let mut document = PlanDocument::from(plan);
-        document.step_details = work.outcome(document.step_details, StepState::Done);
-        document.changed = work.has_changed();
-        document.uri = work.uri.clone().unwrap_or_default();
-        document
     }
 
     /// Shows what takes a moment, if it takes longer than that.
@@ -507,172 +403,6 @@ impl Output {
         self.pictures.leave();
     }
 
-    pub fn warn(&self, text: &str) {
-        self.labelled("", Style::Grave, "warning", &self.named(text));
-    }
-
-    /// What the author of a configuration should know, each with its line and what to do.
-    pub fn warnings(&self, warnings: &[Problem]) {
-        if !warnings.is_empty() {
-            let text = render_warnings(warnings, self.color_stderr, columns(&io::stderr()));
-            self.written_to_stderr(text.trim_end());
-        }
-    }
-
-    /// The same for who runs a command that does something else: a sentence each.
-    pub fn warnings_in_short(&self, warnings: &[Problem]) {
-        for (left, warning) in (0..warnings.len()).rev().zip(warnings) {
-            let place = match warning.line {
-                0 => warning.file.clone(),
-                line => format!("{}:{line}", warning.file),
-            };
-            let more = if left == 0 {
-                " (`lbctl check` says more)"
-            } else {
-                ""
-            };
-            let text = format!("{place}: {}{more}", warning.message);
-            self.labelled("", Style::Caution, "warning", &text);
-        }
-    }
-
-    /// What is wrong with the configuration.
-    pub fn problems(&self, report: &Report) {
-        let text = report.render(self.color_stderr, columns(&io::stderr()));
-        self.written_to_stderr(text.trim_end());
-        self.error(
-            Exit::Usage,
-            report.problems.iter().map(Into::into).collect(),
-            Vec::new(),
-        );
-    }
-
-    pub fn failure(&self, failure: &Failure) {
-        self.messages(&failure.messages);
-        self.failed(failure);
-    }
-
-    fn messages(&self, messages: &[Message]) {
-        self.end_live();
-        for message in messages {
-            let (style, label) = if message.note {
-                (Style::Calm, "note")
-            } else {
-                (Style::Bad, "error")
-            };
-            self.labelled("", style, label, &self.named(&message.text));
-            if !message.hint.is_empty() {
-                self.labelled("  ", Style::Calm, "help", &message.hint);
-            }
-            for line in &message.detail {
-                self.stderr(&format!("  | {line}").into());
-            }
-        }
-    }
-
-    fn failed(&self, failure: &Failure) {
-        let messages = failure.messages.iter().map(MessageDocument::from);
-        self.error(failure.exit, Vec::new(), messages.collect());
-    }
-
-    /// The document of a failure, for programs; people have read its text on standard error.
-    fn error(&self, exit: Exit, problems: Vec<ProblemDocument>, messages: Vec<MessageDocument>) {
-        let (uri, work) = self.so_far();
-        let body = Body::Failure(FailureDocument {
-            command: self.command.clone(),
-            name: self.name.get().cloned(),
-            time: None,
-            uri,
-            work,
-            error: ErrorDocument {
-                exit_code: Some(exit as u8),
-                problems,
-                messages,
-            },
-        });
-        if let Some(document) = self.format.document(body) {
-            // The exit code is that of a failure already.
-            let _ = Self::document_line(&document);
-        }
-    }
-
-    /// What is wrong with the command line, for programs; people have read it on standard error.
-    pub fn usage(&self, message: &str) {
-        let failure = Failure::new(Exit::Usage, MessageId::UsageWrong, message, "");
-        self.failed(&failure);
-    }
-
-    /// Asks on the terminal; `None` where there is none.
-    #[must_use]
-    pub fn ask(&self, question: &str) -> Option<bool> {
-        let answer = self.answer(&format!("{question} [y/N]"))?;
-        Some(matches!(answer.as_str(), "y" | "yes"))
-    }
-
-    /// Asks on the terminal whether something is done now, later, or not at all; `None` where there
-    /// is none.
-    #[must_use]
-    pub fn ask_when(&self, question: &str) -> Option<When> {
-        let answer = self.answer(&format!("{question} [y]es / [l]ater / [N]o"))?;
-        Some(match answer.as_str() {
-            "y" | "yes" => When::Now,
-            "l" | "later" => When::Later,
-            _ => When::Never,
-        })
-    }
-
-    /// Why an answer was not taken; the question comes again.
-    pub fn not_taken(&self, why: &str, help: &str) {
-        self.labelled("", Style::Bad, "error", why);
-        if !help.is_empty() {
-            self.labelled("  ", Style::Calm, "help", help);
-        }
-    }
-
-    /// Asks for a text on the terminal, and offers one; `None` where there is none, or where nobody
-    /// answers: the input has ended.
-    #[must_use]
-    pub fn ask_for(&self, question: &str, offered: &str, beside: &str) -> Option<String> {
-        let beside = match beside {
-            "" => String::new(),
-            beside => format!(" ({beside})"),
-        };
-        let offer = match offered {
-            "" => String::new(),
-            offered => format!(" [{offered}]"),
-        };
-        let typed = self.typed(&format!("{question}{beside}{offer}:"))?;
-        if typed.is_empty() {
-            eprintln!();
-            return None;
-        }
-        Some(match typed.trim() {
-            "" => offered.to_owned(),
-            answer => answer.to_owned(),
-        })
-    }
-
-    /// The answer in lower case.
-    fn answer(&self, question: &str) -> Option<String> {
-        Some(self.typed(question)?.trim().to_ascii_lowercase())
-    }
-
-    /// The line with its end; empty where the input has ended.
-    fn typed(&self, question: &str) -> Option<String> {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return None;
-        }
-        self.end_live();
-        let question = hang(&sanitize_for_terminal(question), columns(&io::stderr()));
-        eprint!("{question} ");
-        let mut answer = String::new();
-        self.pictures.asking(true);
-        let read = io::stdin().read_line(&mut answer);
-        self.pictures.asking(false);
-        read.ok()?;
-        Some(answer)
-    }
-
     fn stderr(&self, text: &Styled) {
         self.pictures.say(&painted(text, self.color_stderr));
     }
@@ -719,14 +449,6 @@ fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
         .unwrap_or_default()
         .to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
-}
-
-/// An answer to a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    Now,
-    Later,
-    Never,
 }
 
 /// Whether what is written there has colours: as was asked for, or on a terminal that has them and
