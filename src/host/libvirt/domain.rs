@@ -19,16 +19,32 @@ use crate::secret::Secret;
 
 impl LibvirtHost {
     /// The block jobs of a running domain that no definition shows: a pull, a commit below the top,
-    /// a backup. `targets`: the disks to ask about.
+    /// a backup. `targets`: the disks to ask about. None where the domain, or its run, has ended
+    /// meanwhile: another lbctl may have seen to that.
     pub fn block_jobs(&self, name: &str, targets: &[String]) -> HostResult<Vec<DiskJob>> {
         let doing = format!("asking for block jobs of domain {name}");
-        let domain = self.lookup(name, &doing)?;
+        match self.running_jobs(name, targets, &doing) {
+            Err(HostError {
+                kind: HostErrorKind::NotFound | HostErrorKind::State,
+                ..
+            }) => Ok(Vec::new()),
+            asked => asked,
+        }
+    }
+
+    fn running_jobs(
+        &self,
+        name: &str,
+        targets: &[String],
+        doing: &str,
+    ) -> HostResult<Vec<DiskJob>> {
+        let domain = self.lookup(name, doing)?;
         let mut jobs = Vec::new();
         for target in targets {
             let Ok(disk) = CString::new(target.as_str()) else {
                 continue;
             };
-            let kind = self.call(&doing, || unwrapped::block_job(&domain, &disk))?;
+            let kind = self.call(doing, || unwrapped::block_job(&domain, &disk))?;
             jobs.extend(kind.map(|kind| DiskJob {
                 target: target.clone(),
                 kind: kind.to_owned(),

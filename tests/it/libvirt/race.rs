@@ -90,6 +90,21 @@ fn at_once(vm: &Sandbox, commands: &[&str], dice: &mut Dice) -> Vec<i32> {
     })
 }
 
+/// Another lbctl may remove a domain between the look at it and the question which jobs a step
+/// would end.
+#[test]
+fn a_domain_that_ended_has_no_block_jobs() {
+    let vm = Sandbox::new();
+    vm.up();
+    let inside = Inside::new(&vm);
+    let jobs = || inside.host.block_jobs(&vm.name, &["vda".to_owned()]);
+    assert_eq!(jobs().unwrap(), []);
+    vm.virsh("destroy @vm").ok();
+    assert_eq!(jobs().unwrap(), []);
+    vm.virsh("undefine @vm").ok();
+    assert_eq!(jobs().unwrap(), []);
+}
+
 /// One VM, one seed, one reservation; the ownership records, the drives and the seed agree.
 #[track_caller]
 fn is_one_vm(vm: &Sandbox) {
