@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::AVAILABILITY;
+use super::look::AVAILABILITY;
 use crate::config::VirtualIp;
 use crate::guest::Guest;
 use crate::host::libvirt::LibvirtHost;
