@@ -18,7 +18,7 @@ use crate::secret::{MASK, Secret};
 
 /// Volume label that cloud-init's `NoCloud` source looks for.
 const LABEL: &str = "cidata";
-/// A seed is some tens of KiB; what is larger is not a seed of lbctl, and is not read whole.
+/// A seed is some hundreds of KiB; what is larger is not a seed of lbctl, and is not read whole.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 /// A device has whole extents, and is larger than what is written into it. An empty one that is
 /// larger than this was not made for a seed.
