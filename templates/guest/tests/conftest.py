@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from lbctl_guest import paths, tools
+from lbctl_guest import arp, paths, tools, vip
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 GUEST = pathlib.Path(__file__).parents[1]
@@ -251,3 +251,21 @@ def master_socket(files: Files) -> Iterator[HaproxySocket]:
     server = HaproxySocket(files.path(paths.MASTER_SOCKET))
     yield server
     server.close()
+
+
+@pytest.fixture
+def card(files: Files, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """The addresses that a guest has that shares one: see `sharing`."""
+    files.put("/sys/class/net/lo/address", "00:00:00:00:00:00\n")
+    files.put("/sys/class/net/eth0/address", "52:54:00:12:34:56\n")
+    files.put("/sys/class/net/br0/address", "52:54:00:12:34:56\n")
+    files.put("/sys/class/net/br0/bridge/forward_delay", "0\n")
+    for name in ("all", "eth0"):
+        for setting in ("arp_ignore", "arp_announce"):
+            files.put(f"/proc/sys/net/ipv4/conf/{name}/{setting}", "0")
+    texts = {entry["path"]: entry["content"] for entry in golden("task.json")["spec"]["files"]}
+    files.put(paths.SETTINGS, texts[paths.SETTINGS])
+    there = {("lo", "127.0.0.1"), ("eth0", "10.0.0.2")}
+    monkeypatch.setattr(vip, "addresses", lambda: there)
+    monkeypatch.setattr(arp, "ask", lambda *_: {})
+    return there
