@@ -33,8 +33,9 @@ ROUND = 0.1
 MESSAGE = 0.2
 # Without a message for so long, or for `detection` where that is longer, a peer takes no part;
 # without a sign of its kernel it is gone, and what is sent to it is lost. TCP sends again after
-# some 0.2, 0.6 and 1.4 s: the third time whoever has a session there hears that it has ended.
-ALIVE = 1.2
+# some 0.2, 0.6 and 1.4 s: the third time whoever has a session there hears that it has ended. Nft
+# may know it a quarter of a second later than this.
+ALIVE = 1.0
 # Without a message for so long, a peer's kernel is asked, which keeps its sessions whatever becomes
 # of its service. And the same where this VM has the address: it may be the one that is cut off.
 SILENT = 0.5
