@@ -78,8 +78,9 @@ def main() -> int:
     answer: Done | Refused
     try:
         task: Task = json.loads(sys.stdin.buffer.read().decode())
+        # Without the lock, which the boot needs.
+        wait_for_boot()
         with locked():
-            wait_for_boot()
             undo = Undo()
             answer = {
                 "ok": True,
@@ -243,19 +244,23 @@ def of_next_boot() -> list[str]:
 
 
 class locked:
-    """One change at a time; the boot is one, too."""
+    """One change at a time; the boot is one, too. Waits for so many seconds."""
+
+    def __init__(self, patience: int = 60) -> None:
+        self.patience = patience
 
     def __enter__(self) -> None:
         os.makedirs(at(RUN), exist_ok=True)
         self.file: IO[str] = open(at(LOCK), "w", encoding="ascii")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + self.patience
         while True:
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise Failure("another change of this guest runs for over a minute") from None
+                    told = f"another change of this guest runs for over {self.patience} s"
+                    raise Failure(told) from None
                 time.sleep(0.2)
 
     def __exit__(self, *_: object) -> None:

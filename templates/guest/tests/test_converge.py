@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -250,6 +251,23 @@ def test_an_error_that_nobody_expected_is_answered(
     assert converge.main() == 1
     said = json.loads(capsys.readouterr().out)
     assert said == {"ok": False, "error": "KeyError('spec')", "restored": True}
+
+
+def test_a_change_that_waits_for_the_boot_leaves_it_the_lock(
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited: list[bool] = []
+
+    def cloud_init_ends(_: float) -> None:
+        with converge.locked(0):
+            waited.append(True)
+        files.put("/run/cloud-init/result.json")
+
+    monkeypatch.setattr(time, "sleep", cloud_init_ends)
+    monkeypatch.setattr(sys, "stdin", Stdin("{}"))
+    converge.main()
+    assert waited
+    assert "KeyError" in capsys.readouterr().out
 
 
 # ---- guests of lbctl 0.1
