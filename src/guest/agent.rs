@@ -150,7 +150,7 @@ impl fmt::Display for GuestError {
 
 impl std::error::Error for GuestError {}
 
-/// The programs by their names. Of one that the spec has among its files nothing is sent twice.
+/// Those of the programs, by their names, that are not among the spec's files.
 fn programs_beside(spec: &GuestSpec) -> Value {
     let is_in_spec = |name: &str, text: &str| {
         let path = program_path(name);
@@ -164,11 +164,9 @@ fn programs_beside(spec: &GuestSpec) -> Value {
             .any(|file| file.path == program_path(name))
     };
     let shares = has("lbctl_guest/vip_watch.py");
-    let sent = programs(shares).map(|(name, text)| {
-        let text = (!is_in_spec(name, text)).then_some(text);
-        (name.to_owned(), Value::from(text))
-    });
-    sent.collect()
+    let sent = programs(shares).filter(|(name, text)| !is_in_spec(name, text));
+    sent.map(|(name, text)| (name.to_owned(), Value::from(text)))
+        .collect()
 }
 
 /// As `receive.py` unpacks it: a task is 200 KiB of text, much of it twice.

@@ -14,31 +14,32 @@ macro_rules! module {
     };
 }
 
-/// The modules before the program that imports them: a change puts one file after the other in
-/// place, and the program works at each moment.
+/// Each after those that it imports: a change puts one file after the other in place, and the
+/// program works at each moment. Of such orders the one that makes the task of a change smallest,
+/// 700 bytes less than another one: what resembles each other is near each other.
 const PROGRAMS: [(&str, &str); 23] = [
     module!("__init__.py"),
     module!("paths.py"),
     module!("tools.py"),
+    module!("additions.py"),
+    module!("tracking.py"),
     module!("arp.py"),
     module!("vip_conflict.py"),
     module!("vip.py"),
     module!("vip_watch.py"),
     module!("vip_yield.py"),
-    module!("status.py"),
     module!("server_state.py"),
     module!("listeners.py"),
-    module!("additions.py"),
+    module!("liveness.py"),
+    module!("status.py"),
+    module!("probe.py"),
     module!("predecessor.py"),
+    module!("old_workers.py"),
     module!("beside.py"),
-    module!("tracking.py"),
     module!("haproxy.py"),
     module!("services.py"),
-    module!("probe.py"),
     module!("converge.py"),
     module!("boot.py"),
-    module!("old_workers.py"),
-    module!("liveness.py"),
     (
         "lbctl-guest",
         include_str!("../../templates/guest/lbctl-guest.py"),

@@ -13,7 +13,7 @@ import tempfile
 import zlib
 
 # Where the spec has them.
-PROGRAMS = "/usr/local/lib/lbctl"
+PROGRAMS = "/usr/local/lib/lbctl/"
 
 
 def main() -> int:
@@ -23,11 +23,13 @@ def main() -> int:
     place = tempfile.mkdtemp(prefix="lbctl-", dir="/run")
     try:
         task = json.loads(text.decode())
-        files = {entry["path"]: entry["content"] for entry in task["spec"]["files"]}
-        for name, program in task["programs"].items():
-            if program is None:
-                # The spec brings this very text.
-                program = files[f"{PROGRAMS}/{name}"]
+        # What the spec brings is not sent twice.
+        brought = {
+            entry["path"].removeprefix(PROGRAMS): entry["content"]
+            for entry in task["spec"]["files"]
+            if entry["path"].startswith(PROGRAMS)
+        }
+        for name, program in {**brought, **task["programs"]}.items():
             path = os.path.join(place, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as f:

@@ -150,8 +150,8 @@ class Task(TypedDict):
     addresses of nodes that have no vote on a new certificate. The programs that come with it have
     been unpacked by then."""
 
-    # None: the spec has the text among its files.
-    programs: dict[str, str | None]
+    # Those that are not among the spec's files, or are other ones there.
+    programs: dict[str, str]
     only: list[str]
     despite: list[str]
     spec: Spec

@@ -97,11 +97,15 @@ def test_the_programs_are_unpacked_with_their_folders(
     receive = load("receive")
     place = files.path("/run/lbctl-x")
     place.mkdir()
-    # What the spec brings is not sent twice.
-    file = {"path": "/usr/local/lib/lbctl/lbctl_guest/tools.py", "content": "tools"}
+    # What the spec brings is not sent twice, but where it is of another lbctl.
+    brought = {
+        "/usr/local/lib/lbctl/lbctl_guest/tools.py": "tools",
+        "/usr/local/lib/lbctl/lbctl-guest": "older",
+        "/usr/local/lib/lbctl.conf": "no program",
+    }
     task = {
-        "programs": {"lbctl-guest": "entry", "lbctl_guest/tools.py": None},
-        "spec": {"files": [file]},
+        "programs": {"lbctl-guest": "entry"},
+        "spec": {"files": [{"path": p, "content": text} for p, text in brought.items()]},
     }
     seen: dict[str, object] = {}
 
@@ -111,6 +115,8 @@ def test_the_programs_are_unpacked_with_their_folders(
             assert path.stat().st_mode & 0o077 == 0
         assert (place / "lbctl-guest").read_text(encoding="utf-8") == "entry"
         assert (place / "lbctl_guest/tools.py").read_text(encoding="utf-8") == "tools"
+        unpacked = [path.name for path in place.rglob("*") if path.is_file()]
+        assert sorted(unpacked) == ["lbctl-guest", "tools.py"]
         return subprocess.CompletedProcess(argv, 1)
 
     def mkdtemp(prefix: str, dir: str) -> str:

@@ -15,6 +15,7 @@ use lbctl::testing::guest::{
 };
 use lbctl::testing::host::{AgentChannel, HostResult};
 use lbctl::testing::render::{GuestSpec, programs};
+use lbctl::testing::secret::Secret;
 use serde_json::{Value, json};
 
 use super::sample::{guest_files, sample_config, tls};
@@ -250,9 +251,6 @@ fn task() -> Value {
         .unwrap()
         .to_owned();
     let mut task = unpacked(&input);
-    for (_, text) in task["programs"].as_object_mut().unwrap() {
-        *text = json!("(text)");
-    }
     for file in task["spec"]["files"].as_array_mut().unwrap() {
         if file["path"]
             .as_str()
@@ -361,6 +359,39 @@ fn every_module_of_the_guest_program_is_sent() {
     assert_eq!(sent, there);
 }
 
+/// The names behind `from .` and `import`, over several lines where there are brackets.
+fn imported(text: &str) -> Vec<String> {
+    let starts = text.split("\nfrom .").skip(1);
+    let lists = starts.flat_map(|rest| {
+        let (module, names) = rest.split_once(" import ").unwrap();
+        let end = if names.starts_with('(') { ')' } else { '\n' };
+        match module {
+            "" => names.split(end).next().unwrap().split([',', '(']),
+            module => module.split([',', '(']),
+        }
+    });
+    let names = lists.map(|name| name.trim().split(' ').next().unwrap());
+    names
+        .filter(|name| !name.is_empty())
+        .map(|name| format!("lbctl_guest/{name}.py"))
+        .collect()
+}
+
+#[test]
+fn each_module_is_put_in_place_after_those_that_it_imports() {
+    let mut there = Vec::new();
+    let mut seen = 0;
+    for (name, text) in programs(true) {
+        for needed in imported(text) {
+            assert!(there.contains(&needed), "{name} needs {needed}");
+            seen += 1;
+        }
+        there.push(name.to_owned());
+    }
+    assert!(seen > 50, "{seen}");
+    assert_eq!(there.last().unwrap(), "lbctl-guest");
+}
+
 #[test]
 fn a_guest_that_shares_no_address_gets_no_program_for_that() {
     let names = |config: &Config| -> Vec<String> {
@@ -377,17 +408,30 @@ fn a_guest_that_shares_no_address_gets_no_program_for_that() {
         assert!(!names(&alone).contains(&program.to_owned()));
         assert!(names(&shares).contains(&program.to_owned()));
     }
-    // Nor does the task of a change bring one.
-    let has = |config: &Config| {
+    // Nor does the task of a change bring one to a guest whose programs are of another lbctl; what
+    // is among its files is not sent twice.
+    let sent = |config: &Config, older: bool| -> Vec<String> {
         let prints = Prints::new(&golden("converge.json")["done"]);
-        let spec = GuestSpec::from_config(config, &tls());
+        let mut spec = GuestSpec::from_config(config, &tls());
+        for file in &mut spec.files {
+            if older && file.path.starts_with("/usr/local/lib/lbctl/") {
+                file.content = Secret::new("older");
+            }
+        }
         let guest = Guest::new(&prints, "lb");
         guest.converge(&spec, Extent::All, &[], DEADLINE).unwrap();
         let input = prints.1.borrow()[0]["input-data"].clone();
-        unpacked(input.as_str().unwrap())["programs"]
+        let task = unpacked(input.as_str().unwrap());
+        task["programs"]
             .as_object()
             .unwrap()
-            .contains_key("lbctl_guest/vip_watch.py")
+            .keys()
+            .cloned()
+            .collect()
     };
-    assert_eq!((has(&alone), has(&shares)), (false, true));
+    let has = |sent: &[String]| sent.iter().any(|name| name == "lbctl_guest/vip_watch.py");
+    let (without, with) = (sent(&alone, true), sent(&shares, true));
+    assert_eq!((has(&without), has(&with)), (false, true));
+    assert_eq!(with.len(), programs(true).count());
+    assert_eq!(sent(&shares, false), [""; 0]);
 }
