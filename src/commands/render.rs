@@ -25,12 +25,12 @@ use crate::seed::{self, Seed};
 
 /// The seed's image, which is bytes and is listed by its size.
 const IMAGE: &str = "seed.iso";
-/// lbctl's programs, which are the same for every VM and long, and are listed by their size.
-const PROGRAMS: &str = "vendor-data";
+/// What is the same in every VM and long, and is listed by its size.
+const FIXED: &str = "vendor-data";
 const HAPROXY: &str = "haproxy.cfg";
 const DOMAIN: &str = "domain.xml";
 /// Those that are in the seed, too.
-const OF_SEED: [&str; 4] = ["user-data", PROGRAMS, "meta-data", "network-config"];
+const OF_SEED: [&str; 4] = ["user-data", FIXED, "meta-data", "network-config"];
 /// All that is written.
 const FILES: [&str; 7] = [
     OF_SEED[0], OF_SEED[1], OF_SEED[2], OF_SEED[3], HAPROXY, DOMAIN, IMAGE,
@@ -197,8 +197,8 @@ impl CommandReport for RenderReport {
             let size = file.data.len();
             text.push(match file.name {
                 IMAGE => TextPart::LongLine(format!("({size} bytes; --out DIR writes it)").into()),
-                PROGRAMS => TextPart::LongLine(
-                    format!("({size} bytes, lbctl's programs; --out DIR writes it)").into(),
+                FIXED => TextPart::LongLine(
+                    format!("({size} bytes, the same in every guest; --out DIR writes it)").into(),
                 ),
                 _ => TextPart::Data(file.text()),
             });

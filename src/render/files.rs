@@ -1,14 +1,14 @@
-//! The files that the guest gets, as one list: cloud-init's `write_files` is rendered from it at
-//! boot, and a live change sends the same list through the guest agent. What is in the files of a
-//! service is in `services`.
+//! The files that the guest gets, as one list: the seed's script and cloud-init's `write_files` are
+//! rendered from it, and a live change sends the same list through the guest agent. What is in the
+//! files of a service is in `services`.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use super::guest_file::{GuestFile, Owner, Service};
-use super::programs::{self, GUEST_PROGRAM, programs};
+use super::guest_file::{GuestFile, HAPROXY_LUA, Owner, Service};
+use super::programs::{self, GUEST_PROGRAM, is_program, programs};
 use super::services::{OnChange, SERVICES, VIP_PORT, client_ports, open_files, wanted};
 use super::{CheckTls, Secrets, image_reference, registry_host};
 use crate::config::{
@@ -56,6 +56,11 @@ const OWN: [(&str, &str); 6] = [
         include_str!("../../templates/watchdog.rules"),
     ),
 ];
+
+/// Whether a file in the guest is the same in every VM: a program, HAProxy's Lua, or one of `OWN`.
+pub(super) fn is_fixed(path: &str) -> bool {
+    is_program(path) || path == HAPROXY_LUA || OWN.iter().any(|(own, _)| *own == path)
+}
 
 fn program((name, text): (&str, &'static str)) -> GuestFile {
     let path = programs::path(name);

@@ -1,20 +1,27 @@
 //! The seed: cloud-init's user-data, vendor-data, meta-data and network-config, and the
 //! fingerprints that show whether they changed.
 //!
-//! lbctl's programs in the guest are four fifths of the files. They are in the vendor-data, as a
-//! script: cloud-init reads a cloud-config in eight places of a first boot, a character at a time
+//! Nine tenths of the files are the same in every VM. They are in the vendor-data, as a script:
+//! cloud-init reads a cloud-config in eight places of a first boot, a character at a time
 //! (cloud-init 22.4, `stages.py` and `handlers/cloud_config.py`; PyYAML's scanner).
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use askama::Template;
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::programs::{FOLDER, GUEST_PROGRAM, is_program};
+use super::files::is_fixed;
+use super::programs::GUEST_PROGRAM;
+use super::services::SERVICES;
 use super::spec::GuestSpec;
 use super::yaml::{Block, Quoted};
 use crate::config::ADDED_LISTS as LISTS;
 use crate::secret::Secret;
+
+/// The unit of cloud-init's stage that writes files: until 24.2, and from 24.3 on.
+const FILES_WRITTEN: [&str; 2] = ["cloud-init.service", "cloud-init-network.service"];
 
 /// The four files of the NoCloud seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +65,16 @@ struct FileView<'a> {
 #[derive(Template)]
 #[template(path = "vendor-data.sh", escape = "none")]
 struct VendorData<'a> {
-    folder: &'static str,
-    programs: Vec<ProgramView<'a>>,
+    folders: BTreeSet<&'a Path>,
+    files: Vec<FixedView<'a>>,
+    guest_program: &'static str,
+    /// Whether the load balancer can start before cloud-init's last stages.
+    early: bool,
+    /// What it waits for then, as far as that is to be started at all.
+    after: Vec<&'static str>,
 }
 
-struct ProgramView<'a> {
+struct FixedView<'a> {
     path: &'a str,
     text: Word<'a>,
     executable: bool,
@@ -132,7 +144,7 @@ pub fn fingerprint<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> 
         })
 }
 
-/// All that the guest is told, without lbctl's programs.
+/// All that the guest is told, without what is the same in every VM.
 #[must_use]
 pub fn user_data(spec: &GuestSpec) -> Secret {
     let GuestSpec {
@@ -160,7 +172,7 @@ pub fn user_data(spec: &GuestSpec) -> Secret {
         packages,
         files: files
             .iter()
-            .filter(|file| !is_program(&file.path))
+            .filter(|file| !is_fixed(&file.path))
             .map(file_view)
             .collect(),
         guest_program: GUEST_PROGRAM,
@@ -184,18 +196,27 @@ pub fn user_data(spec: &GuestSpec) -> Secret {
     }))
 }
 
-/// lbctl's programs: a boothook, which cloud-init runs before it writes the files of the user-data.
+/// What is the same in every VM, as a boothook, which cloud-init runs before it writes the files of
+/// the user-data. It also has the load balancer start as soon as these are written, where none of
+/// cloud-init's last stages does anything that it needs.
 #[must_use]
 pub fn vendor_data(spec: &GuestSpec) -> String {
-    let programs = spec.files.iter().filter(|file| is_program(&file.path));
+    let fixed = || spec.files.iter().filter(|file| is_fixed(&file.path));
+    let folders = fixed().filter_map(|file| Path::new(file.path.as_ref()).parent());
     super::render(&VendorData {
-        folder: FOLDER,
-        programs: programs
-            .map(|file| ProgramView {
+        folders: folders.collect(),
+        files: fixed()
+            .map(|file| FixedView {
                 path: &file.path,
                 text: Word(file.content.expose()),
                 executable: file.mode & 0o100 != 0,
             })
+            .collect(),
+        guest_program: GUEST_PROGRAM,
+        early: spec.packages.is_empty() && spec.first_boot.is_empty(),
+        after: FILES_WRITTEN
+            .into_iter()
+            .chain(SERVICES.iter().map(|service| service.unit))
             .collect(),
     })
 }

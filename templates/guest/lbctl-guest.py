@@ -3,6 +3,7 @@
 only.
 
   boot           what cloud-init runs last: everything below, once each, as far as it changed
+  early          the same, beside cloud-init's last stages
   status         one JSON document on stdout
   reload         HAProxy's new configuration, without cutting a session
   save-state     HAProxy's view of its servers, for its next start
@@ -33,6 +34,7 @@ from lbctl_guest.tools import Failure
 # Each in a module of its own: a slow guest takes long to read them all.
 COMMANDS = {
     "boot": ("boot", "boot"),
+    "early": ("boot", "early"),
     "status": ("status", "status"),
     "reload": ("haproxy", "reload"),
     "save-state": ("haproxy", "save_state"),

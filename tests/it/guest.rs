@@ -433,6 +433,7 @@ fn on_macvtap() {
         .ok()
         .says(&["ready", "psql"]);
     guest.reaches_the_primary();
+    guest.has_started_early();
     guest.lbctl(60, &["up"]).ok().says(&["up to date"]);
     guest.runs_in_sandboxes();
     guest.starts_the_hosts_renewal();

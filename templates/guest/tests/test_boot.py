@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+import time
 
 import pytest
 
 from conftest import Commands, Files
 from lbctl_guest import boot
+from lbctl_guest.converge import locked
 from lbctl_guest.haproxy import IN_USE
 from lbctl_guest.paths import APPLIED, SETTINGS
 from lbctl_guest.services import OWN_UNITS
@@ -169,3 +172,78 @@ def test_the_manager_is_reloaded_only_where_it_knows_an_older_unit(
     commands.answer("systemctl show", fresh[0])
     boot.reload_manager(conf)
     assert commands.of("daemon-reload")
+
+
+# ---- beside cloud-init's last stages
+
+
+def early_seed(files: Files, commands: Commands) -> None:
+    conf = settings("haproxy", "chrony")
+    conf["install"] = False
+    seed(files, conf)
+    files.path("/run/cloud-init/result.json").unlink()
+    commands.fail("systemctl is-active")
+
+
+def test_what_began_early_is_not_done_again(files: Files, commands: Commands) -> None:
+    early_seed(files, commands)
+    boot.early()
+    assert {"haproxy.service", "chrony.service", *OWN_UNITS} <= started(commands)
+    assert json.loads(files.text(APPLIED))["services"] == ["haproxy", "chrony"]
+    commands.ran.clear()
+    boot.boot()
+    assert commands.ran == []
+    # An operator who runs it again means it.
+    boot.boot()
+    assert "haproxy.service" in started(commands)
+
+
+def test_an_early_boot_that_comes_late_does_nothing(files: Files, commands: Commands) -> None:
+    early_seed(files, commands)
+    files.put("/run/cloud-init/result.json")
+    boot.early()
+    assert commands.ran == []
+
+
+def test_what_failed_early_is_tried_again(files: Files, commands: Commands) -> None:
+    early_seed(files, commands)
+    commands.fail("systemctl restart chrony.service", "not yet")
+    with pytest.raises(Failure, match="not yet"):
+        boot.early()
+    commands.answer("systemctl restart chrony.service")
+    commands.ran.clear()
+    boot.boot()
+    assert commands.of("restart chrony.service")
+    assert json.loads(files.text(APPLIED))["services"] == ["haproxy", "chrony"]
+
+
+@pytest.mark.parametrize("path", [SETTINGS, "/etc/haproxy/haproxy.cfg"])
+def test_a_file_that_came_later_is_applied(path: str, files: Files, commands: Commands) -> None:
+    early_seed(files, commands)
+    boot.early()
+    files.put(path, files.text(path) + "\n")
+    commands.ran.clear()
+    boot.boot()
+    assert "haproxy.service" in started(commands)
+
+
+def test_the_end_of_the_early_boot_is_waited_for(files: Files, commands: Commands) -> None:
+    early_seed(files, commands)
+    ended = False
+
+    def early() -> None:
+        nonlocal ended
+        with locked():
+            begun.set()
+            time.sleep(0.5)
+            ended = True
+
+    begun = threading.Event()
+    other = threading.Thread(target=early)
+    other.start()
+    begun.wait()
+    with pytest.raises(Failure, match="another change of this guest runs for over 0 s"):
+        locked(0).__enter__()
+    boot.boot()
+    assert ended
+    other.join()

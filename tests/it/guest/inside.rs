@@ -98,6 +98,15 @@ impl Guest {
         }
     }
 
+    /// The load balancer began beside cloud-init's last stages, and nothing of that failed.
+    pub fn has_started_early(&self) {
+        let said = self.inside("journalctl --boot --output cat --no-pager -u lbctl-early");
+        let whole = said.contains("Started ") && !said.contains("lbctl-guest: ");
+        assert!(whole && !said.contains("Failed"), "{said}");
+        // cloud-init's last stage has seen that it was done.
+        self.inside("test ! -e /run/lbctl/early");
+    }
+
     pub fn http(&self, port: u16, path: &str) -> Ran {
         let url = format!("http://{}:{port}{path}", self.ip);
         let curl = [
