@@ -266,23 +266,38 @@ impl Drop for Clients {
 
 #[test]
 #[ignore = "it boots two guests several times: ./dev soak"]
-fn two_on_macvtap_share_an_address() {
+fn what_is_planned_cuts_no_session() {
+    told_of_two(&[
+        is_handed_over,
+        have_another_memory,
+        have_another_base,
+        sees_its_primary_move,
+    ]);
+}
+
+#[test]
+#[ignore = "it boots two guests several times: ./dev soak"]
+fn one_of_two_may_be_lost() {
+    told_of_two(&[
+        stays_where_it_is,
+        loses_its_programs,
+        dies,
+        stands_still,
+        is_cut_off,
+        is_shut_down,
+    ]);
+}
+
+/// One story after the other, of two that are ready.
+fn told_of_two(stories: &[fn(&Pair, &mut Clients)]) {
     let pair = Pair::new();
     pair.up("").ok().says(&["ready", "psql"]);
     pair.holder(true);
     let mut clients = Clients::begin(&pair);
     clients.notice_nothing("while nothing happens");
-
-    stays_where_it_is(&pair, &mut clients);
-    is_handed_over(&pair, &mut clients);
-    have_another_memory(&pair, &mut clients);
-    loses_its_programs(&pair, &mut clients);
-    dies(&pair, &mut clients);
-    stands_still(&pair, &mut clients);
-    is_cut_off(&pair, &mut clients);
-    is_shut_down(&pair, &mut clients);
-    have_another_base(&pair, &mut clients);
-
+    for story in stories {
+        story(&pair, &mut clients);
+    }
     drop(clients);
     pair.lbctl(900, "down --yes --delete-volume").ok();
 }
@@ -340,6 +355,24 @@ fn have_another_base(pair: &Pair, clients: &mut Clients) {
     pair.up("--replace-disk").ok().says(&["remake volume"]);
     clients.notice_nothing("during another base image of both");
     pair.holder(true);
+}
+
+/// Patroni's switchover and its failover are matters of HAProxy's: the address stays where it is.
+fn sees_its_primary_move(pair: &Pair, clients: &mut Clients) {
+    let holder = pair.holder(true);
+    clients.report("before Patroni moves its primary");
+    let began = Instant::now();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dataplane/promise.py");
+    let env = format!("{}/env", pair.lab["LAB_RUN"]);
+    let space = &pair.lab["MACVTAP_CLIENT_NETNS"];
+    let words = ["-B", script, &env, space, SHARED, "switchovers=1", "killed"];
+    let ran = run_for(1200, "/usr/bin/python3", words);
+    println!("{ran}");
+    pair.notes("promise.py", began);
+    let seen = clients.report("while Patroni moves its primary");
+    assert_eq!(seen.holders(), [holder.as_str()]);
+    ran.ok();
+    assert_eq!(pair.holder(true), holder);
 }
 
 /// New connections succeed within some seconds, and the other one has the address.
