@@ -165,20 +165,21 @@ fn every_id_is_one_that_lbctl_gives() {
 }
 
 #[test]
-fn the_failover_page_shows_the_run_it_keeps() {
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/bench/failover/report.py"
-    );
-    let output = Command::new("/usr/bin/python3")
-        .args(["-B", script, "check"])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+fn the_pages_of_benches_show_the_runs_they_keep() {
+    for bench in ["failover", "pair"] {
+        let script = root().join(format!("tests/bench/{bench}/report.py"));
+        let output = Command::new("/usr/bin/python3")
+            .arg("-B")
+            .arg(script)
+            .arg("check")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{bench}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }
 
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {

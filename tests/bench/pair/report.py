@@ -20,6 +20,7 @@ NAMES = {"lbctl 2.2.7": "lbctl, keepalived 2.2.7", "lbctl 2.3.3": "lbctl, keepal
          "autobase 2.2.7": "autobase's settings, 2.2.7", "autobase 2.3.3": "autobase's settings, 2.3.3"}
 OURS = ("lbctl 2.2.7", "lbctl 2.3.3")
 BEGIN, END = "<!-- table: made by ./dev bench pair --publish -->\n", "<!-- end of table -->"
+AT_ONCE = {1: "one pair at a time", 2: "two pairs at once"}
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 # What a row of the picture shows: its name, the event, what of it, and what is required.
 ROWS = [
@@ -155,11 +156,11 @@ def markdown(told):
     trials, programs, load = about["trials"], about["versions"], about["load"]
     made = ", ".join("keepalived %(keepalived)s with HAProxy %(haproxy)s" % one for one in programs.values())
     words = ("Measured %s: %s; %d cores of a virtual machine, load %.1f at the start, %.1f in the median and %.1f at most, %d "
-             "minutes, %d pairs at once. Of each event %d trials for lbctl and %d for autobase's settings on each keepalived; "
+             "minutes, %s. Of each event %d trials for lbctl and %d for autobase's settings on each keepalived; "
              "a quarter of two step backs at once, one with nobody to take it, both starting and forged VRRP; one of each "
              "minute."
              % (about["date"], made, about["cores"], about["load_at_start"], load["median"], load["max"], about["minutes"],
-                about["at_once"], trials["lbctl 2.2.7"], trials["autobase 2.2.7"]))
+                AT_ONCE[about["at_once"]], trials["lbctl 2.2.7"], trials["autobase 2.2.7"]))
     return "%s\n\n%s\n" % (words, markdown_table(told, NAMES))
 
 
