@@ -25,7 +25,7 @@ use crate::seed::{self, Seed};
 
 /// The seed's image, which is bytes and is listed by its size.
 const IMAGE: &str = "seed.iso";
-/// What is the same in every VM and long, and is listed by its size.
+/// lbctl's programs and units in the guest, which are long, and are listed by their size.
 const FIXED: &str = "vendor-data";
 const HAPROXY: &str = "haproxy.cfg";
 const DOMAIN: &str = "domain.xml";
@@ -198,7 +198,8 @@ impl CommandReport for RenderReport {
             text.push(match file.name {
                 IMAGE => TextPart::LongLine(format!("({size} bytes; --out DIR writes it)").into()),
                 FIXED => TextPart::LongLine(
-                    format!("({size} bytes, the same in every guest; --out DIR writes it)").into(),
+                    format!("({size} bytes, lbctl's programs and units; --out DIR writes it)")
+                        .into(),
                 ),
                 _ => TextPart::Data(file.text()),
             });

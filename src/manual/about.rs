@@ -256,7 +256,7 @@ pub(super) const COMMANDS: &[CommandAbout] = &[
     CommandAbout {
         command: "render",
         more: &[
-            "Writes user-data, vendor-data (what is the same in every guest), meta-data, network-config, haproxy.cfg, \
+            "Writes user-data, vendor-data (lbctl's programs and units in the guest), meta-data, network-config, haproxy.cfg, \
              domain.xml and seed.iso. libvirt is not used, so domain.xml refers to volumes and networks by their names.",
             "Passwords and keys are masked, also in seed.iso, which then cannot start a load balancer. \
              `--show-secrets` writes the real ones; only the owner can read the files.",

@@ -1,6 +1,7 @@
 //! What the guest is given, judged by those who will read it: PyYAML, cloud-init, netplan, HAProxy
 //! and chrony.
 
+mod boothook;
 mod contract;
 mod documents;
 mod fluentd;
