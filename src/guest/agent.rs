@@ -111,8 +111,8 @@ impl ConvergeError {
             } => (
                 HostErrorKind::Other,
                 said,
-                "the guest keeps running unchanged, and nothing else was changed; correct the configuration and run \
-                 the same command again",
+                "the guest keeps running unchanged, and nothing else was changed; correct the configuration, or what is \
+                 wrong with the cluster (`lbctl status`), and run the same command again",
             ),
             Self::Refused { said, .. } => (
                 HostErrorKind::Other,

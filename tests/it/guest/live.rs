@@ -197,15 +197,13 @@ fn a_killed_change_is_taken_to_its_end(guest: &Guest, interface: &str, sessions:
 fn nobody_who_waits_is_lost(guest: &Guest, interface: &str) {
     let renew = ["renew", "--force"];
     assert!((0..2).any(|_| guest.keeps_the_promise_during(&renew)));
-    // Each attempt has a change of its own: without one `up` does nothing.
+    // Each attempt has a change of its own: without one `up` does nothing. One that is refused (a
+    // busy guest may have no primary when its checks had their time) leaves what was before.
     let kept = ["19h", "18h"].into_iter().any(|idle| {
         guest.idle(interface, idle);
         let kept = guest.keeps_the_promise_during(&["up"]);
-        assert!(
-            guest
-                .inside(SHOW)
-                .contains(&format!("timeout client {idle}"))
-        );
+        let wanted = format!("timeout client {idle}");
+        assert!(!kept || guest.inside(SHOW).contains(&wanted));
         kept
     });
     assert!(kept);

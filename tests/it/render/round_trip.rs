@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lbctl::testing::config::{Config, TimeSource};
-use lbctl::testing::render::programs;
+use lbctl::testing::render::GuestFile as File;
 use lbctl::testing::secret::{MASK, Secret};
 use serde_json::Value;
 
@@ -96,6 +96,7 @@ fn skeleton(document: &Value) -> Value {
 fn every_string_comes_out_of_pyyaml_as_it_went_in() {
     assert!(cases().len() >= 100);
     let expected_skeleton = skeleton(&plain());
+    let plain_files = guest_files(&filled_with("plain"), &tls());
     for (text, config, document) in cases() {
         assert_eq!(document["users"][0]["name"], *text);
         assert_eq!(document["chpasswd"]["users"][0]["name"], *text);
@@ -107,9 +108,16 @@ fn every_string_comes_out_of_pyyaml_as_it_went_in() {
             .as_str()
             .unwrap();
         assert!(hash.starts_with("$6$rounds="), "{hash}");
-        let files = &guest_files(config, &tls())[programs(config.virtual_ip.is_some()).count()..];
+        let files = guest_files(config, &tls());
         let written = document["write_files"].as_array().unwrap();
+        let in_user_data = |path: &str| written.iter().any(|written| written["path"] == path);
+        let (files, fixed): (Vec<_>, Vec<_>) =
+            files.iter().partition(|file| in_user_data(&file.path));
         assert_eq!(written.len(), files.len());
+        for file in fixed {
+            let same = |plain: &File| plain.path == file.path && plain.content == file.content;
+            assert!(plain_files.iter().any(same), "{} is lost", file.path);
+        }
         for (file, written) in files.iter().zip(written) {
             assert_eq!(written["path"], *file.path);
             assert_eq!(written["permissions"], format!("{:04o}", file.mode));
