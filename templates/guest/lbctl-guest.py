@@ -26,10 +26,54 @@ Exit 0: done. Exit 1: something failed, named on stderr. Secrets are never print
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import importlib.util
+import marshal
+import os
 import sys
+from importlib.machinery import FileFinder, SourceFileLoader
 
-from lbctl_guest.tools import Failure
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
+# Of a guest only.
+SETTINGS = "/etc/lbctl/guest.json"
+# Gone at the next boot.
+COMPILED = "/run/lbctl/compiled"
+
+
+class Loader(SourceFileLoader):
+    """Keeps what Python compiles, the longest part of a short command, by the text that it comes
+    from. One of Python's own files (`-B`: none) that a power cut has cut short fails each start."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = self.get_data(self.path)
+        key = importlib.util.MAGIC_NUMBER + importlib.util.source_hash(source)
+        kept = f"{COMPILED}/{fullname}-{key.hex()}"
+        try:
+            code: CodeType = marshal.loads(self.get_data(kept))
+        except (OSError, EOFError, TypeError, ValueError):
+            code = self.source_to_code(source, self.path)
+            # Or not: it says nothing where it cannot.
+            self.set_data(kept, marshal.dumps(code))
+        return code
+
+
+def keep_compiled() -> None:
+    """Of root only: what is kept is run."""
+    if os.geteuid() == 0 and os.path.exists(SETTINGS):
+        for folder, mode in {os.path.dirname(COMPILED): 0o755, COMPILED: 0o700}.items():
+            with contextlib.suppress(OSError):
+                os.mkdir(folder, mode)
+        sys.path_hooks.insert(0, finder)
+
+
+def finder(path: str) -> FileFinder:
+    if path != f"{os.path.dirname(os.path.abspath(__file__))}/lbctl_guest":
+        raise ImportError
+    return FileFinder(path, (Loader, [".py"]))
+
 
 # Each in a module of its own: a slow guest takes long to read them all.
 COMMANDS = {
@@ -56,14 +100,16 @@ def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0] not in COMMANDS:
         sys.stderr.write(__doc__ or "")
         return 2
+    keep_compiled()
+    failure = importlib.import_module("lbctl_guest.tools").Failure
     module, function = COMMANDS[argv[0]]
-    code: int | None = getattr(importlib.import_module(f"lbctl_guest.{module}"), function)()
+    try:
+        code: int | None = getattr(importlib.import_module(f"lbctl_guest.{module}"), function)()
+    except (failure, OSError, ValueError, KeyError) as problem:
+        sys.stderr.write(f"lbctl-guest: {problem}\n")
+        return 1
     return code or 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (Failure, OSError, ValueError, KeyError) as problem:
-        sys.stderr.write(f"lbctl-guest: {problem}\n")
-        sys.exit(1)
+    sys.exit(main(sys.argv[1:]))

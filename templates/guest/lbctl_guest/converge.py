@@ -10,9 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 
 from . import additions, beside, haproxy, predecessor, services, tracking
@@ -77,7 +75,7 @@ def main() -> int:
     undo = None
     answer: Done | Refused
     try:
-        task: Task = json.loads(sys.stdin.buffer.read().decode())
+        task: Task = json.load(sys.stdin)
         # Without the lock, which the boot needs.
         wait_for_boot()
         with locked():
@@ -315,6 +313,10 @@ def check(change: Change, conf: Settings, before: Settings, takes_over: bool = F
         ours.setdefault(path, read_bytes(path).decode())
     if not paths & set(ours) or not haproxy.is_installed(conf):
         return []
+    # Read by few commands: see `digest`.
+    import shutil
+    import tempfile
+
     place = f"{RUN}/{os.path.basename(tempfile.mkdtemp(prefix='check-', dir=at(RUN)))}"
     try:
         for path, content in ours.items():

@@ -3,11 +3,9 @@ start and reload, and changes at run time. Python 3.10 or newer, standard librar
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -169,6 +167,8 @@ def alerts(text: str) -> str:
 
 
 def is_installed(conf: Settings) -> bool:
+    import shutil
+
     return shutil.which("docker" if conf["runtime"] == "container" else "haproxy") is not None
 
 
@@ -193,6 +193,8 @@ def digests(conf: Settings) -> dict[str, str]:
     of_unit = digest(concerned(conf, "haproxy-unit"))
     start = of_unit + json.dumps([conf.get("image"), conf["nofile"]])
     config = digest(concerned(conf, "haproxy"))
+    import hashlib
+
     return {"config": config, "start": hashlib.sha256(start.encode()).hexdigest()}
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import ssl
 import struct
 import threading
 
@@ -153,6 +152,9 @@ def ask_node(target: ProbeTarget, node: Node, place: str) -> str | None:
     try:
         context = None
         if mode != "off":
+            # Few commands need it: see `digest` in tools.
+            import ssl
+
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = verify_host is not None
             context.load_verify_locations(at(f"{place}/ca.pem"))

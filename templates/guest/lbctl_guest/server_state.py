@@ -4,7 +4,6 @@ was checked. Python 3.10 or newer, standard library only."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import threading
@@ -12,6 +11,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Iterable
 
     # By backend and name.
@@ -52,6 +52,9 @@ class ConfiguredServer:
 
 
 def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    # Read by few commands: see `digest` in tools.
+    import ipaddress
+
     try:
         return ipaddress.ip_address(text)
     except ValueError:

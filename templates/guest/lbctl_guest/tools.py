@@ -4,7 +4,6 @@ newer, standard library only."""
 from __future__ import annotations
 
 import grp
-import hashlib
 import json
 import os
 import pwd
@@ -12,7 +11,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 from .paths import SETTINGS, UNITS, at
@@ -151,7 +149,8 @@ def stage(path: str, data: str | bytes, mode: int, ids: tuple[int, int] | None =
     it has the root in front."""
     folder = os.path.dirname(path)
     make_folder(folder)
-    fd, temporary = tempfile.mkstemp(dir=at(folder), prefix=".lbctl-")
+    temporary = at(f"{folder}/.lbctl-{os.urandom(6).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "wb") as f:
             f.write(data if isinstance(data, bytes) else data.encode())
@@ -176,6 +175,9 @@ def make_folder(folder: str) -> None:
 
 def digest(paths: Iterable[str], also: Iterable[bytes] = ()) -> str:
     """Of the contents of files, and of what else is given."""
+    # Few commands need it, and a slow guest takes long to read all of OpenSSL.
+    import hashlib
+
     h = hashlib.sha256()
     for data in [*map(read_bytes, paths), *also]:
         h.update(b"%d " % len(data) + data)

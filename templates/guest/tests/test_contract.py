@@ -134,10 +134,8 @@ def test_both_answers_to_a_change_are_what_lbctl_reads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def answer(wanted: wire.Spec) -> Any:
-        class Stdin:
-            buffer = io.BytesIO(json.dumps({"despite": [], "only": [], "spec": wanted}).encode())
-
-        monkeypatch.setattr(sys, "stdin", Stdin)
+        task = {"despite": [], "only": [], "spec": wanted}
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(task)))
         converge.main()
         return json.loads(capsys.readouterr().out)
 

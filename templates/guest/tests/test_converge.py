@@ -34,11 +34,6 @@ from samples import (
 CFG = file(HAPROXY_CFG, "old cfg\n", "haproxy")
 
 
-class Stdin:
-    def __init__(self, text: str) -> None:
-        self.buffer = io.BytesIO(text.encode())
-
-
 def answer(
     spec: Spec,
     monkeypatch: pytest.MonkeyPatch,
@@ -46,7 +41,7 @@ def answer(
     only: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     task = {"programs": {}, "only": list(only), "despite": [], "spec": spec}
-    monkeypatch.setattr(sys, "stdin", Stdin(json.dumps(task)))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(task)))
     code = converge.main()
     said: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert code == (0 if said["ok"] else 1)
@@ -247,7 +242,7 @@ def test_an_error_that_nobody_expected_is_answered(
     files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files.put("/run/cloud-init/result.json")
-    monkeypatch.setattr(sys, "stdin", Stdin("{}"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
     assert converge.main() == 1
     said = json.loads(capsys.readouterr().out)
     assert said == {"ok": False, "error": "KeyError('spec')", "restored": True}
@@ -264,7 +259,7 @@ def test_a_change_that_waits_for_the_boot_leaves_it_the_lock(
         files.put("/run/cloud-init/result.json")
 
     monkeypatch.setattr(time, "sleep", cloud_init_ends)
-    monkeypatch.setattr(sys, "stdin", Stdin("{}"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
     converge.main()
     assert waited
     assert "KeyError" in capsys.readouterr().out

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import bz2
 import importlib.util
 import json
+import marshal
 import pathlib
 import subprocess
 import sys
+import tempfile
 import types
-import zlib
 
 import pytest
 
@@ -88,6 +90,84 @@ def test_the_shebang_is_what_the_units_rely_on() -> None:
     assert first == "#!/usr/bin/python3 -SB"
 
 
+# ---- what is compiled is kept
+
+
+@pytest.fixture
+def entry(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    entry = load("lbctl-guest")
+    monkeypatch.setattr(entry, "COMPILED", str(tmp_path / "lbctl/compiled"))
+    monkeypatch.setattr(entry, "SETTINGS", str(tmp_path / "guest.json"))
+    monkeypatch.setattr(entry.sys, "path_hooks", [])
+    return entry
+
+
+def answer(entry: types.ModuleType, path: pathlib.Path) -> object:
+    seen: dict[str, object] = {}
+    exec(entry.Loader("lbctl_guest.x", str(path)).get_code("lbctl_guest.x"), seen)
+    return seen["answer"]
+
+
+def test_what_is_compiled_is_kept_by_what_it_was_compiled_from(
+    entry: types.ModuleType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "x.py"
+    program.write_text("answer = 1", encoding="utf-8")
+    kept = pathlib.Path(entry.COMPILED)
+    monkeypatch.setattr(entry.os, "geteuid", lambda: 0)
+    entry.keep_compiled()
+    assert not kept.parent.exists(), "this is no guest"
+    assert not entry.sys.path_hooks
+
+    (tmp_path / "guest.json").touch()
+    entry.keep_compiled()
+    entry.keep_compiled()
+    assert kept.stat().st_mode & 0o7777 == 0o700
+    assert kept.parent.stat().st_mode & 0o7777 == 0o755
+    assert answer(entry, program) == 1
+    (first,) = kept.iterdir()
+    whole = first.read_bytes()
+    first.write_bytes(marshal.dumps(compile("answer = 'kept'", "x", "exec")))
+    assert answer(entry, program) == "kept"
+
+    # As long as before, and in the same second.
+    program.write_text("answer = 2", encoding="utf-8")
+    assert answer(entry, program) == 2
+    assert len(list(kept.iterdir())) == 2
+    program.write_text("answer = 1", encoding="utf-8")
+    for length in range(len(whole)):
+        first.write_bytes(whole[:length])
+        assert answer(entry, program) == 1
+        assert first.read_bytes() == whole
+
+
+def test_what_cannot_be_kept_is_compiled(
+    entry: types.ModuleType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "x.py"
+    program.write_text("answer = 1", encoding="utf-8")
+    kept = pathlib.Path(entry.COMPILED)
+    (tmp_path / "guest.json").touch()
+    kept.parent.mkdir()
+    kept.write_text("no folder", encoding="utf-8")
+    monkeypatch.setattr(entry.os, "geteuid", lambda: 0)
+    entry.keep_compiled()
+    assert answer(entry, program) == 1
+    assert kept.is_file()
+    monkeypatch.setattr(entry.os, "geteuid", lambda: 1)
+    monkeypatch.setattr(entry.sys, "path_hooks", [])
+    entry.keep_compiled()
+    assert entry.sys.path_hooks == [], "others than root run nothing that is kept"
+
+
+def test_only_lbctls_own_modules_are_kept(entry: types.ModuleType) -> None:
+    folder = GUEST / "lbctl_guest"
+    assert entry.finder(str(folder)).path == str(folder)
+    for other in (str(GUEST), "/usr/lib/python3", f"{folder}/more"):
+        with pytest.raises(ImportError):
+            entry.finder(other)
+
+
 # ---- receive.py
 
 
@@ -95,8 +175,7 @@ def test_the_programs_are_unpacked_with_their_folders(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive = load("receive")
-    place = files.path("/run/lbctl-x")
-    place.mkdir()
+    files.path("/run").mkdir(exist_ok=True)
     # What the spec brings is not sent twice, but where it is of another lbctl.
     brought = {
         "/usr/local/lib/lbctl/lbctl_guest/tools.py": "tools",
@@ -109,37 +188,46 @@ def test_the_programs_are_unpacked_with_their_folders(
     }
     seen: dict[str, object] = {}
 
-    def run(argv: list[str], **how: object) -> subprocess.CompletedProcess[str]:
-        seen.update(argv=argv, **how)
+    def run_path(entry: str, run_name: str) -> None:
+        place = pathlib.Path(entry).parent
+        seen.update(place=place, argv=sys.argv, path=sys.path[0], task=json.load(sys.stdin))
+        assert run_name == "__main__"
+        assert place.parent == files.path("/run")
         for path in (place, place / "lbctl_guest"):
             assert path.stat().st_mode & 0o077 == 0
-        assert (place / "lbctl-guest").read_text(encoding="utf-8") == "entry"
+        assert pathlib.Path(entry).read_text(encoding="utf-8") == "entry"
         assert (place / "lbctl_guest/tools.py").read_text(encoding="utf-8") == "tools"
         unpacked = [path.name for path in place.rglob("*") if path.is_file()]
         assert sorted(unpacked) == ["lbctl-guest", "tools.py"]
-        return subprocess.CompletedProcess(argv, 1)
-
-    def mkdtemp(prefix: str, dir: str) -> str:
-        assert (prefix, dir) == ("lbctl-", "/run")
-        return str(place)
+        raise SystemExit(1)
 
     class Stdin:
         class buffer:
-            read = staticmethod(lambda: zlib.compress(json.dumps(task).encode()))
+            read = staticmethod(lambda: bz2.compress(json.dumps(task).encode()))
 
-    place.chmod(0o700)
+    real_folder = tempfile.TemporaryDirectory
+
+    def folder(prefix: str, dir: str) -> tempfile.TemporaryDirectory[str]:
+        assert (prefix, dir) == ("lbctl-", "/run")
+        return real_folder(prefix=prefix, dir=files.path(dir))
+
     umasks: list[int] = []
-    monkeypatch.setattr(receive.subprocess, "run", run)
-    monkeypatch.setattr(receive.tempfile, "mkdtemp", mkdtemp)
-    monkeypatch.setattr(receive.sys, "stdin", Stdin)
+    monkeypatch.setattr(receive.runpy, "run_path", run_path)
+    monkeypatch.setattr(receive.tempfile, "TemporaryDirectory", folder)
+    for name, value in {"stdin": Stdin, "argv": [], "path": list(sys.path)}.items():
+        monkeypatch.setattr(receive.sys, name, value)
     real_umask = receive.os.umask
     monkeypatch.setattr(receive.os, "umask", lambda mask: umasks.append(real_umask(mask)))
     try:
-        assert receive.main() == 1
+        with pytest.raises(SystemExit) as ended:
+            receive.main()
     finally:
         real_umask(umasks[0])
-    assert seen["argv"] == [sys.executable, "-SB", str(place / "lbctl-guest"), "converge"]
-    assert json.loads(seen["input"]) == task  # type: ignore[arg-type]
+    assert ended.value.code == 1
+    place = pathlib.Path(str(seen["place"]))
+    assert seen["argv"] == [str(place / "lbctl-guest"), "converge"]
+    assert seen["path"] == str(place)
+    assert seen["task"] == task
     assert not place.exists()
 
 

@@ -105,6 +105,9 @@ impl Guest {
         assert!(whole && !said.contains("Failed"), "{said}");
         // cloud-init's last stage has seen that it was done.
         self.inside("test ! -e /run/lbctl/early");
+        // What Python compiled is kept until the next boot, for root only.
+        self.inside("sudo ls /run/lbctl/compiled | grep -q ^lbctl_guest.boot-");
+        assert_eq!(self.inside("stat -c %a:%U /run/lbctl/compiled").trim(), "700:root");
     }
 
     pub fn http(&self, port: u16, path: &str) -> Ran {

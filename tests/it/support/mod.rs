@@ -227,15 +227,14 @@ impl Ran {
     }
 }
 
-/// Puts each word's value for the word, in their order.
 /// The task that is sent to a guest, from a command's `input-data`.
 pub fn unpacked(input: &str) -> serde_json::Value {
     use base64::Engine as _;
     let packed = base64::engine::general_purpose::STANDARD.decode(input);
-    let text = miniz_oxide::inflate::decompress_to_vec_zlib(&packed.unwrap()).unwrap();
-    serde_json::from_slice(&text).unwrap()
+    serde_json::from_reader(bzip2::read::BzDecoder::new(&*packed.unwrap())).unwrap()
 }
 
+/// Puts each word's value for the word, in their order.
 pub fn fill(text: &str, words: &[(&str, String)]) -> String {
     let put = |text: String, (word, value): &(&str, String)| text.replace(word, value);
     words.iter().fold(text.to_owned(), put)
