@@ -24,7 +24,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 # Where a crate offers several licences, the first of these is the one that it is passed on under. A licence that is not
 # here stops the build: its text would be missing.
-PREFERRED = ["Apache-2.0", "MIT", "ISC", "BSD-3-Clause", "Zlib", "LGPL-2.1"]
+PREFERRED = ["Apache-2.0", "MIT", "ISC", "BSD-3-Clause", "Zlib", "bzip2-1.0.6", "LGPL-2.1"]
 # The MIT licence has another name in Debian's copyright format.
 DEBIAN_NAMES = {"MIT": "Expat"}
 

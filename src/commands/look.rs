@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::guest::{AgentAvailability, Guest};
 use crate::host::libvirt::LibvirtHost;
-use crate::host::{DomainFacts, DomainState, HostReader, HostResult};
+use crate::host::{DomainFacts, DomainState, HostErrorKind, HostReader, HostResult};
 use crate::output::Output;
 use crate::reconcile::desired::{Adoption, Desired, Intent};
 use crate::reconcile::observe::{Ask, OBSERVE_AGAIN, Observed, observe};
@@ -62,8 +62,16 @@ fn look(
             rounds += 1;
             continue;
         }
-        if consents.adoption != Adoption::Refused {
-            ask_addresses(&mut observed, host)?;
+        if consents.adoption != Adoption::Refused
+            && let Err(error) = ask_addresses(&mut observed, host)
+        {
+            // What was observed a moment ago is being changed or removed by somebody.
+            let again = matches!(error.kind, HostErrorKind::NotFound | HostErrorKind::State);
+            if !again || rounds >= OBSERVE_AGAIN {
+                return Err(error.into());
+            }
+            rounds += 1;
+            continue;
         }
         ask_spare(&mut observed, &desired, host);
         return Ok((observed, desired));

@@ -12,7 +12,7 @@ use super::guest;
 use super::user_data::{UserData, ethernets};
 use crate::config::{MacAddr, NetworkRef, NicSource, VolumeRef};
 use crate::host::{
-    Definition, DomainFacts, HostReader, HostResult, NicFacts, ObservedNicSource, Source,
+    Definition, DomainFacts, HostErrorKind, HostReader, HostResult, NicFacts, ObservedNicSource, Source,
     VolumeFacts,
 };
 use crate::seed::{MAX_SIZE, iso};
@@ -165,7 +165,16 @@ fn seed(
         return Ok(Vec::new());
     };
     super::seed_volume(Some(&facts.at.pool), Some(&facts.at.name), found);
-    let bytes = host.read_volume(&facts.at, MAX_SIZE)?;
+    let bytes = match host.read_volume(&facts.at, MAX_SIZE) {
+        Err(error) if error.kind == HostErrorKind::NotFound => {
+            found.note(format!(
+                "the image in the CD-ROM drive, {}, is not there any more, so what is in the guest is not known",
+                facts.at
+            ));
+            return Ok(Vec::new());
+        }
+        read => read?,
+    };
     match iso::read(&bytes) {
         Ok(image) => Ok(image.files),
         Err(error) => {

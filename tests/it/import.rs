@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lbctl::testing::config::{MemoryInputs, parse};
-use lbctl::testing::host::{HostReader as _, HostWriter as _};
+use lbctl::testing::host::{HostReader as _, HostWriter as _, VolumeRef};
 use lbctl::testing::import::{
     ChoiceError, Chosen, Imported, State, Wanted, choose, from_host, import,
 };
@@ -406,6 +406,27 @@ fn any_other_domain_gives_a_skeleton_that_says_what_it_cannot_express() {
     if let Err(report) = loaded {
         panic!("{}\n{whole}", report.render(false, None));
     }
+}
+
+#[test]
+fn a_seed_that_vanishes_before_it_is_read_is_told() {
+    let host = plain().host();
+    let domain = host.domain(NAME).unwrap().unwrap();
+    let seed = VolumeRef {
+        pool: "default".into(),
+        name: format!("{NAME}-cloud-init.iso"),
+    };
+    host.list_without_file(&seed, 0);
+    let imported = import(
+        Some(from_host(&host, &domain).unwrap()),
+        None,
+        "the host",
+        None,
+    );
+    let told = "postgres-lb-1-cloud-init.iso, is not there any more";
+    let notes = &imported.notes;
+    assert!(notes.iter().any(|note| note.contains(told)), "{notes:#?}");
+    assert!(imported.written.text.contains(&format!("\nname = \"{NAME}\"\n")));
 }
 
 #[test]

@@ -242,7 +242,7 @@ impl MemoryHost {
         *self.refusal.borrow_mut() = Some(why.into());
     }
 
-    /// A volume is listed, and its file is not there for so many looks.
+    /// A volume is listed, and its file is not there for so many looks, and when it is read.
     pub fn list_without_file(&self, at: &VolumeRef, looks: usize) {
         *self.unwritten.borrow_mut() = Some((at.clone(), looks));
     }
@@ -561,8 +561,10 @@ impl HostReader for MemoryHost {
     }
 
     fn read_volume(&self, at: &VolumeRef, length: u64) -> HostResult<Vec<u8>> {
+        let without_file = self.unwritten.borrow();
+        let has_file = without_file.as_ref().is_none_or(|(gone, _)| gone != at);
         let state = self.state.borrow();
-        let found = state.volumes.get(at).map(|volume| {
+        let found = state.volumes.get(at).filter(|_| has_file).map(|volume| {
             let mut content = volume.content.clone();
             if at.pool == LVM {
                 let whole = length.min(volume.capacity);
