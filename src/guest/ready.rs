@@ -9,15 +9,17 @@ use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watc
 use crate::host::{AgentChannel, DomainState, HostErrorKind, HostReader, HostResult, Reconnect};
 use crate::text::sanitize::sanitize_line;
 
-/// Between two questions to the guest. Readiness is reported at most this much late, and the
-/// guest's own fifth of a second.
+/// Between two questions to the guest, and the most of it: a thirtieth of the time that it has
+/// taken so far, for each question costs it some of the time that it needs itself (an emulated one
+/// 25 ms, and its agent logs three lines).
 const POLL: Duration = Duration::from_millis(400);
-/// Between two questions to a guest that has been booting for this long: each one costs it some of
-/// the time it needs itself.
-const SLOW: Duration = Duration::from_secs(30);
-const SLOW_POLL: Duration = Duration::from_secs(1);
-/// Between two questions about what is only shown or only checked: cloud-init's stage while the
-/// guest watches itself, and whether the domain still exists.
+const SLOWEST_POLL: Duration = Duration::from_secs(3);
+const PART: u32 = 30;
+/// Between two questions to one that watches by itself, at most. Readiness is reported that much
+/// late, and the guest's own fifth of a second.
+const WATCHED: Duration = Duration::from_secs(1);
+/// Between two questions about what is only shown or only checked, at least: cloud-init's stage
+/// while the guest watches itself, and whether the domain still exists.
 const ASIDE: Duration = Duration::from_secs(1);
 /// One answer of the guest.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -178,13 +180,14 @@ impl Waiting {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// Until the next question. Once the guest watches by itself, asking it costs almost nothing.
+    /// Until the next question.
     fn pause(&self) -> Duration {
-        if self.watch.is_none() && !self.decided && self.started.elapsed() >= SLOW {
-            SLOW_POLL
+        let most = if self.watch.is_some() || self.decided {
+            WATCHED
         } else {
-            POLL
-        }
+            SLOWEST_POLL
+        };
+        pace(self.started.elapsed()).min(most)
     }
 
     /// Asks for everything once. An error: libvirt's.
@@ -220,7 +223,7 @@ impl Waiting {
                 };
             }
         }
-        if self.silent.is_none() && !due(&mut self.checked) {
+        if self.silent.is_none() && !due(&mut self.checked, self.started.elapsed()) {
             return Ok(None);
         }
         Ok(stopped(host, domain)?.map(Outcome::Died))
@@ -231,7 +234,7 @@ impl Waiting {
     /// has found something.
     fn fetch(&mut self, guest: &Guest<'_>) -> Result<Option<GuestStatus>, GuestError> {
         let deadline = ANSWER.min(self.rest().max(Duration::from_secs(1)));
-        if !self.decided && (self.watch.is_none() || due(&mut self.read)) {
+        if !self.decided && (self.watch.is_none() || due(&mut self.read, self.started.elapsed())) {
             match guest.boot_progress(deadline)? {
                 BootProgress::NotStarted => self.phase = Phase::CloudInit(String::new()),
                 BootProgress::Running(stage) => self.phase = Phase::CloudInit(stage),
@@ -282,9 +285,14 @@ impl Waiting {
     }
 }
 
+/// Between two questions to a guest that has taken so long.
+fn pace(taken: Duration) -> Duration {
+    (taken / PART).clamp(POLL, SLOWEST_POLL)
+}
+
 /// Whether it is time again; if so, from now on it is not.
-fn due(last: &mut Option<Instant>) -> bool {
-    let due = last.is_none_or(|at| at.elapsed() >= ASIDE);
+fn due(last: &mut Option<Instant>, taken: Duration) -> bool {
+    let due = last.is_none_or(|at| at.elapsed() >= ASIDE.max(pace(taken)));
     if due {
         *last = Some(Instant::now());
     }
@@ -302,4 +310,16 @@ fn stopped(host: &impl HostReader, domain: &str) -> HostResult<Option<DomainStat
         | DomainState::ShuttingDown
         | DomainState::Suspended => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_slow_is_asked_more_rarely() {
+        let asked = |taken| pace(Duration::from_secs(taken)).as_millis();
+        let paces = [0, 12, 30, 60, 90, 3600].map(asked);
+        assert_eq!(paces, [400, 400, 1000, 2000, 3000, 3000]);
+    }
 }

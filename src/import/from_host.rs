@@ -12,8 +12,8 @@ use super::guest;
 use super::user_data::{UserData, ethernets};
 use crate::config::{MacAddr, NetworkRef, NicSource, VolumeRef};
 use crate::host::{
-    Definition, DomainFacts, HostErrorKind, HostReader, HostResult, NicFacts, ObservedNicSource, Source,
-    VolumeFacts,
+    Definition, DomainFacts, HostErrorKind, HostReader, HostResult, NicFacts, ObservedNicSource,
+    Source, VolumeFacts,
 };
 use crate::seed::{MAX_SIZE, iso};
 

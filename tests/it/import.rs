@@ -426,7 +426,12 @@ fn a_seed_that_vanishes_before_it_is_read_is_told() {
     let told = "postgres-lb-1-cloud-init.iso, is not there any more";
     let notes = &imported.notes;
     assert!(notes.iter().any(|note| note.contains(told)), "{notes:#?}");
-    assert!(imported.written.text.contains(&format!("\nname = \"{NAME}\"\n")));
+    assert!(
+        imported
+            .written
+            .text
+            .contains(&format!("\nname = \"{NAME}\"\n"))
+    );
 }
 
 #[test]

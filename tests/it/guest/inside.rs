@@ -107,7 +107,10 @@ impl Guest {
         self.inside("test ! -e /run/lbctl/early");
         // What Python compiled is kept until the next boot, for root only.
         self.inside("sudo ls /run/lbctl/compiled | grep -q ^lbctl_guest.boot-");
-        assert_eq!(self.inside("stat -c %a:%U /run/lbctl/compiled").trim(), "700:root");
+        assert_eq!(
+            self.inside("stat -c %a:%U /run/lbctl/compiled").trim(),
+            "700:root"
+        );
     }
 
     pub fn http(&self, port: u16, path: &str) -> Ran {
