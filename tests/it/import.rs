@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lbctl::testing::config::{MemoryInputs, parse};
-use lbctl::testing::host::{HostReader as _, HostWriter as _, VolumeRef};
+use lbctl::testing::config::{MemoryInputs, VolumeRef, parse};
+use lbctl::testing::host::{HostReader as _, HostWriter as _};
 use lbctl::testing::import::{
     ChoiceError, Chosen, Imported, State, Wanted, choose, from_host, import,
 };
