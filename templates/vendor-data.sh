@@ -19,7 +19,14 @@ printf %s "$INSTANCE_ID" >"$done"
 {%- if early %}
 # Nothing is to be installed or set up: the load balancer starts when the user-data's files are written, beside
 # cloud-init's last stages, and after what an earlier boot has made a part of each. The last stage waits for it, and
-# starts whatever it could not.
-systemd-run --quiet --collect --no-block --unit=lbctl-early --property='After={{ after.join(" ") }}' \
+# starts whatever it could not. A unit that nothing starts is not named: systemd would read it at once, and all of its
+# units anew when cloud-init has written another one over it, which takes a small guest many seconds.
+after='{{ files_written.join(" ") }}'
+for unit in {{ services.join(" ") }}; do
+    if [ -L "/etc/systemd/system/multi-user.target.wants/$unit" ]; then
+        after="$after $unit"
+    fi
+done
+systemd-run --quiet --collect --no-block --unit=lbctl-early --property="After=$after" \
     {{ guest_program }} early || true
 {%- endif %}

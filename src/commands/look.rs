@@ -14,7 +14,7 @@ use crate::host::libvirt::LibvirtHost;
 use crate::host::{DomainFacts, DomainState, HostErrorKind, HostReader, HostResult};
 use crate::output::Output;
 use crate::reconcile::desired::{Adoption, Desired, Intent};
-use crate::reconcile::observe::{Ask, OBSERVE_AGAIN, Observed, observe};
+use crate::reconcile::observe::{Ask, BETWEEN_ROUNDS, OBSERVE_AGAIN, Observed, observe};
 use crate::reconcile::plan::{Plan, Refusal, Restart, guest_differs, plan_up};
 
 /// For the guest agent to say what it can.
@@ -71,6 +71,7 @@ fn look(
                 return Err(error.into());
             }
             rounds += 1;
+            thread::sleep(BETWEEN_ROUNDS);
             continue;
         }
         ask_spare(&mut observed, &desired, host);

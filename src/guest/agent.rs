@@ -279,6 +279,7 @@ impl<'a> Guest<'a> {
         ));
         let args = [
             "-I",
+            "-S",
             "-B",
             "-c",
             include_str!("../../templates/guest/receive.py"),

@@ -9,14 +9,15 @@ use crate::guest::{BootProgress, CloudInit, Guest, GuestError, GuestStatus, Watc
 use crate::host::{AgentChannel, DomainState, HostErrorKind, HostReader, HostResult, Reconnect};
 use crate::text::sanitize::sanitize_line;
 
-/// Between two questions to the guest, and the most of it: a thirtieth of the time that it has
-/// taken so far, for each question costs it some of the time that it needs itself (an emulated one
-/// 25 ms, and its agent logs three lines).
+/// Between two questions to the guest, the least and the most, and in between a thirtieth of the
+/// time that it has taken so far: each costs it some of the time that it needs itself (an emulated
+/// one 25 ms, and its agent logs three lines).
 const POLL: Duration = Duration::from_millis(400);
 const SLOWEST_POLL: Duration = Duration::from_secs(3);
 const PART: u32 = 30;
 /// Between two questions to one that watches by itself, at most. Readiness is reported that much
-/// late, and the guest's own fifth of a second.
+/// late, and the guest's own fifth of a second; where cloud-init's last stage came and went between
+/// two of the questions before, also these, and a start of the program that watches.
 const WATCHED: Duration = Duration::from_secs(1);
 /// Between two questions about what is only shown or only checked, at least: cloud-init's stage
 /// while the guest watches itself, and whether the domain still exists.

@@ -36,7 +36,15 @@ pub fn found(host: &dyn HostReader, domain: &DomainFacts) -> HostResult<Found> {
     }
     beyond(domain, &mut found);
     disk(host, domain, &mut found)?;
-    let files = seed(host, definition, &mut found)?;
+    let files = match seed(host, definition, &mut found) {
+        Err(error) if error.kind == HostErrorKind::NotFound => {
+            found.note(
+                "the image in the CD-ROM drive is not there any more, so what is in the guest is not known",
+            );
+            Vec::new()
+        }
+        read => read?,
+    };
     guest::read(&UserData::read(data(&files, "user-data")), &mut found);
     let (ethernets, unread) = ethernets(data(&files, NETWORK_CONFIG));
     if let Some(unread) = unread {
@@ -165,16 +173,7 @@ fn seed(
         return Ok(Vec::new());
     };
     super::seed_volume(Some(&facts.at.pool), Some(&facts.at.name), found);
-    let bytes = match host.read_volume(&facts.at, MAX_SIZE) {
-        Err(error) if error.kind == HostErrorKind::NotFound => {
-            found.note(format!(
-                "the image in the CD-ROM drive, {}, is not there any more, so what is in the guest is not known",
-                facts.at
-            ));
-            return Ok(Vec::new());
-        }
-        read => read?,
-    };
+    let bytes = host.read_volume(&facts.at, MAX_SIZE)?;
     match iso::read(&bytes) {
         Ok(image) => Ok(image.files),
         Err(error) => {

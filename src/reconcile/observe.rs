@@ -25,7 +25,7 @@ pub use observed::{Observed, ObservedDisk, ObservedMachine, ObservedNetwork, Obs
 
 /// How often a host that changes while it is observed is observed again.
 pub const OBSERVE_AGAIN: u32 = 3;
-const BETWEEN_ROUNDS: Duration = Duration::from_millis(150);
+pub const BETWEEN_ROUNDS: Duration = Duration::from_millis(150);
 /// How often a volume without a file is looked for again: libvirt lists one that another lbctl is
 /// making before `qemu-img` has written its file.
 const VANISHED_AGAIN: u32 = 6;

@@ -70,8 +70,9 @@ struct VendorData<'a> {
     guest_program: &'static str,
     /// Whether the load balancer can start before cloud-init's last stages.
     early: bool,
-    /// What it waits for then, as far as that is to be started at all.
-    after: Vec<&'static str>,
+    /// What it waits for then, and what else where a boot starts it.
+    files_written: [&'static str; 2],
+    services: Vec<&'static str>,
 }
 
 struct FixedView<'a> {
@@ -214,10 +215,8 @@ pub fn vendor_data(spec: &GuestSpec) -> String {
             .collect(),
         guest_program: GUEST_PROGRAM,
         early: spec.packages.is_empty() && spec.first_boot.is_empty(),
-        after: FILES_WRITTEN
-            .into_iter()
-            .chain(SERVICES.iter().map(|service| service.unit))
-            .collect(),
+        files_written: FILES_WRITTEN,
+        services: SERVICES.iter().map(|service| service.unit).collect(),
     })
 }
 

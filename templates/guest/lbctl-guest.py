@@ -39,13 +39,18 @@ if TYPE_CHECKING:
 
 # Of a guest only.
 SETTINGS = "/etc/lbctl/guest.json"
-# Gone at the next boot.
-COMPILED = "/run/lbctl/compiled"
+# Gone at the next boot. Not in a folder that a unit with a sandbox may write to: what is kept is
+# run outside of it, too.
+COMPILED = "/run/lbctl-compiled"
+# As it is told in a traceback: where the modules are, and not where a change had them unpacked.
+FOLDER = "/usr/local/lib/lbctl/lbctl_guest"
 
 
 class Loader(SourceFileLoader):
-    """Keeps what Python compiles, the longest part of a short command, by the text that it comes
-    from. One of Python's own files (`-B`: none) that a power cut has cut short fails each start."""
+    """Keeps what Python compiles of lbctl's modules, which takes longer than all the rest of a
+    short command. It is kept by the text that it comes from: another text is another file. Python's
+    own files on the disk are no help (`-B`: there are none), for one that a power cut has cut short
+    fails each start from then on."""
 
     def get_code(self, fullname: str) -> CodeType:
         source = self.get_data(self.path)
@@ -54,18 +59,17 @@ class Loader(SourceFileLoader):
         try:
             code: CodeType = marshal.loads(self.get_data(kept))
         except (OSError, EOFError, TypeError, ValueError):
-            code = self.source_to_code(source, self.path)
-            # Or not: it says nothing where it cannot.
+            code = self.source_to_code(source, f"{FOLDER}/{os.path.basename(self.path)}")
+            # Does nothing, and says nothing, where it cannot be kept.
             self.set_data(kept, marshal.dumps(code))
         return code
 
 
 def keep_compiled() -> None:
-    """Of root only: what is kept is run."""
+    """For root only, who runs it."""
     if os.geteuid() == 0 and os.path.exists(SETTINGS):
-        for folder, mode in {os.path.dirname(COMPILED): 0o755, COMPILED: 0o700}.items():
-            with contextlib.suppress(OSError):
-                os.mkdir(folder, mode)
+        with contextlib.suppress(OSError):
+            os.mkdir(COMPILED, 0o700)
         sys.path_hooks.insert(0, finder)
 
 

@@ -423,7 +423,7 @@ fn a_seed_that_vanishes_before_it_is_read_is_told() {
         "the host",
         None,
     );
-    let told = "postgres-lb-1-cloud-init.iso, is not there any more";
+    let told = "CD-ROM drive is not there any more";
     let notes = &imported.notes;
     assert!(notes.iter().any(|note| note.contains(told)), "{notes:#?}");
     assert!(

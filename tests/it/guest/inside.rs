@@ -106,9 +106,9 @@ impl Guest {
         // cloud-init's last stage has seen that it was done.
         self.inside("test ! -e /run/lbctl/early");
         // What Python compiled is kept until the next boot, for root only.
-        self.inside("sudo ls /run/lbctl/compiled | grep -q ^lbctl_guest.boot-");
+        self.inside("sudo ls /run/lbctl-compiled | grep -q ^lbctl_guest.boot-");
         assert_eq!(
-            self.inside("stat -c %a:%U /run/lbctl/compiled").trim(),
+            self.inside("stat -c %a:%U /run/lbctl-compiled").trim(),
             "700:root"
         );
     }

@@ -120,15 +120,30 @@ fn the_boothook_puts_what_is_fixed_in_place_once_for_each_instance() {
 fn the_load_balancer_starts_beside_the_last_stages_where_these_do_nothing_for_it() {
     let hook = Boothook::of(&least());
     // Refused, the boot goes on, and cloud-init's last stage starts it.
-    for (instance, refused) in [("lb-1", ""), ("lb-1", ""), ("lb-2", "1")] {
+    let wants = hook.at("/etc/systemd/system/multi-user.target.wants");
+    std::fs::create_dir_all(&wants).unwrap();
+    for (instance, refused, part_of_each_boot) in [
+        ("lb-1", "", None),
+        ("lb-1", "", None),
+        // It may lead nowhere until cloud-init has written the unit.
+        ("lb-2", "1", Some("haproxy.service")),
+        ("lb-3", "", Some("chrony.service")),
+    ] {
+        if let Some(unit) = part_of_each_boot {
+            std::os::unix::fs::symlink("/nowhere", wants.join(unit)).unwrap();
+        }
         hook.boot(instance, refused);
         hook.ensure_there();
     }
-    let start = "--quiet --collect --no-block --unit=lbctl-early \
-                 --property=After=cloud-init.service cloud-init-network.service docker.service haproxy.service \
-                 keepalived.service prometheus-node-exporter.service chrony.service fluentd.service \
-                 /usr/local/lib/lbctl/lbctl-guest early";
-    assert_eq!(hook.started(), [start; 2]);
+    let start = |also: &str| {
+        format!(
+            "--quiet --collect --no-block --unit=lbctl-early \
+             --property=After=cloud-init.service cloud-init-network.service{also} \
+             /usr/local/lib/lbctl/lbctl-guest early"
+        )
+    };
+    let services = ["", " haproxy.service", " haproxy.service chrony.service"];
+    assert_eq!(hook.started(), services.map(start));
     // Each of these is set up by a later stage.
     let mut installs = least();
     installs.install_dependencies = true;

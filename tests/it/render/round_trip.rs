@@ -96,7 +96,9 @@ fn skeleton(document: &Value) -> Value {
 fn every_string_comes_out_of_pyyaml_as_it_went_in() {
     assert!(cases().len() >= 100);
     let expected_skeleton = skeleton(&plain());
-    let plain_files = guest_files(&filled_with("plain"), &tls());
+    let sample = filled_with("plain");
+    let plain_files = guest_files(&sample, &tls());
+    let vendor_data = seed_files(&sample, &tls()).vendor_data;
     for (text, config, document) in cases() {
         assert_eq!(document["users"][0]["name"], *text);
         assert_eq!(document["chpasswd"]["users"][0]["name"], *text);
@@ -116,7 +118,9 @@ fn every_string_comes_out_of_pyyaml_as_it_went_in() {
         assert_eq!(written.len(), files.len());
         for file in fixed {
             let same = |plain: &File| plain.path == file.path && plain.content == file.content;
-            assert!(plain_files.iter().any(same), "{} is lost", file.path);
+            assert!(plain_files.iter().any(same), "{} with {text:?}", file.path);
+            let put = format!(" >{}\n", file.path);
+            assert!(vendor_data.contains(&put), "{} is lost", file.path);
         }
         for (file, written) in files.iter().zip(written) {
             assert_eq!(written["path"], *file.path);
