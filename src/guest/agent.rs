@@ -114,8 +114,8 @@ impl ConvergeError {
             } => (
                 HostErrorKind::Other,
                 said,
-                "the guest keeps running unchanged, and nothing else was changed; correct the configuration, or what is \
-                 wrong with the cluster (`lbctl status`), and run the same command again",
+                "the guest keeps running unchanged, and nothing else was changed; correct the cause, in \
+                 the configuration, the cluster or the guest, and run the same command again",
             ),
             Self::Refused { said, .. } => (
                 HostErrorKind::Other,

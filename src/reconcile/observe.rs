@@ -25,6 +25,7 @@ pub use observed::{Observed, ObservedDisk, ObservedMachine, ObservedNetwork, Obs
 
 /// How often a host that changes while it is observed is observed again.
 pub const OBSERVE_AGAIN: u32 = 3;
+/// Between two such looks: another lbctl needs some time for what it does.
 pub const BETWEEN_ROUNDS: Duration = Duration::from_millis(150);
 /// How often a volume without a file is looked for again: libvirt lists one that another lbctl is
 /// making before `qemu-img` has written its file.

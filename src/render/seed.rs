@@ -70,8 +70,9 @@ struct VendorData<'a> {
     guest_program: &'static str,
     /// Whether the load balancer can start before cloud-init's last stages.
     early: bool,
-    /// What it waits for then, and what else where a boot starts it.
+    /// What it waits for then.
     files_written: [&'static str; 2],
+    /// What else it waits for, as far as a boot starts that.
     services: Vec<&'static str>,
 }
 

@@ -313,7 +313,7 @@ def check(change: Change, conf: Settings, before: Settings, takes_over: bool = F
         ours.setdefault(path, read_bytes(path).decode())
     if not paths & set(ours) or not haproxy.is_installed(conf):
         return []
-    # Read by few commands: see `digest`.
+    # Read by few commands: see `digest` in tools.
     import shutil
     import tempfile
 

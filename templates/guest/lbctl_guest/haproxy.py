@@ -167,7 +167,7 @@ def alerts(text: str) -> str:
 
 
 def is_installed(conf: Settings) -> bool:
-    # Read by few commands: see `digest`.
+    # Read by few commands: see `digest` in tools.
     import shutil
 
     return shutil.which("docker" if conf["runtime"] == "container" else "haproxy") is not None
@@ -194,7 +194,7 @@ def digests(conf: Settings) -> dict[str, str]:
     of_unit = digest(concerned(conf, "haproxy-unit"))
     start = of_unit + json.dumps([conf.get("image"), conf["nofile"]])
     config = digest(concerned(conf, "haproxy"))
-    # Read by few commands: see `digest`.
+    # Read by few commands: see `digest` in tools.
     import hashlib
 
     return {"config": config, "start": hashlib.sha256(start.encode()).hexdigest()}

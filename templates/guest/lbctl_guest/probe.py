@@ -152,7 +152,7 @@ def ask_node(target: ProbeTarget, node: Node, place: str) -> str | None:
     try:
         context = None
         if mode != "off":
-            # Few commands need it: see `digest` in tools.
+            # Read by few commands: see `digest` in tools.
             import ssl
 
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -99,6 +99,9 @@ def entry(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> types.Modu
     monkeypatch.setattr(entry, "COMPILED", str(tmp_path / "run/lbctl-compiled"))
     monkeypatch.setattr(entry, "SETTINGS", str(tmp_path / "guest.json"))
     monkeypatch.setattr(entry.sys, "path_hooks", [])
+    monkeypatch.setattr(entry.os, "geteuid", lambda: 0)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "x.py").write_text("answer = 1", encoding="utf-8")
     return entry
 
 
@@ -112,13 +115,9 @@ def answer(entry: types.ModuleType, path: pathlib.Path) -> object:
 
 
 def test_what_is_compiled_is_kept_by_what_it_was_compiled_from(
-    entry: types.ModuleType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    entry: types.ModuleType, tmp_path: pathlib.Path
 ) -> None:
-    program = tmp_path / "x.py"
-    program.write_text("answer = 1", encoding="utf-8")
-    kept = pathlib.Path(entry.COMPILED)
-    monkeypatch.setattr(entry.os, "geteuid", lambda: 0)
-    kept.parent.mkdir()
+    program, kept = tmp_path / "x.py", pathlib.Path(entry.COMPILED)
     entry.keep_compiled()
     assert not kept.exists(), "this is no guest"
     assert not entry.sys.path_hooks
@@ -147,20 +146,27 @@ def test_what_is_compiled_is_kept_by_what_it_was_compiled_from(
 def test_what_cannot_be_kept_is_compiled(
     entry: types.ModuleType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "x.py"
-    program.write_text("answer = 1", encoding="utf-8")
     kept = pathlib.Path(entry.COMPILED)
     (tmp_path / "guest.json").touch()
-    kept.parent.mkdir()
     kept.write_text("no folder", encoding="utf-8")
-    monkeypatch.setattr(entry.os, "geteuid", lambda: 0)
     entry.keep_compiled()
-    assert answer(entry, program) == 1
+    assert answer(entry, tmp_path / "x.py") == 1
     assert kept.is_file()
     monkeypatch.setattr(entry.os, "geteuid", lambda: 1)
     monkeypatch.setattr(entry.sys, "path_hooks", [])
     entry.keep_compiled()
     assert entry.sys.path_hooks == [], "others than root run nothing that is kept"
+
+
+def test_no_sandbox_may_write_what_others_run() -> None:
+    kept = pathlib.PurePath(load("lbctl-guest").COMPILED)
+    units = [*GUEST.parent.glob("*.service"), *GUEST.parent.glob("*.conf")]
+    keys = ("ReadWritePaths=", "RuntimeDirectory=", "BindPaths=")
+    lines = [line for unit in units for line in unit.read_text(encoding="utf-8").splitlines()]
+    given = [word for line in lines if line.startswith(keys) for word in line.split("=")[1].split()]
+    folders = [pathlib.PurePath("/run") / word.lstrip("-+") for word in given]
+    assert pathlib.PurePath("/run/lbctl") in folders
+    assert [folder for folder in folders if kept.is_relative_to(folder)] == []
 
 
 def test_only_lbctls_own_modules_are_kept(entry: types.ModuleType) -> None:

@@ -119,13 +119,13 @@ fn the_boothook_puts_what_is_fixed_in_place_once_for_each_instance() {
 #[test]
 fn the_load_balancer_starts_beside_the_last_stages_where_these_do_nothing_for_it() {
     let hook = Boothook::of(&least());
-    // Refused, the boot goes on, and cloud-init's last stage starts it.
     let wants = hook.at("/etc/systemd/system/multi-user.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
     for (instance, refused, part_of_each_boot) in [
         ("lb-1", "", None),
         ("lb-1", "", None),
-        // It may lead nowhere until cloud-init has written the unit.
+        // Refused, the boot goes on, and cloud-init's last stage starts it. The link may lead
+        // nowhere until cloud-init has written the unit.
         ("lb-2", "1", Some("haproxy.service")),
         ("lb-3", "", Some("chrony.service")),
     ] {
